@@ -1,0 +1,1 @@
+"""What to train: typed settings, read from YAML, base files and overrides."""

@@ -1,0 +1,1 @@
+"""Where batches come from: one source a file, splits, the loader, augmentation, normalisation."""
