@@ -74,8 +74,8 @@ class InterruptedRunError(FirstlightError):
 
 
 def did_you_mean(word: str, allowed: Iterable[str]) -> str:
-    """Return "; did you mean 'x'? (allowed: ...)", the tail of a message about a name that is not known."""
-    names = sorted(allowed)
+    """Return the tail of a message about an unknown name: the nearest one, and all that are allowed where they are few."""
+    names = {name.lower(): name for name in sorted(allowed)}
     close = get_close_matches(word.lower(), names, n=1, cutoff=0.6)
-    hint = f"; did you mean {close[0]!r}?" if close else ""
-    return f"{hint} (allowed: {', '.join(names)})"
+    hint = f"; did you mean {names[close[0]]!r}?" if close else ""
+    return hint if close and len(names) > 12 else f"{hint} (allowed: {', '.join(names.values())})"

@@ -49,6 +49,12 @@ def storage_errors(path: Path) -> Iterator[None]:
         raise StorageError(f"cannot write {path}: {remedy}") from error
 
 
+def cache_dir() -> Path:
+    """Return the folder for what can be made again: FIRSTLIGHT_CACHE, or firstlight/ in the user's cache folder."""
+    chosen = os.environ.get("FIRSTLIGHT_CACHE")
+    return Path(chosen) if chosen else Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "firstlight"
+
+
 def make_dir(path: Path) -> Path:
     """Create the folder with its parents where it is missing, and return it."""
     with storage_errors(path):
@@ -68,7 +74,7 @@ def write_text(path: Path, text: str) -> None:
 
 def write_json(path: Path, value: Any) -> None:
     """Replace the file at `path` in one step by `value` as JSON; NaN and infinities become null."""
-    write_text(path, json.dumps(_finite(value), indent=2, ensure_ascii=False, allow_nan=False) + "\n")
+    write_text(path, json.dumps(finite(value), indent=2, ensure_ascii=False, allow_nan=False) + "\n")
 
 
 def write_stream(path: Path, chunks: Iterator[bytes]) -> None:
@@ -160,6 +166,10 @@ class Appender:
             self._handle.close()
 
 
+_held: set[Path] = set()
+"""Locks of this process. The kernel keeps one lock a process and file, and drops it when any handle of that file is closed."""
+
+
 class Lock:
     """An exclusive lock on a file, freed by the kernel when the process ends, however it ends.
 
@@ -167,41 +177,66 @@ class Lock:
     """
 
     def __init__(self, path: Path, what: str) -> None:
-        self.path = path
+        self.path = path.absolute()
         self.what = what
         self._handle: IO[str] | None = None
 
     def __enter__(self) -> "Lock":
+        if self.path in _held:
+            raise RunBusyError(f"{self.what} is being written by this very process; choose another --name")
         with storage_errors(self.path):
             handle = self.path.open("a+", encoding="utf-8")
-        try:
-            _lock_handle(handle)
-        except OSError:
+        if not _lock_handle(handle):
             handle.seek(0)
             holder = handle.read().strip() or "another process"
             handle.close()
-            raise RunBusyError(f"{self.what} is being written by {holder}; wait for it, stop it, or choose another --name") from None
+            raise RunBusyError(f"{self.what} is being written by {holder}; wait for it, stop it, or choose another --name")
         handle.seek(0)
         handle.truncate()
         handle.write(f"process {os.getpid()} since {time.strftime('%Y-%m-%d %H:%M:%S')}")
         handle.flush()
         self._handle = handle
+        _held.add(self.path)
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         assert self._handle is not None
+        _held.discard(self.path)
         self._handle.close()
 
 
-def _lock_handle(handle: IO[str]) -> None:
+def is_locked(path: Path) -> bool:
+    """Tell whether a live process holds the lock file."""
+    if path.absolute() in _held:
+        return True
+    try:
+        with path.open("a+", encoding="utf-8") as handle:
+            return not _lock_handle(handle)
+    except OSError:  # no such file, or not ours to write: then nobody we know of writes there
+        return False
+
+
+def _lock_handle(handle: IO[str]) -> bool:
+    """Try to take the lock; return whether it is ours now."""
     try:
         import fcntl
     except ImportError:  # Windows
-        import msvcrt
-
-        msvcrt.locking(handle.fileno(), msvcrt.LK_NBLCK, 1)  # type: ignore[attr-defined, unused-ignore]
-    else:
+        return _lock_on_windows(handle)
+    try:
         fcntl.lockf(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        return False
+    return True
+
+
+def _lock_on_windows(handle: IO[str]) -> bool:
+    import msvcrt
+
+    try:
+        msvcrt.locking(handle.fileno(), msvcrt.LK_NBLCK, 1)  # type: ignore[attr-defined, unused-ignore]
+    except OSError:
+        return False
+    return True
 
 
 def _replace(path: Path, write: Callable[[IO[bytes]], Any]) -> None:
@@ -233,11 +268,12 @@ def _sync_folder(path: Path) -> None:
         os.close(descriptor)
 
 
-def _finite(value: Any) -> Any:
+def finite(value: Any) -> Any:
+    """Return plain data with None for every NaN and infinity, which JSON cannot say."""
     if isinstance(value, float) and not math.isfinite(value):
         return None
     if isinstance(value, dict):
-        return {key: _finite(item) for key, item in value.items()}
+        return {key: finite(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
-        return [_finite(item) for item in value]
+        return [finite(item) for item in value]
     return value

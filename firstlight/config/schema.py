@@ -6,7 +6,6 @@ keyword-only arguments. Their types and defaults stand in the constructor, so a 
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from types import MappingProxyType
 from typing import Any, Literal
 
 from firstlight.limits import Fraction, NonNegative, NonNegativeInt, Positive, PositiveInt, Probability
@@ -17,7 +16,7 @@ class Kind:
     """One entry of a registry with its settings: `Kind("adam", {"lr": 1e-3})`; in YAML `{name: adam, lr: 1e-3}`."""
 
     name: str
-    options: Mapping[str, Any] = MappingProxyType({})
+    options: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,0 +1,43 @@
+# One command a chore, the same for people and CI. Python >= 3.11.4 and make are all it needs.
+PYTHON ?= python3
+BIN := .venv/bin
+export FIRSTLIGHT_DATA ?= $(if $(wildcard ../shared/data),$(abspath ../shared/data),)
+
+.PHONY: demo test check bench soak docs clean
+
+demo: .venv/.installed
+	$(BIN)/firstlight train
+
+test: .venv/.installed-dev
+	OMP_NUM_THREADS=1 $(BIN)/pytest -n 2 -m "not soak"
+
+check: .venv/.installed-dev
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/pytest -q tests/test_architecture.py
+	@$(BIN)/python scripts/longest.py
+
+bench: .venv/.installed-dev
+	$(BIN)/python -m benchmarks
+
+soak: .venv/.installed-dev
+	$(BIN)/pytest -m soak
+
+docs: .venv/.installed-dev
+	$(BIN)/python scripts/make_docs.py
+
+.venv/bin/python:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11, 4) and "firstlight needs Python 3.11.4 or newer; try make PYTHON=python3.12")'
+	$(PYTHON) -m venv .venv
+
+.venv/.installed: .venv/bin/python pyproject.toml constraints.txt
+	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e .
+	touch $@
+
+.venv/.installed-dev: .venv/.installed
+	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
+	touch $@
+
+clean:
+	rm -rf .venv build *.egg-info

@@ -1,0 +1,298 @@
+"""The commands. Each is thin: it imports its room, calls one function, and prints what came back.
+
+stdout holds the result (one JSON object with --json), stderr everything else.
+"""
+
+import json
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from cyclopts import App, CycloptsError, Parameter
+
+from firstlight.errors import ConfigError
+from firstlight.tracking.console import Console
+
+app = App(
+    name="firstlight", help="An experiment bench for image classification on PyTorch.", version_flags=["--version"], help_format="plaintext"
+)
+data = App(name="data", help="List, fetch, check and describe data sets.")
+app.command(data)
+
+
+@Parameter(name="*")
+@dataclass(frozen=True)
+class Common:
+    """Options of every command."""
+
+    runs_dir: Path | None = None
+    """Folder of runs (default: FIRSTLIGHT_RUNS, or ./runs)."""
+    data_dir: Path | None = None
+    """Folder of data sets (default: FIRSTLIGHT_DATA, or the user's cache folder)."""
+    json: Annotated[bool, Parameter(negative=())] = False
+    """Print one JSON object on stdout and nothing else there."""
+    debug: Annotated[bool, Parameter(negative=())] = False
+    """Show the traceback of an error."""
+
+
+COMMON = Common()
+
+
+def run_command(words: list[str]) -> None:
+    """Run one command line. Raises ConfigError for words that are no command, option or value."""
+    try:
+        app(words, exit_on_error=False, print_error=False)
+    except CycloptsError as error:
+        raise ConfigError(f"{' '.join(str(error).split())}; `firstlight --help` shows the commands") from None
+
+
+@app.command
+def train(
+    *settings: str,
+    name: str | None = None,
+    resume: str | None = None,
+    note: str | None = None,
+    dry_run: Annotated[bool, Parameter(negative=())] = False,
+    common: Common = COMMON,
+) -> None:
+    """Train an experiment into a run folder: `firstlight train [CONFIG] [key=value ...]`.
+
+    Parameters
+    ----------
+    settings
+        A shipped experiment's name or a YAML file (default: quickstart), and overrides such as optim.lr=0.1 or data=mnist.
+    name
+        Name of the run folder (default: experiment, date and a short hash).
+    resume
+        Go on with this interrupted run.
+    note
+        A note that is kept with the run.
+    dry_run
+        Print the resolved config, with the place that set each key, and stop.
+    """
+    from firstlight.engine import train as engine
+
+    source, overrides = split_settings(settings)
+    if dry_run:
+        return show_config(source or "quickstart", overrides, common)
+    if resume is not None:
+        refuse_with_resume(source, overrides, name)
+        run = engine.resume(resume, runs_dir=common.runs_dir, data_dir=common.data_dir)
+        if note:
+            annotate(run, note)
+    else:
+        places = {"runs_dir": common.runs_dir, "data_dir": common.data_dir}
+        run = engine.train(source or "quickstart", *overrides, name=name, note=note, **places)
+    result(common, {"run": str(run.path), **run.summary, "files": [str(path) for path in sorted(run.path.glob("*.png"))]})
+    return None
+
+
+@app.command
+def evaluate(
+    run: str, *, split: Literal["val", "test"] = "val", checkpoint: Literal["best", "last"] = "best", common: Common = COMMON
+) -> None:
+    """Measure a run on labelled images. `--split test` opens the sealed test set, and the run records that.
+
+    Parameters
+    ----------
+    run
+        Path or name of a run.
+    split
+        Which images.
+    checkpoint
+        Which weights.
+    """
+    from firstlight.engine import finished
+    from firstlight.inspection.tables import print_evaluation
+
+    figures = finished.evaluate(run, split=split, which=checkpoint, runs_dir=common.runs_dir, data_dir=common.data_dir)
+    result(common, figures, print_evaluation)
+
+
+@app.command
+def predict(run: str, images: list[str], *, out: Path | None = None, common: Common = COMMON) -> None:
+    """Name the class of images that have no label.
+
+    Parameters
+    ----------
+    run
+        Path or name of a run.
+    images
+        Image files, or folders of them.
+    out
+        Also write the probabilities of all classes to this .csv or .json file.
+    """
+    from firstlight.engine import finished
+    from firstlight.inspection.tables import print_predictions
+
+    rows = finished.predict(run, images, out=out, runs_dir=common.runs_dir)
+    result(common, {"run": run, "num_images": len(rows), "predictions": rows, "files": [str(out)] if out else []}, print_predictions)
+
+
+@app.command
+def runs(folder: Path | None = None, *, sort: str = "val_accuracy", common: Common = COMMON) -> None:
+    """List the runs of a folder, best first.
+
+    Parameters
+    ----------
+    folder
+        The folder (default: --runs-dir).
+    sort
+        Column to sort by.
+    """
+    from firstlight.inspection.tables import list_table, print_runs
+
+    result(common, list_table(runs_dir(common, folder), sort), print_runs)
+
+
+@app.command
+def compare(runs: list[str], *, out: Path | None = None, common: Common = COMMON) -> None:
+    """Draw the curves of several runs on the same axes, and list the settings in which they differ.
+
+    Parameters
+    ----------
+    runs
+        Two or more runs.
+    out
+        The picture (default: compare.png beside the first run).
+    """
+    from firstlight.inspection.compare import compare as compare_runs
+    from firstlight.inspection.tables import print_comparison
+
+    result(common, compare_runs(runs, runs_dir=runs_dir(common), out=out), print_comparison)
+
+
+@app.command
+def note(run: str, text: str, *, common: Common = COMMON) -> None:
+    """Add a note to a run.
+
+    Parameters
+    ----------
+    run
+        Path or name of a run.
+    text
+        The note.
+    """
+    from firstlight.tracking.run import find_run
+
+    annotate(find_run(run, runs_dir(common)), text)
+
+
+@app.command
+def doctor(*, common: Common = COMMON) -> None:
+    """Check this machine: versions, device, one real training step with its time, data that are found."""
+    from firstlight.engine.doctor import examine
+    from firstlight.inspection.tables import print_examination
+
+    result(common, examine(common.data_dir), print_examination)
+
+
+@data.command(name="list")
+def data_list(*, common: Common = COMMON) -> None:
+    """List the data sets that have a name, and which of them are here."""
+    from firstlight.inspection.data import list_sources, print_sources
+
+    result(common, list_sources(common.data_dir), print_sources)
+
+
+@data.command(name="fetch")
+def data_fetch(name: str, *, from_: Annotated[Path | None, Parameter(name="--from")] = None, common: Common = COMMON) -> None:
+    """Download a data set into the data folder, or take it from a local file.
+
+    Parameters
+    ----------
+    name
+        Name of the data set.
+    from_
+        A file or folder that was downloaded elsewhere; its checksum is checked.
+    """
+    from firstlight.inspection.data import fetch_source
+
+    result(common, fetch_source(name, common.data_dir, local=from_, console=Console(quiet=common.json)))
+
+
+@data.command(name="check")
+def data_check(source: str, *settings: str, common: Common = COMMON) -> None:
+    """Decode every image and check every label of a data set; list what is broken.
+
+    Parameters
+    ----------
+    source
+        Name of a data set, or a folder or archive of class folders.
+    settings
+        Settings of the data set, such as path=photos.
+    """
+    from firstlight.inspection.data import check_source, print_check
+
+    result(common, check_source(source, settings, common.data_dir), print_check)
+
+
+@data.command(name="describe")
+def data_describe(source: str, *settings: str, out: Path | None = None, common: Common = COMMON) -> None:
+    """Print counts, shapes, class balance and pixel statistics of the training part, and save a labelled sheet of images.
+
+    Parameters
+    ----------
+    source
+        Name of a data set, or a folder or archive of class folders.
+    settings
+        Settings of the data set, such as path=photos.
+    out
+        Folder for the pictures (default: the current folder).
+    """
+    from firstlight.inspection.data import describe_source, print_description
+
+    result(common, describe_source(source, settings, common.data_dir, out=out or Path()), print_description)
+
+
+def result(common: Common, value: dict[str, Any], printer: Any = None) -> None:
+    """Print a command's result: as JSON, or for people where the command has a way to."""
+    if common.json:
+        from firstlight.files import finite
+
+        print(json.dumps(finite(value), ensure_ascii=False, allow_nan=False))
+    elif printer is not None:
+        printer(value)
+
+
+def split_settings(words: tuple[str, ...]) -> tuple[str | None, list[str]]:
+    """Return the config among the words, if there is one, and the overrides."""
+    sources = [word for word in words if "=" not in word or Path(word).is_file()]
+    if len(sources) > 1:
+        raise ConfigError(f"more than one config: {', '.join(sources)}; an override is written key=value")
+    return (sources[0] if sources else None), [word for word in words if word not in sources]
+
+
+def refuse_with_resume(source: str | None, overrides: list[str], name: str | None) -> None:
+    """Raise ConfigError where --resume stands beside a config, an override or a name."""
+    given = [word for word in (source, *overrides, name) if word]
+    if given:
+        raise ConfigError(f"--resume goes on with the run's own config and name; leave out {', '.join(given)}")
+
+
+def show_config(source: str, overrides: list[str], common: Common) -> None:
+    """Print a resolved config with the place that set each key."""
+    from firstlight.config.describe import describe, to_dict
+    from firstlight.engine.sources import load_with_origins
+
+    loaded = load_with_origins(source, overrides)
+    result(common, to_dict(loaded.config), lambda _: print(describe(loaded.config, loaded.origins)))
+
+
+def annotate(run: Any, text: str) -> None:
+    """Add a note to a run."""
+    from firstlight.tracking.writer import add_note
+
+    add_note(run, text)
+
+
+def runs_dir(common: Common, folder: Path | None = None) -> Path:
+    """Return the folder of runs: the one named, --runs-dir, FIRSTLIGHT_RUNS, or ./runs."""
+    from firstlight.engine.places import runs_dir_of
+
+    return runs_dir_of(folder or common.runs_dir)
+
+
+if __name__ == "__main__":
+    run_command(sys.argv[1:])

@@ -1,0 +1,231 @@
+"""From a name, a file and overrides to one checked Config: read, follow base files, merge, override, check.
+
+Everything that is wrong is reported at once, each with its file and line. Reading order: load_config, _layers, build_config.
+"""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from firstlight.config.course import is_course_style, translate
+from firstlight.config.kinds import Problem, Registries, check_kind, check_settings
+from firstlight.config.override import KINDS, as_kind, merge, parse_overrides
+from firstlight.config.schema import AugmentConfig, CheckpointConfig, Config, DeviceConfig, InputConfig, Kind, SplitConfig, TrainConfig
+from firstlight.config.yaml import MAX_BYTES, MAX_DEPTH, parse_yaml
+from firstlight.errors import ConfigError, did_you_mean
+from firstlight.limits import NonNegativeInt
+
+SECTIONS = {
+    "split": SplitConfig,
+    "input": InputConfig,
+    "augment": AugmentConfig,
+    "train": TrainConfig,
+    "checkpoint": CheckpointConfig,
+    "device": DeviceConfig,
+}
+"""The fixed sections: their keys are the fields of a dataclass."""
+
+SHIPPED = Path(__file__).parents[1] / "configs"
+
+SCALARS = ("name", "seed", "init_seed", "order_seed")
+
+Lines = dict[tuple[str, ...], str]
+
+
+@dataclass
+class _Layer:
+    """One file's share of a config: its tree, where each key stands, and what is wrong or idle in it."""
+
+    tree: dict[str, Any]
+    origins: Lines = field(default_factory=dict)
+    problems: list[Problem] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class LoadedConfig:
+    """A config, where its keys were set (`origins[("optim", "lr")] == "my.yaml:7"`), and notes for the user."""
+
+    config: Config
+    origins: Mapping[tuple[str, ...], str]
+    notes: tuple[str, ...] = ()
+
+
+def shipped_experiments() -> dict[str, Path]:
+    """Return the path of each experiment that comes with the package, by name."""
+    return {path.stem: path for path in sorted(SHIPPED.glob("*.yaml"))}
+
+
+def load_config(
+    source: str | Path, registries: Registries, *, overrides: Iterable[str] = (), settings: Mapping[str, Any] | None = None
+) -> LoadedConfig:
+    """Return the checked config of a shipped experiment's name or a YAML file, with overrides laid over it.
+
+    overrides: `["optim.lr=0.1", "data=mnist"]`; settings: the same as a mapping, `{"optim": {"lr": 0.1}}`.
+    Raises ConfigError that lists every problem with its file, line and key.
+    """
+    path = find_config(source)
+    layers = _layers(path, root=_root_of(path), chain=())
+    layers.append(_Layer({"name": path.stem}) if all("name" not in layer.tree for layer in layers) else _Layer({}))
+    for origin, tree in (("override", parse_overrides(overrides)), ("argument", dict(settings or {}))):
+        layers.append(_Layer(tree, dict.fromkeys(_paths(tree), origin)))
+    return build_config(layers, registries)
+
+
+def find_config(source: str | Path) -> Path:
+    """Return the path of a config: a file, or the name of a shipped experiment."""
+    shipped = shipped_experiments()
+    if str(source) in shipped and not Path(source).is_file():
+        return shipped[str(source)]
+    path = Path(source)
+    if path.is_file():
+        return path
+    hint = did_you_mean(path.stem, shipped)
+    if path.suffix in (".yaml", ".yml") or path.exists():
+        raise ConfigError(f"{path} is {'a folder' if path.is_dir() else 'not there'}; give a YAML file or a shipped experiment{hint}")
+    raise ConfigError(f"no experiment and no file is called {str(source)!r}{hint}")
+
+
+def build_config(layers: Iterable[_Layer], registries: Registries) -> LoadedConfig:
+    """Merge the layers, later ones over earlier ones, and check the whole."""
+    tree: dict[str, Any] = {}
+    origins: Lines = {}
+    problems: list[Problem] = []
+    notes: list[str] = []
+    for layer in layers:
+        shape = [
+            Problem((key,), f"{key} is a section; write its keys below it, or {key}.KEY=VALUE")
+            for key in SECTIONS
+            if not isinstance(layer.tree.get(key, {}), Mapping)
+        ]
+        problems += layer.problems + shape
+        tree = merge(tree, {key: value for key, value in layer.tree.items() if (key,) not in {p.path for p in shape}})
+        origins |= layer.origins
+        notes += layer.notes
+    config, found = _check(tree, registries)
+    problems += found
+    if problems:
+        raise ConfigError(_report(problems, origins))
+    return LoadedConfig(config, origins, tuple(notes))
+
+
+def _check(tree: Mapping[str, Any], registries: Registries) -> tuple[Config, list[Problem]]:
+    fields: dict[str, Any] = {}
+    problems = [
+        Problem((key,), f"unknown key {key!r}{did_you_mean(key, (*SCALARS, *KINDS, *SECTIONS))}")
+        for key in tree
+        if key not in (*SCALARS, *KINDS, *SECTIONS)
+    ]
+    defaults = Config()
+    for section, schema in SECTIONS.items():
+        values, found = check_settings(schema, tree.get(section) or {}, (section,))
+        problems += found
+        fields[section] = None if found else schema(**values)
+    for section in KINDS:
+        default = {"name": getattr(defaults, section).name}
+        value = as_kind(tree.get(section, default))
+        name, options, found = check_kind(registries[section], {**default, **value} if isinstance(value, dict) else value, section)
+        problems += found
+        fields[section] = Kind(name, options)
+    scalars, found = check_settings(_scalars, {key: tree[key] for key in SCALARS if key in tree}, ())
+    return Config(**fields, **scalars), problems + found
+
+
+def _scalars(
+    *,
+    name: str = Config.name,
+    seed: NonNegativeInt = Config.seed,
+    init_seed: NonNegativeInt | None = None,
+    order_seed: NonNegativeInt | None = None,
+) -> None:
+    """Stand in for the top-level keys that are no section."""
+
+
+def _layers(path: Path, *, root: Path, chain: tuple[Path, ...]) -> list[_Layer]:
+    """Return the base files of `path`, deepest first, and then the file itself."""
+    shown = " -> ".join(str(step) for step in (*chain, path))
+    if path.resolve() in [step.resolve() for step in chain]:
+        raise ConfigError(f"base files lead back to themselves: {shown}")
+    if len(chain) > MAX_DEPTH:
+        raise ConfigError(f"base files go more than {MAX_DEPTH} levels deep: {shown}")
+    layer, bases = _read_layer(path)
+    layers: list[_Layer] = []
+    for base in bases:
+        layers += _layers(_base_path(base, path, root, shown), root=root, chain=(*chain, path))
+    return [*layers, layer]
+
+
+def _read_layer(path: Path) -> tuple[_Layer, list[str]]:
+    document = parse_yaml(_read_text(path), str(path))
+    tree = document.value if document.value is not None else {}
+    if not isinstance(tree, dict):
+        raise ConfigError(f"{path}: a config is a mapping of keys to values, found {type(tree).__name__}")
+    bases = _bases(tree, path)
+    course = is_course_style(tree)
+    lines = document.lines
+    problems: list[Problem] = []
+    notes: list[str] = []
+    if course:
+        lower = [key for key in tree if not key.isupper()]
+        if lower:
+            raise ConfigError(f"{path}: both styles in one file: {', '.join(lower)} beside upper-case keys; keep one style")
+        tree, lines, problems, notes = translate(tree, lines)
+    origins = {key: f"{path}:{line}" for key, line in lines.items()}
+    return _Layer(tree, origins, problems, [f"{path.name}: {note}" for note in notes]), bases
+
+
+def _bases(tree: dict[str, Any], path: Path) -> list[str]:
+    found = [tree.pop(key) for key in ("base", "BASE") if key in tree]
+    bases = [base for entry in found for base in (entry if isinstance(entry, list) else [entry]) if base not in (None, "")]
+    if not all(isinstance(base, str) for base in bases):
+        raise ConfigError(f"{path}: base must be a file name or a list of file names, found {bases!r}")
+    return bases
+
+
+def _base_path(base: str, path: Path, root: Path, shown: str) -> Path:
+    shipped = shipped_experiments()
+    if base in shipped:
+        return shipped[base]
+    found = path.parent / base
+    if not found.resolve().is_relative_to(root):
+        raise ConfigError(f"{path}: base file {base} lies outside {root}; copy it beside this config ({shown})")
+    if not found.is_file():
+        raise ConfigError(f"{path}: base file {found} is not there (relative to {path.parent}); {shown} -> {base}")
+    return found
+
+
+def _root_of(path: Path) -> Path:
+    """Return the folder that base files must lie in: the working folder, or the config's grandparent elsewhere."""
+    here, resolved = Path.cwd().resolve(), path.resolve()
+    return here if resolved.is_relative_to(here) else resolved.parent.parent
+
+
+def _read_text(path: Path) -> str:
+    try:
+        if path.stat().st_size > MAX_BYTES:
+            raise ConfigError(f"{path}: {path.stat().st_size:,} bytes; a config has at most {MAX_BYTES:,}")
+        return path.read_text(encoding="utf-8")
+    except OSError as error:
+        raise ConfigError(f"cannot read {path}: {error.strerror}") from error
+    except UnicodeDecodeError as error:
+        raise ConfigError(f"{path}: byte {error.start} is not UTF-8; save the file as UTF-8") from None
+
+
+def _paths(tree: Mapping[str, Any], path: tuple[str, ...] = ()) -> list[tuple[str, ...]]:
+    paths: list[tuple[str, ...]] = []
+    for key, value in tree.items():
+        paths += [(*path, key), *(_paths(value, (*path, key)) if isinstance(value, Mapping) else [])]
+    return paths
+
+
+def _report(problems: list[Problem], origins: Lines) -> str:
+    lines = [f"{_origin(problem.path, origins)}{problem.message}" for problem in problems]
+    return lines[0] if len(lines) == 1 else f"{len(lines)} problems in the config:\n" + "\n".join(f"  {line}" for line in lines)
+
+
+def _origin(path: tuple[str, ...], origins: Lines) -> str:
+    for length in range(len(path), 0, -1):
+        if path[:length] in origins:
+            return f"{origins[path[:length]]}: "
+    return ""

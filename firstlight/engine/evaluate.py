@@ -1,0 +1,50 @@
+"""Evaluation and prediction: one loop, in eval mode, without gradients, exact on an odd last batch."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn.functional import cross_entropy
+
+from firstlight.data.loader import Batch, Loader
+from firstlight.engine.device import Arithmetic
+from firstlight.metrics.evaluation import Evaluation
+from firstlight.metrics.totals import Totals
+
+TOP_K = 5
+
+
+@contextmanager
+def eval_mode(model: Any) -> Iterator[None]:
+    """Put a model into eval mode without gradients for the block, and back as it was."""
+    was_training = model.training
+    model.eval()
+    try:
+        with torch.inference_mode():
+            yield
+    finally:
+        model.train(was_training)
+
+
+def evaluate_model(model: Any, loader: Loader, num_classes: int, arithmetic: Arithmetic) -> Evaluation:
+    """Return loss, accuracy, top-k accuracy and the confusion matrix of a model over all images of a labelled loader."""
+    totals = Totals.zeros(num_classes, top_k=min(TOP_K, num_classes), device=arithmetic.device)
+    for logits, batch in logits_of(model, loader, arithmetic):
+        totals.add(logits, batch.labels, cross_entropy(logits, batch.labels, reduction="none"))
+    return totals.result()
+
+
+def predict_probabilities(model: Any, loader: Loader, arithmetic: Arithmetic) -> Tensor:
+    """Return the class probabilities float32 [N, num_classes] of all images of a loader, on the CPU."""
+    return torch.cat([logits.softmax(1).cpu() for logits, _ in logits_of(model, loader, arithmetic)])
+
+
+def logits_of(model: Any, loader: Loader, arithmetic: Arithmetic) -> Iterator[tuple[Tensor, Batch]]:
+    """Yield the logits float32 [B, num_classes] of each batch, with the batch."""
+    with eval_mode(model):
+        for batch in loader.batches(0):
+            with arithmetic.autocast():
+                logits = model(batch.images)
+            yield logits.float(), batch

@@ -1,0 +1,86 @@
+"""The training loop: fit -> train_one_epoch -> train_step -> the model. Reading order: fit, train_one_epoch, finish_epoch."""
+
+from firstlight.engine.evaluate import evaluate_model
+from firstlight.engine.record import Recorder
+from firstlight.engine.seeding import private_randomness, seed_batch
+from firstlight.engine.signals import StopRequest, stop_requests
+from firstlight.engine.state import Best, Setup, TrainState
+from firstlight.engine.step import train_step
+from firstlight.errors import InterruptedRunError
+
+
+def fit(state: TrainState, setup: Setup, recorder: Recorder) -> TrainState:
+    """Train until the last epoch, or until patience ends; return the state.
+
+    Raises InterruptedRunError after a checkpoint when Ctrl-C or SIGTERM came, and DivergedError for a loss that is not finite.
+    """
+    with private_randomness(), stop_requests() as stop, recorder.progress(state, setup):
+        while state.epoch < setup.train.epochs and not out_of_patience(state, setup):
+            train_one_epoch(state, setup, recorder, stop)
+            finish_epoch(state, setup, recorder)
+    return state
+
+
+def train_one_epoch(state: TrainState, setup: Setup, recorder: Recorder, stop: StopRequest) -> None:
+    """Go once over the training data, from the batch where the state stands."""
+    state.model.train()
+    num_batches, accumulate = setup.train_loader.num_batches, setup.train.accumulate
+    for batch in setup.train_loader.batches(state.epoch, start=state.batch, reuse_buffers=True):
+        if setup.has_dropout:
+            seed_batch(setup.order_seed, state.epoch, state.batch)
+        state.batch += 1
+        steps_now = state.batch % accumulate == 0 or state.batch == num_batches
+        lr = setup.lr(state) if steps_now else None
+        share = len(batch.labels) / setup.images_in_step_of(state.batch - 1)
+        loss = train_step(state, batch, setup, share=share, lr=lr)
+        recorder.note_loss(loss * share)
+        if lr is None:
+            continue
+        recorder.close_step(state, lr)
+        if due(setup.train.log_every, state.step):
+            recorder.fetch(state, setup)
+        if setup.checkpoint.every_steps is not None and due(setup.checkpoint.every_steps, state.step):
+            recorder.save(state, best=False, keep=False)
+        if stop.signal_number is not None:
+            recorder.fetch(state, setup)
+            recorder.save(state, best=False, keep=False)
+            raise InterruptedRunError(recorder.how_to_resume(), exit_code=stop.exit_code)
+
+
+def finish_epoch(state: TrainState, setup: Setup, recorder: Recorder) -> None:
+    """Validate, decide whether this epoch is the best, let the schedule see it, record it and save."""
+    recorder.fetch(state, setup)
+    train_loss, train_accuracy = (state.running / setup.train_loader.images_per_epoch).tolist()
+    state.running.zero_()
+    state.epoch, state.batch = state.epoch + 1, 0
+    row = {"train_loss": train_loss, "train_accuracy": train_accuracy}
+    if setup.val_loader is not None:
+        val = evaluate_model(state.evaluated_model, setup.val_loader, setup.num_classes, setup.arithmetic)
+        row |= {"val_loss": val.loss, "val_accuracy": val.accuracy, "val_top_k": val.top_k_accuracy}
+    is_best = judge(state, setup, row)
+    state.schedule_state = setup.schedule.update(state.schedule_state, row.get("val_loss", train_loss))
+    recorder.close_epoch(state, row, is_best=is_best)
+    keep = setup.checkpoint.keep_every is not None and due(setup.checkpoint.keep_every, state.epoch)
+    if is_best or keep or due(setup.checkpoint.every, state.epoch) or state.epoch == setup.train.epochs or out_of_patience(state, setup):
+        recorder.save(state, best=is_best, keep=keep)
+
+
+def judge(state: TrainState, setup: Setup, row: dict[str, float]) -> bool:
+    """Tell whether the epoch in `row` is the best so far, and note it in the state; without validation the last one is."""
+    value = row.get(setup.train.monitor, float(state.epoch))
+    higher_is_better = setup.train.monitor == "val_accuracy" or setup.train.monitor not in row
+    is_best = state.best is None or (value > state.best.value if higher_is_better else value < state.best.value)
+    if is_best:
+        state.best = Best(state.epoch, state.step, value)
+    state.stale_epochs = 0 if is_best else state.stale_epochs + 1
+    return is_best
+
+
+def out_of_patience(state: TrainState, setup: Setup) -> bool:
+    """Tell whether so many epochs brought nothing better that training ends early (Prechelt 1998)."""
+    return setup.train.patience is not None and state.stale_epochs >= setup.train.patience
+
+
+def due(every: int, count: int) -> bool:
+    """Tell whether something periodic is to happen at this count."""
+    return count % every == 0

@@ -1,0 +1,47 @@
+"""A run brought back to life: its config, its network, its best weights. No class file of the user's is needed."""
+
+from pathlib import Path
+from typing import Any
+
+from firstlight.config.schema import Config
+from firstlight.data.normalize import Normalize
+from firstlight.engine.checkpoint import find_checkpoint, load_weights, read_weights
+from firstlight.engine.places import runs_dir_of
+from firstlight.engine.sources import load_config
+from firstlight.errors import RunNotFoundError
+from firstlight.models.build import build_model
+from firstlight.tracking.run import Run, find_run
+
+
+def load_model(run: str | Path | Run, *, which: str = "best", runs_dir: str | Path | None = None) -> Any:
+    """Return the network of a run on the CPU, in eval mode, with the weights of its `best` or `last` checkpoint.
+
+    It maps normalised float32 images [B, C, H, W] to logits [B, num_classes].
+    """
+    found = run if isinstance(run, Run) else find_run(run, runs_dir_of(runs_dir))
+    data = data_record(found)
+    model = build_model(config_of(found).model, tuple(data["image_shape"]), len(data["class_names"]), seed=0)
+    path = find_checkpoint(found.path / "checkpoints", which)
+    load_weights(model, read_weights(path), path)
+    model.eval()
+    return model
+
+
+def config_of(run: Run) -> Config:
+    """Return the resolved config of a run."""
+    return load_config(run.path / "config.yaml")
+
+
+def normalize_of(run: Run) -> Normalize:
+    """Return the normalisation that a run was trained with."""
+    record = data_record(run)["normalize"]
+    return Normalize(tuple(record["mean"]), tuple(record["std"]))
+
+
+def data_record(run: Run) -> dict[str, Any]:
+    """Return what run.json says of the data. Raises RunNotFoundError where the run was stopped before it knew."""
+    try:
+        record: dict[str, Any] = run.info["data"]
+    except KeyError:
+        raise RunNotFoundError(f"{run.path} says nothing of its data; it was stopped before training began") from None
+    return record

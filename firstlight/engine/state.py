@@ -1,0 +1,79 @@
+"""All that a training holds and a resume needs, as one value; and what stays the same while it runs."""
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from firstlight.config.schema import CheckpointConfig, TrainConfig
+from firstlight.data.loader import Loader
+from firstlight.engine.device import Arithmetic
+
+
+@dataclass(frozen=True)
+class Best:
+    """The best epoch so far by the monitored figure."""
+
+    epoch: int
+    step: int
+    value: float
+
+
+@dataclass
+class TrainState:
+    """Where a training stands. `epoch` epochs are done, and `batch` batches of the next one."""
+
+    model: Any
+    optimizer: torch.optim.Optimizer
+    schedule_state: Any
+    running: Tensor
+    """float32 [2] on the device: summed loss and correct answers of the running epoch."""
+    ema: Any = None
+    epoch: int = 0
+    batch: int = 0
+    step: int = 0
+    best: Best | None = None
+    stale_epochs: int = 0
+    """Epochs since the best one."""
+
+    @property
+    def evaluated_model(self) -> Any:
+        """The model that validation and the test see: the moving average where one is kept."""
+        return self.model if self.ema is None else self.ema
+
+
+@dataclass(frozen=True, kw_only=True)
+class Setup:
+    """What a training needs and never changes."""
+
+    train: TrainConfig
+    checkpoint: CheckpointConfig
+    train_loader: Loader
+    val_loader: Loader | None
+    schedule: Any
+    base_lr: float
+    order_seed: int
+    arithmetic: Arithmetic
+    num_classes: int
+    has_dropout: bool
+    steps_per_epoch: int = field(init=False)
+    total_steps: int = field(init=False)
+
+    def __post_init__(self) -> None:
+        steps = -(-self.train_loader.num_batches // self.train.accumulate)
+        object.__setattr__(self, "steps_per_epoch", steps)
+        object.__setattr__(self, "total_steps", steps * self.train.epochs)
+
+    def lr(self, state: TrainState) -> float:
+        """Return the learning rate of the next optimizer step."""
+        factor: float = self.schedule.factor(
+            state.step, total_steps=self.total_steps, steps_per_epoch=self.steps_per_epoch, state=state.schedule_state
+        )
+        return self.base_lr * factor
+
+    def images_in_step_of(self, batch: int) -> int:
+        """Return how many images the optimizer step has that this batch of the epoch belongs to."""
+        size, accumulate = self.train.batch_size, self.train.accumulate
+        first = batch // accumulate * accumulate * size
+        return min(accumulate * size, self.train_loader.images_per_epoch - first)

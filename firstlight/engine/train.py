@@ -1,0 +1,252 @@
+"""From a config to a finished run: data, network, run folder, fit, best weights, summary, pictures.
+
+Reading order: train, resume, run_training, prepare.
+"""
+
+import secrets
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from firstlight.config.schema import Config
+from firstlight.data.build import TrainingData, load_training_data, make_loaders
+from firstlight.engine.checkpoint import find_checkpoint, read_weights, restore_state
+from firstlight.engine.device import Arithmetic, settle
+from firstlight.engine.evaluate import evaluate_model
+from firstlight.engine.loop import fit
+from firstlight.engine.memory import out_of_memory
+from firstlight.engine.places import data_dir_of, runs_dir_of
+from firstlight.engine.record import Recorder
+from firstlight.engine.restore import config_of
+from firstlight.engine.seeding import private_randomness
+from firstlight.engine.sources import load_with_origins
+from firstlight.engine.state import Setup, TrainState
+from firstlight.engine.test_set import open_test_set
+from firstlight.errors import ConfigError
+from firstlight.files import write_figure
+from firstlight.models.build import build_model
+from firstlight.models.model import count_parameters
+from firstlight.optim.build import build_optimizer, build_schedule
+from firstlight.plotting.curves import plot_curves, plot_steps
+from firstlight.tracking.console import Console
+from firstlight.tracking.environment import describe_environment
+from firstlight.tracking.run import Run, find_run
+from firstlight.tracking.writer import RunWriter
+
+
+def train(
+    source: str | Path = "quickstart",
+    *overrides: str,
+    name: str | None = None,
+    note: str | None = None,
+    runs_dir: str | Path | None = None,
+    data_dir: str | Path | None = None,
+    console: Console | None = None,
+    **settings: Any,
+) -> Run:
+    """Train an experiment and return its run.
+
+    source: a shipped experiment's name or a YAML file; overrides: "optim.lr=0.1"; settings: the same, `optim={"lr": 0.1}`.
+    Raises the errors of firstlight.errors; a run that was interrupted can be resumed.
+    """
+    console = console or Console()
+    loaded = load_with_origins(source, overrides, settings)
+    for remark in loaded.notes:
+        console.line(f"note: {remark}")
+    path = runs_dir_of(runs_dir) / (name or default_name(loaded.config.name))
+    return run_training(loaded.config, path, console, data_dir_of(data_dir), notes=[note] if note else [])
+
+
+def resume(
+    run: str | Path, *, runs_dir: str | Path | None = None, data_dir: str | Path | None = None, console: Console | None = None
+) -> Run:
+    """Go on with a run from its last checkpoint, on the same path, and return it."""
+    found = find_run(run, runs_dir_of(runs_dir))
+    if found.state == "finished":
+        raise ConfigError(f"run {found.path} is finished; start another with `firstlight train {found.path / 'config.yaml'}`")
+    find_checkpoint(found.path / "checkpoints", "last")
+    return run_training(config_of(found), found.path, console or Console(), data_dir_of(data_dir), resumed=found)
+
+
+def default_name(experiment: str) -> str:
+    """Return a new name: the experiment, the date and four random hexadecimal digits."""
+    return f"{experiment}-{time.strftime('%Y%m%d-%H%M%S')}-{secrets.token_hex(2)}"
+
+
+@dataclass(frozen=True)
+class _Prepared:
+    """What stands before the run folder is made: if anything is wrong with the data or the network, nothing was written."""
+
+    data: TrainingData
+    state: TrainState
+    setup: Setup
+    facts: dict[str, Any]
+
+
+def run_training(
+    config: Config, path: Path, console: Console, data_dir: Path, *, notes: list[str] | None = None, resumed: Run | None = None
+) -> Run:
+    """Train `config` into the run folder `path`; with `resumed`, go on from its last checkpoint."""
+    prepared = prepare(config, data_dir, arithmetic=Arithmetic(**resumed.info["arithmetic"]) if resumed else None)
+    with (
+        RunWriter(path, resume=resumed is not None) as writer,
+        _on_threads(prepared.setup.arithmetic),
+        out_of_memory(config.train.batch_size),
+    ):
+        console.log = writer.log
+        if resumed is None:
+            _open_folder(writer, config, prepared, notes or [])
+        else:
+            _go_on(writer, prepared.state)
+        _announce(console, prepared, writer, resumed=resumed is not None)
+        recorder = Recorder(writer, console, facts=prepared.facts)
+        fit(prepared.state, prepared.setup, recorder)
+        _conclude(config, prepared, writer, console, data_dir)
+    return Run(path)
+
+
+def prepare(config: Config, data_dir: Path, *, arithmetic: Arithmetic | None = None) -> _Prepared:
+    """Load the data, build the network and its optimizer, settle the arithmetic."""
+    data = load_training_data(config, data_dir)
+    seed = config.seed if config.init_seed is None else config.init_seed
+    order_seed = config.seed if config.order_seed is None else config.order_seed
+    model = build_model(config.model, data.image_shape, data.num_classes, seed)
+    facts = {"num_parameters": count_parameters(model), "flops_per_image": flops_per_image(model, data.image_shape)}
+    arithmetic = arithmetic or settle(config.device, model, data.image_shape, data.num_classes)
+    model = arithmetic.place(model)
+    optimizer = build_optimizer(config.optim, model)
+    schedule = build_schedule(config.schedule)
+    train_loader, val_loader = make_loaders(config, data, order_seed, device=arithmetic.device, channels_last=arithmetic.channels_last)
+    setup = Setup(
+        train=config.train,
+        checkpoint=config.checkpoint,
+        train_loader=train_loader,
+        val_loader=val_loader,
+        schedule=schedule,
+        base_lr=optimizer.param_groups[0]["lr"],
+        order_seed=order_seed,
+        arithmetic=arithmetic,
+        num_classes=data.num_classes,
+        has_dropout=_has_dropout(model),
+    )
+    running = torch.zeros(2, device=arithmetic.device)
+    state = TrainState(model, optimizer, schedule.start(), running, ema=_averaged_copy(config, data, seed, model, arithmetic))
+    return _Prepared(data.without_images(), state, setup, facts)
+
+
+def flops_per_image(model: Any, image_shape: tuple[int, int, int]) -> int:
+    """Return the floating-point operations of one image's forward pass; a multiply-add counts as two."""
+    from torch.utils.flop_counter import FlopCounterMode
+
+    was_training = model.training
+    model.eval()  # batch norm refuses a single image otherwise
+    with FlopCounterMode(display=False) as counter, torch.no_grad(), private_randomness():
+        model(torch.zeros(1, *image_shape))
+    model.train(was_training)
+    return int(counter.get_total_flops())
+
+
+def _averaged_copy(config: Config, data: TrainingData, seed: int, model: Any, arithmetic: Arithmetic) -> Any:
+    if config.train.ema_decay == 0:
+        return None
+    average = arithmetic.place(build_model(config.model, data.image_shape, data.num_classes, seed))
+    average.load_state_dict(model.state_dict())
+    return average
+
+
+def _has_dropout(model: Any) -> bool:
+    modules = model.modules() if isinstance(model, torch.nn.Module) else ()
+    return any(isinstance(module, torch.nn.modules.dropout._DropoutNd) for module in modules)
+
+
+@contextmanager
+def _on_threads(arithmetic: Arithmetic) -> Iterator[None]:
+    """Let torch use the settled number of CPU threads for the block."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(arithmetic.threads)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+def _open_folder(writer: RunWriter, config: Config, prepared: _Prepared, notes: list[str]) -> None:
+    from firstlight.config.describe import to_yaml
+
+    seeds = {"seed": config.seed, "init_seed": config.init_seed, "order_seed": config.order_seed, "split_seed": config.split.seed}
+    writer.start(
+        to_yaml(config),
+        environment=describe_environment(),
+        arithmetic=asdict(prepared.setup.arithmetic),
+        seeds=seeds,
+        data=prepared.data.record(),
+        network=prepared.facts,
+        notes=notes,
+    )
+
+
+def _go_on(writer: RunWriter, state: TrainState) -> None:
+    restore_state(find_checkpoint(writer.path / "checkpoints", "last"), state)
+    writer.cut_rows_after(state.step)
+    writer.update(
+        state="running", resumes=[*writer.info.get("resumes", []), {"when": time.strftime("%Y-%m-%dT%H:%M:%S%z"), "step": state.step}]
+    )
+
+
+def _announce(console: Console, prepared: _Prepared, writer: RunWriter, *, resumed: bool) -> None:
+    setup, facts = prepared.setup, prepared.facts
+    console.line(f"run {writer.path}{f' (resumed at step {prepared.state.step:,})' if resumed else ''}")
+    for line in prepared.data.lines():
+        console.line(line)
+    chosen = setup.arithmetic
+    console.line(
+        f"network: {facts['num_parameters']:,} parameters, {facts['flops_per_image'] / 1e6:,.1f} MFLOP an image; "
+        f"{setup.steps_per_epoch:,} steps an epoch, {setup.train.epochs} epochs"
+    )
+    console.line(f"device: {chosen.device}, {chosen.precision}, {chosen.memory_format}, threads {chosen.threads}")
+
+
+def _conclude(config: Config, prepared: _Prepared, writer: RunWriter, console: Console, data_dir: Path) -> None:
+    """Restore the best weights, open the test set if the config says so, write the summary and the pictures."""
+    state, setup = prepared.state, prepared.setup
+    assert state.best is not None
+    model = state.evaluated_model
+    model.load_state_dict(read_weights(find_checkpoint(writer.path / "checkpoints", "best")))
+    best = next(row for row in Run(writer.path).epochs if row["epoch"] == state.best.epoch)
+    summary = {"best_epoch": state.best.epoch, "epochs": state.epoch, "steps": state.step}
+    summary |= {key: best[key] for key in ("train_loss", "train_accuracy", "val_loss", "val_accuracy") if key in best}
+    if state.epoch < setup.train.epochs:
+        console.line(f"stopped early: no better epoch in the last {state.stale_epochs}")
+    console.line(
+        f"best epoch {state.best.epoch}: its weights are restored"
+        + (f", val accuracy {best['val_accuracy']:.4f}" if "val_accuracy" in best else "")
+    )
+    if config.train.test_at_end:
+        loader = open_test_set(config, data_dir, prepared.data.normalize, setup.arithmetic)
+        test = evaluate_model(model, loader, setup.num_classes, setup.arithmetic)
+        summary |= {"test_accuracy": test.accuracy, "test_loss": test.loss}
+        opening = {
+            "when": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
+            "by": "train (test_at_end)",
+            "accuracy": test.accuracy,
+            "num_images": test.num_images,
+        }
+        writer.update(test_openings=[*writer.info["test_openings"], opening])
+        console.line(
+            f"test accuracy {test.accuracy:.4f} on {test.num_images:,} images (the sealed test set, opened once)", style="bold green"
+        )
+    files = draw_pictures(Run(writer.path))
+    writer.update(summary=summary | {"seconds": round(writer.seconds, 3)})
+    console.line(f"run folder: {writer.path}")
+    console.line(f"curves: {files[0]}")
+
+
+def draw_pictures(run: Run) -> list[Path]:
+    """Draw the curves of a run, and its loss and learning rate by step, into its folder; return the files."""
+    curves = write_figure(run.path / "curves.png", plot_curves({run.name: run.epochs}))
+    return [curves, write_figure(run.path / "steps.png", plot_steps(run.steps))]

@@ -1,0 +1,66 @@
+"""Several runs beside each other: their curves on the same axes, their figures in one table, the settings in which they differ."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from firstlight.errors import ConfigError
+from firstlight.files import make_dir, write_figure
+from firstlight.plotting.curves import plot_curves
+from firstlight.tracking.run import Run, find_run
+
+
+def compare(runs: Sequence[str | Path], *, runs_dir: str | Path = "runs", out: str | Path | None = None) -> dict[str, Any]:
+    """Draw the curves of two or more runs on the same axes; return the picture's path, a row a run, and the settings that differ."""
+    found = [find_run(run, Path(runs_dir)) for run in runs]
+    if len(found) < 2:
+        raise ConfigError("compare needs two runs or more; `firstlight runs` lists them")
+    empty = [str(run.path) for run in found if not run.epochs]
+    if empty:
+        raise ConfigError(f"no epoch is recorded yet in {', '.join(empty)}; nothing to compare")
+    path = Path(out) if out is not None else found[0].path.parent / "compare.png"
+    if path.suffix not in (".png", ".svg", ".pdf"):
+        raise ConfigError(f"--out {path} is no picture; end it in .png, .svg or .pdf")
+    make_dir(path.parent)
+    write_figure(path, plot_curves(_histories(found)))
+    return {"runs": [run_row(run) for run in found], "differences": differences([run.config for run in found]), "files": [str(path)]}
+
+
+def run_row(run: Run) -> dict[str, Any]:
+    """Return the line of a run in a table: what it trained on what, how far, and how well."""
+    data, model, summary = run.config["data"], run.config["model"], run.summary
+    best = max((row.get("val_accuracy", 0.0) for row in run.epochs), default=None)
+    return {
+        "run": run.name,
+        "path": str(run.path),
+        "state": run.state,
+        "data": data["name"],
+        "model": model["name"],
+        "epochs": len(run.epochs),
+        "val_accuracy": summary.get("val_accuracy", best),
+        "test_accuracy": summary.get("test_accuracy"),
+        "num_parameters": run.info.get("network", {}).get("num_parameters"),
+        "seconds": run.info.get("seconds"),
+        "started": run.info.get("started"),
+        "notes": run.info["notes"],
+    }
+
+
+def differences(configs: Sequence[Mapping[str, Any]]) -> dict[str, list[Any]]:
+    """Return the keys in which resolved configs differ, each with its value in every run (None where a run has no such key)."""
+    flat = [_flatten(config) for config in configs]
+    keys = dict.fromkeys(key for config in flat for key in config if key != "name")
+    values = {key: [config.get(key) for config in flat] for key in keys}
+    return {key: found for key, found in values.items() if any(value != found[0] for value in found)}
+
+
+def _histories(runs: Sequence[Run]) -> dict[str, list[dict[str, Any]]]:
+    names = [run.name for run in runs]
+    return {name if names.count(name) == 1 else str(run.path): run.epochs for name, run in zip(names, runs, strict=True)}
+
+
+def _flatten(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+    for key, value in tree.items():
+        flat |= _flatten(value, f"{prefix}{key}.") if isinstance(value, Mapping) else {f"{prefix}{key}": value}
+    return flat

@@ -1,0 +1,152 @@
+"""The data commands: list, fetch, check, describe. The training part alone is looked at; the test set stays sealed."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from firstlight.config.kinds import check_kind
+from firstlight.config.override import parse_overrides
+from firstlight.config.schema import Kind
+from firstlight.data.build import DOWNLOADS, SOURCES, load_source
+from firstlight.data.check import check_images
+from firstlight.data.dataset import Dataset
+from firstlight.data.fetch import fetch, install_local
+from firstlight.data.normalize import channel_statistics
+from firstlight.engine.places import data_dir_of
+from firstlight.errors import ConfigError, DataError, did_you_mean
+from firstlight.files import make_dir, write_figure
+from firstlight.plotting.balance import plot_class_balance
+from firstlight.plotting.images import plot_images
+from firstlight.tracking.console import Console
+from firstlight.tracking.table import print_table
+
+SHEET_SIZE = 10
+"""Images on the sheet of each of up to ten classes."""
+
+
+def parse_source(source: str, settings: Sequence[str]) -> Kind:
+    """Return the data set that a command line names: a registered name, or the path of a folder or archive."""
+    if source not in SOURCES and Path(source).expanduser().exists():
+        source, settings = "folder", [f"path={source}", *settings]
+    name, options, problems = check_kind(SOURCES, {"name": source, **parse_overrides(settings)}, "data")
+    if problems:
+        raise ConfigError("; ".join(problem.message for problem in problems))
+    return Kind(name, options)
+
+
+def list_sources(data_dir: Path | None) -> dict[str, Any]:
+    """Return every named data set, what it is, and whether it is here."""
+    places = data_dir_of(data_dir)
+    rows = [{"name": name, "what": (load.__doc__ or "").splitlines()[0], **_is_here(name, places)} for name, load in SOURCES.items()]
+    return {"data_dir": str(places), "sources": rows}
+
+
+def fetch_source(name: str, data_dir: Path | None, *, local: Path | None, console: Console) -> dict[str, Any]:
+    """Download a data set, or install it from a local file; return the files."""
+    if name not in DOWNLOADS:
+        raise ConfigError(f"{name!r} cannot be fetched{did_you_mean(name, DOWNLOADS)}")
+    folder = make_dir(data_dir_of(data_dir) / DOWNLOADS[name].folder)
+    remote = DOWNLOADS[name].files
+    files = fetch(remote, folder, say=console.line) if local is None else install_local(remote, local, folder)
+    console.line(f"{name} is in {folder}")
+    return {"name": name, "folder": str(folder), "files": [str(file) for file in files]}
+
+
+def check_source(source: str, settings: Sequence[str], data_dir: Path | None) -> dict[str, Any]:
+    """Read a data set whole: every image decoded, every label checked. Raises DataError that lists what is broken."""
+    kind = parse_source(source, settings)
+    if kind.name == "folder":
+        broken = check_images(_existing(kind.options["path"], data_dir_of(data_dir)))
+        if broken:
+            listed = "".join(f"\n  {path}: {reason}" for path, reason in broken[:20])
+            more = f"\n  and {len(broken) - 20} more" if len(broken) > 20 else ""
+            raise DataError(f"{len(broken)} broken images in {kind.options['path']}; repair or remove them:{listed}{more}")
+    dataset = load_source(kind, "train", data_dir_of(data_dir))
+    warnings = [f"class {name!r} has no images" for name, count in zip(dataset.class_names, _counts(dataset), strict=True) if count == 0]
+    return {"source": dataset.source, "num_images": len(dataset), "warnings": warnings, "files": []}
+
+
+def describe_source(source: str, settings: Sequence[str], data_dir: Path | None, *, out: Path) -> dict[str, Any]:
+    """Return counts, shape, class balance and pixel statistics of the training part; save a sheet of images and the balance."""
+    kind = parse_source(source, settings)
+    dataset = load_source(kind, "train", data_dir_of(data_dir))
+    mean, std = channel_statistics(dataset.images)
+    counts = _counts(dataset)
+    make_dir(out)
+    sheet = write_figure(out / f"{kind.name}-sheet.png", draw_sheet(dataset))
+    balance = write_figure(out / f"{kind.name}-balance.png", plot_class_balance(dataset.class_names, counts))
+    return {
+        "source": dataset.source,
+        "num_images": len(dataset),
+        "image_shape": list(dataset.image_shape),
+        "dtype": str(dataset.images.dtype).removeprefix("torch."),
+        "mean": [round(value, 4) for value in mean],
+        "std": [round(value, 4) for value in std],
+        "classes": [{"class": name, "images": n, "share": n / len(dataset)} for name, n in zip(dataset.class_names, counts, strict=True)],
+        "files": [str(sheet), str(balance)],
+    }
+
+
+def draw_sheet(dataset: Dataset) -> Any:
+    """Return a figure with up to ten images of each of up to ten classes, labelled."""
+    assert dataset.labels is not None
+    rows = [(dataset.labels == label).nonzero().flatten()[:SHEET_SIZE] for label in range(min(dataset.num_classes, SHEET_SIZE))]
+    chosen = torch.cat(rows)
+    images = [pixels_of(dataset, int(index)) for index in chosen]
+    titles = [dataset.class_names[int(dataset.labels[index])] for index in chosen]
+    return plot_images(images, titles, columns=SHEET_SIZE, title=dataset.source)
+
+
+def pixels_of(dataset: Dataset, index: int) -> Any:
+    """Return one image as a uint8 array [H, W] or [H, W, 3]."""
+    image = dataset.images[index]
+    if image.is_floating_point():
+        image = (image * 255).round().to(torch.uint8)
+    return image[0].numpy() if image.shape[0] == 1 else image.permute(1, 2, 0).numpy()
+
+
+def print_sources(result: dict[str, Any]) -> None:
+    """Print the list of data sets."""
+    print_table(result["sources"], ("name", "here", "what"), title=f"data folder: {result['data_dir']}")
+
+
+def print_check(result: dict[str, Any]) -> None:
+    """Print what a check found."""
+    print(f"{result['source']}: every image decodes and every label is allowed")
+    for warning in result["warnings"]:
+        print(f"warning: {warning}")
+
+
+def print_description(result: dict[str, Any]) -> None:
+    """Print a description of a data set."""
+    channels, height, width = result["image_shape"]
+    print(
+        f"{result['source']}: {result['num_images']:,} images, {channels} x {height} x {width} (channels x height x width), {result['dtype']}"
+    )
+    print(f"pixels in [0, 1]: mean {result['mean']}, standard deviation {result['std']}")
+    print_table(result["classes"], ("class", "images", "share"))
+    for file in result["files"]:
+        print(f"picture: {file}")
+
+
+def _counts(dataset: Dataset) -> list[int]:
+    if dataset.labels is None:
+        raise DataError(f"{dataset.source}: these images have no labels")
+    counts: list[int] = torch.bincount(dataset.labels, minlength=dataset.num_classes).tolist()
+    return counts
+
+
+def _existing(path: str, data_dir: Path) -> Path:
+    given = Path(path).expanduser()
+    return given if given.exists() else data_dir / given
+
+
+def _is_here(name: str, data_dir: Path) -> dict[str, Any]:
+    if name == "folder":
+        return {"here": None}
+    try:
+        return {"here": load_source(Kind(name), "train", data_dir).source}
+    except DataError:
+        return {"here": False}

@@ -1,0 +1,77 @@
+"""How results look on a terminal: one function a command."""
+
+from pathlib import Path
+from typing import Any
+
+from firstlight.errors import ConfigError, did_you_mean
+from firstlight.inspection.compare import run_row
+from firstlight.tracking.run import list_runs
+from firstlight.tracking.table import print_table, show, sort_rows
+
+RUN_COLUMNS = ("run", "state", "data", "model", "epochs", "val_accuracy", "test_accuracy", "num_parameters", "seconds", "started")
+
+
+def list_table(runs_dir: Path, sort: str) -> dict[str, Any]:
+    """Return the rows of all runs of a folder, by falling `sort`. Raises ConfigError for a column that is none."""
+    if sort not in RUN_COLUMNS:
+        raise ConfigError(f"--sort {sort} is no column{did_you_mean(sort, RUN_COLUMNS)}")
+    if not runs_dir.is_dir():
+        raise ConfigError(f"no folder of runs at {runs_dir}; `firstlight train` makes one, --runs-dir names another")
+    return {"runs_dir": str(runs_dir), "runs": sort_rows([run_row(run) for run in list_runs(runs_dir)], sort)}
+
+
+def print_runs(result: dict[str, Any]) -> None:
+    """Print the table of runs."""
+    if not result["runs"]:
+        print(f"no runs in {result['runs_dir']} yet; `firstlight train` makes one")
+        return
+    print_table(result["runs"], RUN_COLUMNS)
+    for row in result["runs"]:
+        for note in row["notes"]:
+            print(f"{row['run']}: {note}")
+
+
+def print_comparison(result: dict[str, Any]) -> None:
+    """Print the figures of compared runs, the settings in which they differ, and where the picture is."""
+    print_table(result["runs"], RUN_COLUMNS)
+    names = [row["run"] for row in result["runs"]]
+    rows = [
+        {"setting": key, **{name: show(value) for name, value in zip(names, values, strict=True)}}
+        for key, values in result["differences"].items()
+    ]
+    if rows:
+        print_table(rows, ["setting", *names], title="settings that differ")
+    print(f"curves: {result['files'][0]}")
+
+
+def print_evaluation(result: dict[str, Any]) -> None:
+    """Print the figures of an evaluation, and those of each class."""
+    low, high = result["accuracy_interval"]
+    print(
+        f"{result['split']}: accuracy {result['accuracy']:.4f} (95 % interval {low:.4f} to {high:.4f}), loss {result['loss']:.4f}, ", end=""
+    )
+    print(f"top-{result['top_k']} {result['top_k_accuracy']:.4f}, {result['num_images']:,} images, {result['seconds']:.1f} s")
+    print_table(result["classes"], ("class", "images", "precision", "recall", "f1"))
+    print(f"figures and confusion matrix: {result['files'][0]}")
+
+
+def print_predictions(result: dict[str, Any]) -> None:
+    """Print one line an image."""
+    print_table(result["predictions"], ("image", "label", "probability"))
+    for file in result["files"]:
+        print(f"probabilities of all classes: {file}")
+
+
+def print_examination(result: dict[str, Any]) -> None:
+    """Print what the doctor found."""
+    packages = ", ".join(f"{name} {version}" for name, version in result["packages"].items())
+    step = result["step"]
+    print(f"python   {result['python']} on {result['platform']}")
+    print(f"packages {packages}")
+    print(f"device   {result['device']} ({result['device_name']}), {result['threads']} threads")
+    if result["note"]:
+        print(f"         {result['note']}")
+    print(f"step     {step['network']}, {step['batch_size']} images: {step['seconds'] * 1000:.1f} ms in {step['precision']}")
+    print(f"data     in {result['data_dir']}")
+    for name, found in result["data"].items():
+        print(f"  {name:<16} {found}")

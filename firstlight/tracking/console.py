@@ -1,0 +1,78 @@
+"""What a command says while it works: to stderr, and to the run's log. A progress bar on a terminal, plain lines elsewhere."""
+
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+from firstlight.files import Appender
+
+if TYPE_CHECKING:
+    from rich.progress import Progress
+
+
+class Console:
+    """Lines for people. All goes to stderr, so that stdout holds nothing but a command's result."""
+
+    def __init__(self, *, quiet: bool = False) -> None:
+        self.quiet = quiet
+        self.log: Appender | None = None
+        self._progress: Progress | None = None
+
+    def line(self, text: str, *, style: str | None = None) -> None:
+        """Print one line, and append it to the log with the time of day."""
+        if self.log is not None:
+            self.log.write_lines([f"{time.strftime('%H:%M:%S')} {part}" for part in text.splitlines()])
+        if self.quiet:
+            return
+        if sys.stderr.isatty():
+            self._rich().print(text, style=style, markup=False, highlight=False)
+        else:
+            print(text, file=sys.stderr, flush=True)
+
+    def warn(self, text: str) -> None:
+        """Print a warning."""
+        self.line(f"warning: {text}", style="yellow")
+
+    @contextmanager
+    def progress(self, what: str, total: int, *, done: int = 0) -> Iterator["Bar"]:
+        """Show a bar over `total` steps while the block runs; nothing off a terminal."""
+        if self.quiet or not sys.stderr.isatty():
+            yield Bar(None, None)
+            return
+        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+        columns = (
+            TextColumn("{task.description}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TextColumn("{task.fields[now]}"),
+            TimeRemainingColumn(),
+        )
+        with Progress(*columns, console=self._rich(), transient=True) as progress:
+            self._progress = progress
+            try:
+                yield Bar(progress, progress.add_task(what, total=total, completed=done, now=""))
+            finally:
+                self._progress = None
+
+    def _rich(self) -> Any:
+        if self._progress is not None:  # lines go above a bar that is being drawn
+            return self._progress.console
+        from rich.console import Console as RichConsole
+
+        return RichConsole(stderr=True)
+
+
+class Bar:
+    """A progress bar, or nothing where there is no terminal."""
+
+    def __init__(self, progress: "Progress | None", task: Any) -> None:
+        self._progress = progress
+        self._task = task
+
+    def update(self, done: int, now: str = "") -> None:
+        """Move the bar to `done` and show `now` beside it."""
+        if self._progress is not None:
+            self._progress.update(self._task, completed=done, now=now)

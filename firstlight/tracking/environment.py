@@ -1,0 +1,50 @@
+"""What a run was made with: versions, machine, commit. Recorded, never sent anywhere."""
+
+import platform
+import subprocess
+import sys
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+
+def describe_environment() -> dict[str, Any]:
+    """Return versions of Python and the packages that decide results, the platform, and the commit of the working folder."""
+    return {
+        "python": platform.python_version(),
+        "packages": {name: found for name in ("firstlight", "torch", "numpy") if (found := _version(name))},
+        "platform": platform.platform(),
+        "cpu": cpu_model(),
+        "command": [Path(sys.argv[0]).name, *sys.argv[1:]],
+        "git": git_commit(Path.cwd()),
+    }
+
+
+def cpu_model() -> str:
+    """Return the processor's name as the system gives it."""
+    info = Path("/proc/cpuinfo")
+    lines = info.read_text(encoding="utf-8", errors="replace").splitlines() if info.is_file() else []
+    return next(
+        (line.partition(":")[2].strip() for line in lines if line.startswith("model name")), platform.processor() or platform.machine()
+    )
+
+
+def git_commit(folder: Path) -> dict[str, Any] | None:
+    """Return `{"commit": ..., "changed": bool}` of the repository around `folder`, or None where there is none."""
+    commit, status = (_git(folder, *words) for words in (("rev-parse", "HEAD"), ("status", "--porcelain", "--untracked-files=no")))
+    return None if commit is None else {"commit": commit, "changed": bool(status)}
+
+
+def _git(folder: Path, *words: str) -> str | None:
+    try:
+        done = subprocess.run(["git", "-C", str(folder), *words], capture_output=True, text=True, timeout=5, check=False)
+    except (OSError, subprocess.TimeoutExpired):
+        return None
+    return done.stdout.strip() if done.returncode == 0 else None
+
+
+def _version(name: str) -> str | None:
+    try:
+        return version(name)
+    except PackageNotFoundError:
+        return None

@@ -1,0 +1,111 @@
+"""The writing side of a run folder: one process, one lock, rows that only grow."""
+
+import json
+import math
+import time
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+from firstlight.errors import ConfigError, StorageError
+from firstlight.files import Appender, Lock, make_dir, write_json, write_text
+from firstlight.tracking.run import FORMAT, Run, read_rows
+
+MAX_NAME = 200
+"""Longest name of a run; file systems allow 255 bytes a name, and ours get a prefix."""
+
+
+class RunWriter:
+    """Writes a run folder while it holds its lock; use it in a `with` block.
+
+    On leaving, run.json says `finished`, `interrupted` or `failed`, whichever is true.
+    """
+
+    def __init__(self, path: Path, *, resume: bool = False) -> None:
+        _check_name(path.name)
+        if not resume and (path / "run.json").exists():
+            raise StorageError(f"a run stands at {path}; choose another --name, or go on with `firstlight train --resume {path}`")
+        self.path = make_dir(path)
+        self._lock = Lock(path / "run.lock", f"run {path}")
+        self._info: dict[str, Any] = dict(Run(path).info) if resume else {}
+        self._seconds_before = float(self._info.get("seconds", 0.0))
+
+    def __enter__(self) -> "RunWriter":
+        self._lock.__enter__()
+        self._began = time.monotonic()
+        self._metrics = Appender(self.path / "metrics.jsonl")
+        self.log = Appender(self.path / "log.txt")
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self._metrics.close()
+        self.log.close()
+        if self._info:
+            self.update(state="finished" if error is None else _state_after(error), seconds=round(self.seconds, 3))
+        self._lock.__exit__(kind, error, trace)
+
+    @property
+    def seconds(self) -> float:
+        """Seconds of work so far, those before a resume included."""
+        return self._seconds_before + time.monotonic() - self._began
+
+    @property
+    def info(self) -> dict[str, Any]:
+        """What run.json holds."""
+        return self._info
+
+    def start(self, config_yaml: str, **info: Any) -> None:
+        """Write config.yaml and run.json; from here on the folder is a run."""
+        write_text(self.path / "config.yaml", config_yaml)
+        started = time.strftime("%Y-%m-%dT%H:%M:%S%z")
+        base = {"format": FORMAT, "name": self.path.name, "started": started, "notes": [], "test_openings": [], "summary": {}}
+        self.update(**{**base, **info, "state": "running"})
+
+    def update(self, **changes: Any) -> None:
+        """Change entries of run.json, on disk too."""
+        self._info |= changes
+        write_json(self.path / "run.json", self._info)
+
+    def append(self, rows: list[dict[str, Any]]) -> None:
+        """Append rows to metrics.jsonl in one write; numbers that are not finite become null."""
+        self._metrics.write_lines([json.dumps({key: _plain(value) for key, value in row.items()}) for row in rows])
+
+    def cut_rows_after(self, step: int) -> None:
+        """Drop the rows past an optimizer step, so that a resumed run writes each row once."""
+        path = self.path / "metrics.jsonl"
+        kept = [json.dumps(row) for row in read_rows(path) if row["step"] <= step]
+        self._metrics.close()
+        write_text(path, "".join(line + "\n" for line in kept))
+        self._metrics = Appender(path)
+
+
+def add_note(run: Run, text: str) -> None:
+    """Add a note to a finished or interrupted run."""
+    _add(run, "notes", text)
+
+
+def record_test_opening(run: Run, opening: dict[str, Any]) -> None:
+    """Write into run.json that the sealed test set was opened: when, by which command, with which result."""
+    _add(run, "test_openings", {"when": time.strftime("%Y-%m-%dT%H:%M:%S%z"), **opening})
+
+
+def _add(run: Run, key: str, entry: Any) -> None:
+    with Lock(run.path / "run.lock", f"run {run.path}"):
+        info = Run(run.path).info
+        write_json(run.path / "run.json", {**info, key: [*info[key], entry]})
+
+
+def _plain(value: Any) -> Any:
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def _state_after(error: BaseException) -> str:
+    interrupted = isinstance(error, KeyboardInterrupt) or getattr(error, "exit_code", 1) in (130, 143)
+    return "interrupted" if interrupted else "failed"
+
+
+def _check_name(name: str) -> None:
+    if not name or name.startswith((".", "-")) or len(name.encode()) > MAX_NAME or not name.isprintable() or "/" in name or "\\" in name:
+        raise ConfigError(
+            f"a run cannot be called {name!r}; a name has 1 to {MAX_NAME} bytes, no slash, no control character, no leading dot or dash"
+        )

@@ -1,0 +1,186 @@
+"""Loading: base files, overrides, course-style files, and every problem named at once with its place."""
+
+from pathlib import Path
+from typing import Literal
+
+import pytest
+
+from firstlight.config.describe import describe, to_dict, to_yaml
+from firstlight.config.load import load_config, shipped_experiments
+from firstlight.config.schema import Config, Kind
+from firstlight.errors import ConfigError
+from firstlight.limits import Fraction, NonNegative, Positive, PositiveInt
+
+
+def net(shape: object, *, width: PositiveInt = 8, activation: Literal["relu", "gelu"] = "relu", dropout: Fraction = 0.0) -> None: ...
+def wide(shape: object, *, hidden: tuple[PositiveInt, ...] = (10, 5)) -> None: ...
+def sgd(params: object, *, lr: Positive = 0.1, momentum: Fraction = 0.0, weight_decay: NonNegative = 0.0) -> None: ...
+def adam(params: object, *, lr: Positive = 1e-3, beta1: Fraction = 0.9) -> None: ...
+def constant(*, warmup_epochs: NonNegative = 0.0) -> None: ...
+def digits(part: str, data_dir: Path) -> None: ...
+def folder(part: str, data_dir: Path, *, path: str) -> None: ...
+
+
+REGISTRIES = {
+    "data": {"digits": digits, "folder": folder, "cifar10": digits},
+    "model": {"small_cnn": net, "wide": wide, "lenet": net},
+    "optim": {"sgd": sgd, "adam": adam},
+    "schedule": {"constant": constant},
+}
+
+
+def load(folder: Path, text: str, *overrides: str, **settings: object) -> Config:
+    path = folder / "my.yaml"
+    path.write_text(text)
+    return load_config(path, REGISTRIES, overrides=overrides, settings=settings).config
+
+
+def refusal(folder: Path, text: str, *overrides: str) -> str:
+    with pytest.raises(ConfigError) as caught:
+        load(folder, text, *overrides)
+    return str(caught.value)
+
+
+def test_an_empty_file_is_the_defaults(tmp_path: Path) -> None:
+    config = load(tmp_path, "")
+    assert config.name == "my"
+    assert config.model == Kind("small_cnn", {"width": 8, "activation": "relu", "dropout": 0.0})
+    assert config.train.epochs == 10
+
+
+def test_base_files_are_a_list_relative_and_nested(tmp_path: Path) -> None:
+    """D1: base files, a list, relative paths, more than one level deep; later ones win, the file itself wins over all."""
+    (tmp_path / "deep").mkdir()
+    (tmp_path / "deep" / "root.yaml").write_text("seed: 1\ntrain: {epochs: 1, batch_size: 7}\n")
+    (tmp_path / "deep" / "left.yaml").write_text("base: root.yaml\ntrain: {epochs: 2}\n")
+    (tmp_path / "right.yaml").write_text("optim: {lr: 0.5}\n")
+    config = load(tmp_path, "base: [deep/left.yaml, right.yaml]\ntrain: {log_every: 3}\n")
+    assert (config.seed, config.train.epochs, config.train.batch_size, config.train.log_every) == (1, 2, 7, 3)
+    assert config.optim.options["lr"] == 0.5
+
+
+def test_a_shipped_experiment_is_a_base_by_name(tmp_path: Path) -> None:
+    assert "quickstart" in shipped_experiments()
+    assert "outside" not in refusal(tmp_path, "base: quickstart\nmodel: {name: wide, hidden: [0]}\n")
+
+
+def test_overrides_win_and_name_kinds_in_short(tmp_path: Path) -> None:
+    """A4, B7: `data=cifar10` and `optim.lr=...` on the same file."""
+    config = load(tmp_path, "optim: {lr: 0.1}\n", "optim.lr=1e-3", "data=cifar10", "model.width=16")
+    assert config.optim.options["lr"] == 1e-3
+    assert config.data.name == "cifar10"
+    assert config.model.options["width"] == 16
+
+
+def test_another_kind_drops_the_settings_of_the_old(tmp_path: Path) -> None:
+    config = load(tmp_path, "optim: {name: sgd, lr: 0.5, momentum: 0.9}\n", "optim=adam")
+    assert config.optim == Kind("adam", {"lr": 1e-3, "beta1": 0.9})
+
+
+def test_settings_from_python(tmp_path: Path) -> None:
+    config = load(tmp_path, "", optim={"lr": 1}, model={"name": "wide", "hidden": (3, 2)})
+    assert config.optim.options["lr"] == 1.0
+    assert config.model.options["hidden"] == (3, 2)
+
+
+def test_the_resolved_config_reads_back_equal(tmp_path: Path) -> None:
+    """D1: the resolved config is written to the run."""
+    config = load(tmp_path, "optim: {name: adam, lr: 1e-5}\nmodel: {name: wide, hidden: [4]}\nname: 'no'\n")
+    assert load(tmp_path, to_yaml(config)) == config
+
+
+def test_describe_names_the_place_of_each_key(tmp_path: Path) -> None:
+    path = tmp_path / "my.yaml"
+    path.write_text("seed: 3\ntrain:\n  epochs: 4\n")
+    loaded = load_config(path, REGISTRIES, overrides=["train.batch_size=5"])
+    lines = describe(loaded.config, loaded.origins).splitlines()
+    assert [line for line in lines if line.endswith(f"# {path}:3") and "epochs: 4" in line]
+    assert [line for line in lines if line.endswith("# override") and "batch_size: 5" in line]
+
+
+COURSE = """
+BASE: ["base_course.yaml"]
+MODEL: {NAME: "lenet", NUM_CLASSES: 10}
+DATA: {DATASET: "cifar10", BATCH_SIZE: 64, IMG_SIZE: 32, NUM_WORKERS: 4}
+TRAIN:
+  EPOCHS: 30
+  LR_SCHEDULER: {NAME: constant}
+  OPTIMIZER: {NAME: sgd, MOMENTUM: 0.9}
+OUTPUT: "output/lenet_cifar10"
+"""
+
+
+def test_course_style_files_load(tmp_path: Path) -> None:
+    """D1: files written in the course's own style (BASE, MODEL: {NAME: ...}, upper case) load."""
+    (tmp_path / "base_course.yaml").write_text("TRAIN: {LR: 3e-4, WARMUP_EPOCHS: 2}\nAUG: {COLOR_JITTER: 0.4}\nSEED: 5\n")
+    path = tmp_path / "course.yaml"
+    path.write_text(COURSE)
+    loaded = load_config(path, REGISTRIES)
+    config = loaded.config
+    assert (config.name, config.seed, config.model.name, config.data.name) == ("lenet_cifar10", 5, "lenet", "cifar10")
+    assert (config.input.image_size, config.input.num_classes, config.train.batch_size, config.train.epochs) == (32, 10, 64, 30)
+    assert config.optim == Kind("sgd", {"lr": 3e-4, "momentum": 0.9, "weight_decay": 0.0})
+    assert config.schedule.options["warmup_epochs"] == 2
+    assert config.augment.color_jitter == 0.4
+    assert loaded.notes == ("course.yaml: DATA.NUM_WORKERS is not used: data live in memory and need no workers",)
+
+
+@pytest.mark.parametrize(
+    ("text", "overrides", "parts"),
+    [
+        ("trian: {epochs: 1}", [], ["my.yaml:1: unknown key 'trian'; did you mean 'train'?"]),
+        ("train:\n  epoch: 1", [], ["my.yaml:2: unknown key 'epoch' in train; did you mean 'epochs'?"]),
+        ("train: {epochs: true}", [], ["my.yaml:1: train.epochs is true; it must be a valid integer"]),
+        ("train: {epochs: 2.5}", [], ["train.epochs is 2.5"]),
+        ("train: {epochs: 0}", [], ["train.epochs is 0; it must be >= 1"]),
+        ("optim: {lr: fast}", [], ['my.yaml:1: optim.lr is "fast"; it must be a valid number']),
+        ("optim: {lr: .nan}", [], ["optim.lr is NaN; it must be > 0"]),
+        ("", ["optim.lr=fast"], ['override: optim.lr is "fast"']),
+        ("model: lenett", [], ["my.yaml:1: 'lenett' is no model; did you mean 'lenet'? (allowed: lenet, small_cnn, wide)"]),
+        ("model: {name: wide, width: 3}", [], ["unknown key 'width' in model 'wide'", "it belongs to small_cnn, lenet"]),
+        ("optim: {sgd: {lr: 1}, adam: {lr: 1}}", [], ["optim names 'sgd' and holds 'sgd', 'adam' as well; keep one kind"]),
+        ("", ["optim=sgd", "optim.name=adam"], ["optim.name is given twice, as 'sgd' and as 'adam'; keep one"]),
+        ("model: [lenet, wide]", [], ["model needs one name, found ['lenet', 'wide']"]),
+        ("data: folder", [], ["data.path is required"]),
+        ("train: 5", [], ["my.yaml:1: train is a section"]),
+        ("- a\n- b", [], ["a config is a mapping of keys to values, found list"]),
+        ("base: my.yaml", [], ["base files lead back to themselves", "my.yaml -> "]),
+        ("base: gone.yaml", [], ["my.yaml: base file", "is not there"]),
+        ("base: ../../../../etc/passwd", [], ["lies outside"]),
+        ("MODEL: {NAMES: lenet}", [], ["my.yaml:1: unknown key MODEL.NAMES; did you mean 'MODEL.NAME'?"]),
+        ("MODEL: {NAME: lenet}\nmodel: wide", [], ["both styles in one file: model"]),
+        ("TRAIN: {LR: 1, BASE_LR: 2}", [], ["optim.lr is given twice, as 1 and (by TRAIN.BASE_LR) as 2"]),
+        ("", ["optim.lr"], ["'optim.lr' is no override; write key=value"]),
+        ("", ["nothing.at.all=1"], ["unknown key 'nothing'"]),
+    ],
+)
+def test_what_is_wrong_is_named_in_one_line_with_its_place(tmp_path: Path, text: str, overrides: list[str], parts: list[str]) -> None:
+    """Faults 44, 45, 46: place, what is allowed, the nearest key."""
+    message = refusal(tmp_path, text, *overrides)
+    assert "\n" not in message
+    for part in parts:
+        assert part in message
+
+
+def test_all_problems_are_listed_at_once(tmp_path: Path) -> None:
+    message = refusal(tmp_path, "seed: -1\ntrain: {epochs: 0, batchsize: 3}\nmodel: lenett\n", "optim.lr=0")
+    assert message.startswith("5 problems in the config:\n")
+    for part in ("seed is -1", "train.epochs is 0", "unknown key 'batchsize'", "'lenett' is no model", "optim.lr is 0"):
+        assert part in message
+
+
+def test_every_key_of_the_schema_can_be_set_and_reads_back(tmp_path: Path) -> None:
+    """D1: each key is accepted; that each is read by something is shown in tests/engine/test_keys.py."""
+    tree = to_dict(load(tmp_path, ""))
+    flat = [f"{section}.{key}" for section, value in tree.items() if isinstance(value, dict) for key in value]
+    for key in flat:
+        section, name = key.split(".")
+        assert f"unknown key {name!r}" not in _message_of(tmp_path, f"{section}: {{{name}: '?'}}")
+
+
+def _message_of(folder: Path, text: str) -> str:
+    try:
+        load(folder, text)
+    except ConfigError as error:
+        return str(error)
+    return ""
