@@ -82,7 +82,7 @@ def train(
         if note:
             annotate(run, note)
     else:
-        places = {"runs_dir": common.runs_dir, "data_dir": common.data_dir}
+        places: dict[str, Any] = {"runs_dir": common.runs_dir, "data_dir": common.data_dir}
         run = engine.train(source or "quickstart", *overrides, name=name, note=note, **places)
     result(common, {"run": str(run.path), **run.summary, "files": [str(path) for path in sorted(run.path.glob("*.png"))]})
     return None

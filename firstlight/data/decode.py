@@ -12,6 +12,7 @@ from PIL import Image, ImageOps
 from firstlight.errors import DataError
 
 FORMATS = ("JPEG", "PNG", "BMP", "GIF", "WEBP", "TIFF", "PPM")
+SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".ppm", ".pgm", ".pbm")
 MAX_PIXELS = 64_000_000
 GREY_MODES = ("1", "L", "LA", "I", "I;16", "I;16B", "I;16L")
 NUM_THREADS = 2

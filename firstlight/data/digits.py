@@ -11,7 +11,7 @@ import numpy as np
 import torch
 
 from firstlight.data.dataset import Dataset, make_dataset
-from firstlight.data.held_out import held_out
+from firstlight.data.splits import carve
 
 TEST_FRACTION = 0.2
 TEST_SEED = 20240
@@ -21,9 +21,9 @@ def load_digits(part: str, data_dir: Path) -> Dataset:
     """Return one part of the 1,797 digits that come with the package: four fifths to train on, a fixed stratified fifth to test."""
     with np.load(Path(__file__).with_name("digits.npz"), allow_pickle=False) as arrays:
         images, labels = torch.from_numpy(arrays["images"]), torch.from_numpy(arrays["labels"])
-    is_test = held_out(labels, TEST_FRACTION, TEST_SEED)
-    chosen = is_test if part == "test" else ~is_test
+    train, test = carve(labels, TEST_FRACTION, TEST_SEED)
+    chosen = test if part == "test" else train
     name = "test" if part == "test" else "training"
     return make_dataset(
-        images[chosen], labels[chosen], [str(digit) for digit in range(10)], f"UCI handwritten digits ({int(chosen.sum()):,} {name} images)"
+        images[chosen], labels[chosen], [str(digit) for digit in range(10)], f"UCI handwritten digits ({len(chosen):,} {name} images)"
     )

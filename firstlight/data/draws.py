@@ -36,7 +36,7 @@ def uniform(seed: int, epoch: int, indices: Tensor, stream: int) -> Tensor:
 
 def integers(seed: int, epoch: int, indices: Tensor, stream: int, bound: int) -> Tensor:
     """Return one whole number in 0..bound-1 for each index; indices int64 [B] -> int64 [B]; bound <= 2**31."""
-    return (_shift_right(_hash(seed, epoch, indices, stream), 32) * bound) >> 32
+    return _shift_right(_hash(seed, epoch, indices, stream), 32).mul_(bound) >> 32
 
 
 def permutation(num: int, seed: int, epoch: int) -> Tensor:
@@ -47,10 +47,10 @@ def permutation(num: int, seed: int, epoch: int) -> Tensor:
 
 def _hash(seed: int, epoch: int, indices: Tensor, stream: int) -> Tensor:
     """Return 64 random bits for each index, as int64; products wrap around."""
-    bits = indices * _signed(_GOLDEN) + _signed(_key(seed, epoch, stream))
-    bits = (bits ^ _shift_right(bits, 30)) * _signed(_MIX_1)
-    bits = (bits ^ _shift_right(bits, 27)) * _signed(_MIX_2)
-    return bits ^ _shift_right(bits, 31)
+    bits = (indices * _signed(_GOLDEN)).add_(_signed(_key(seed, epoch, stream)))
+    bits.bitwise_xor_(_shift_right(bits, 30)).mul_(_signed(_MIX_1))
+    bits.bitwise_xor_(_shift_right(bits, 27)).mul_(_signed(_MIX_2))
+    return bits.bitwise_xor_(_shift_right(bits, 31))
 
 
 def _key(seed: int, epoch: int, stream: int) -> int:
@@ -68,7 +68,7 @@ def _mix(bits: int) -> int:
 
 def _shift_right(bits: Tensor, by: int) -> Tensor:
     """Shift int64 right and fill with zeros (torch's own shift repeats the sign)."""
-    return (bits >> by) & ((1 << (64 - by)) - 1)
+    return (bits >> by).bitwise_and_((1 << (64 - by)) - 1)
 
 
 def _signed(word: int) -> int:

@@ -5,10 +5,10 @@ from dataclasses import dataclass
 import torch
 
 from firstlight.data.archive import Archive
-from firstlight.data.held_out import held_out
+from firstlight.data.decode import SUFFIXES
+from firstlight.data.splits import carve
 from firstlight.errors import DataError
 
-SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".ppm", ".pgm", ".pbm")
 SPLIT_SEED = 20241
 UNUSED_PARTS = ("val", "valid", "validation")
 
@@ -94,6 +94,5 @@ def _test_images(archive: Archive, base: str, names: list[str], class_names: tup
 
 
 def _split(items: Items, test_fraction: float) -> tuple[Items, Items]:
-    is_test = held_out(torch.tensor([label for _, label in items]), test_fraction, SPLIT_SEED).tolist()
-    train = [item for item, out in zip(items, is_test, strict=True) if not out]
-    return train, [item for item, out in zip(items, is_test, strict=True) if out]
+    train, test = carve(torch.tensor([label for _, label in items]), test_fraction, SPLIT_SEED)
+    return [items[row] for row in train.tolist()], [items[row] for row in test.tolist()]

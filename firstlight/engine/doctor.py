@@ -8,7 +8,7 @@ import torch
 from torch.nn.functional import cross_entropy
 
 from firstlight.config.schema import DeviceConfig, Kind
-from firstlight.data.build import SOURCES, load_source
+from firstlight.data.build import SOURCES, load_part
 from firstlight.engine.device import choose_device, settle
 from firstlight.engine.places import data_dir_of
 from firstlight.errors import DataError
@@ -59,6 +59,6 @@ def _one_step(model: Any, images: torch.Tensor, labels: torch.Tensor, autocast: 
 
 def _found(name: str, data_dir: Path) -> str:
     try:
-        return load_source(Kind(name), "train", data_dir).source
+        return load_part(Kind(name), "train", data_dir).source
     except DataError as error:
         return f"not here: {error}"

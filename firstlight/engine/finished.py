@@ -66,7 +66,7 @@ def predict(
         raise ConfigError(f"--out {out} ends in neither .csv nor .json; name the table by its kind")
     model = arithmetic.place(load_model(found))
     dataset, paths = load_images([Path(image) for image in images], tuple(record["image_shape"]), record["class_names"])
-    loader = make_loader(dataset, config, normalize_of(found), arithmetic.device, channels_last=arithmetic.channels_last)
+    loader = make_loader(dataset, config, normalize_of(found), device=arithmetic.device, channels_last=arithmetic.channels_last)
     names: list[str] = record["class_names"]
     rows = []
     for path, values in zip(paths, predict_probabilities(model, loader, arithmetic).tolist(), strict=True):
@@ -109,8 +109,8 @@ def _loader(run: Run, config: Config, split: str, arithmetic: Arithmetic, data_d
         raise DataError(
             f"run {run.path} was trained without validation (split.val_fraction=0); there is nothing to evaluate but --split test"
         )
-    if data.record()["val_hash"] != data_record(run)["val_hash"]:
+    if data.record.val_hash != data_record(run)["val_hash"]:
         raise DataError(
             f"the validation images are not those of run {run.path}: the data changed since; put the old data back, or train anew"
         )
-    return make_loader(data.val, config, normalize_of(run), arithmetic.device, channels_last=arithmetic.channels_last)
+    return make_loader(data.val, config, normalize_of(run), device=arithmetic.device, channels_last=arithmetic.channels_last)

@@ -50,7 +50,7 @@ def train_one_epoch(state: TrainState, setup: Setup, recorder: Recorder, stop: S
 def finish_epoch(state: TrainState, setup: Setup, recorder: Recorder) -> None:
     """Validate, decide whether this epoch is the best, let the schedule see it, record it and save."""
     recorder.fetch(state, setup)
-    train_loss, train_accuracy = (state.running / setup.train_loader.images_per_epoch).tolist()
+    train_loss, train_accuracy = (state.running / setup.train_loader.num_images).tolist()
     state.running.zero_()
     state.epoch, state.batch = state.epoch + 1, 0
     row = {"train_loss": train_loss, "train_accuracy": train_accuracy}

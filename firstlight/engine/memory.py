@@ -22,4 +22,5 @@ def out_of_memory(batch_size: int) -> Iterator[None]:
 
 
 def _message(batch_size: int) -> str:
-    return f"out of memory with train.batch_size={batch_size}; try train.batch_size={max(1, batch_size // 2)} (train.accumulate=2 keeps the step the same)"
+    smaller = max(1, batch_size // 2)
+    return f"out of memory with train.batch_size={batch_size}; try train.batch_size={smaller} (train.accumulate=2 keeps the step the same)"

@@ -58,7 +58,7 @@ class Recorder:
         self._pending = []
         self.writer.append(rows)
         self._refuse_divergence(rows)
-        seen = min(state.batch * setup.train.batch_size, setup.train_loader.images_per_epoch)
+        seen = min(state.batch * setup.train.batch_size, setup.train_loader.num_images)
         loss, accuracy = (state.running / max(seen, 1)).tolist()
         self._bar.update(state.step, f"epoch {min(state.epoch + 1, setup.train.epochs)}  loss {loss:.4f}  accuracy {accuracy:.4f}")
 

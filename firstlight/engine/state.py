@@ -76,4 +76,4 @@ class Setup:
         """Return how many images the optimizer step has that this batch of the epoch belongs to."""
         size, accumulate = self.train.batch_size, self.train.accumulate
         first = batch // accumulate * accumulate * size
-        return min(accumulate * size, self.train_loader.images_per_epoch - first)
+        return min(accumulate * size, self.train_loader.num_images - first)

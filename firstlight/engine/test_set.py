@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from firstlight.config.schema import Config
-from firstlight.data.build import load_part
+from firstlight.data.build import load_experiment_part, make_loader
 from firstlight.data.loader import Loader
 from firstlight.data.normalize import Normalize
 from firstlight.engine.device import Arithmetic
@@ -12,14 +12,7 @@ from firstlight.errors import DataError
 
 def open_test_set(config: Config, data_dir: Path, normalize: Normalize, arithmetic: Arithmetic) -> Loader:
     """Return a loader over the labelled test part. Raises DataError where its labels are nobody's to have."""
-    dataset = load_part(config, "test", data_dir)
+    dataset = load_experiment_part(config, "test", data_dir)
     if dataset.labels is None:
         raise DataError(f"{dataset.source}: the test images have no labels, so there is nothing to evaluate; use `firstlight predict`")
-    return Loader(
-        dataset,
-        batch_size=max(config.train.batch_size, 500),
-        seed=0,
-        normalize=normalize,
-        device=arithmetic.device,
-        channels_last=arithmetic.channels_last,
-    )
+    return make_loader(dataset, config, normalize, device=arithmetic.device, channels_last=arithmetic.channels_last)

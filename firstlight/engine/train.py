@@ -14,7 +14,8 @@ from typing import Any
 import torch
 
 from firstlight.config.schema import Config
-from firstlight.data.build import TrainingData, load_training_data, make_loaders
+from firstlight.data.build import load_training_data, make_loader, make_train_loader
+from firstlight.data.training_data import DataRecord
 from firstlight.engine.checkpoint import find_checkpoint, read_weights, restore_state
 from firstlight.engine.device import Arithmetic, settle
 from firstlight.engine.evaluate import evaluate_model
@@ -30,7 +31,7 @@ from firstlight.engine.test_set import open_test_set
 from firstlight.errors import ConfigError
 from firstlight.files import write_figure
 from firstlight.models.build import build_model
-from firstlight.models.model import count_parameters
+from firstlight.models.layers import count_parameters
 from firstlight.optim.build import build_optimizer, build_schedule
 from firstlight.plotting.curves import plot_curves, plot_steps
 from firstlight.tracking.console import Console
@@ -82,7 +83,8 @@ def default_name(experiment: str) -> str:
 class _Prepared:
     """What stands before the run folder is made: if anything is wrong with the data or the network, nothing was written."""
 
-    data: TrainingData
+    data: DataRecord
+    warnings: tuple[str, ...]
     state: TrainState
     setup: Setup
     facts: dict[str, Any]
@@ -113,30 +115,30 @@ def run_training(
 def prepare(config: Config, data_dir: Path, *, arithmetic: Arithmetic | None = None) -> _Prepared:
     """Load the data, build the network and its optimizer, settle the arithmetic."""
     data = load_training_data(config, data_dir)
-    seed = config.seed if config.init_seed is None else config.init_seed
+    record = data.record
+    init_seed = config.seed if config.init_seed is None else config.init_seed
     order_seed = config.seed if config.order_seed is None else config.order_seed
-    model = build_model(config.model, data.image_shape, data.num_classes, seed)
-    facts = {"num_parameters": count_parameters(model), "flops_per_image": flops_per_image(model, data.image_shape)}
-    arithmetic = arithmetic or settle(config.device, model, data.image_shape, data.num_classes)
+    model = build_model(config.model, record.image_shape, record.num_classes, init_seed)
+    facts = {"num_parameters": count_parameters(model), "flops_per_image": flops_per_image(model, record.image_shape)}
+    arithmetic = arithmetic or settle(config.device, model, record.image_shape, record.num_classes)
     model = arithmetic.place(model)
-    optimizer = build_optimizer(config.optim, model)
-    schedule = build_schedule(config.schedule)
-    train_loader, val_loader = make_loaders(config, data, order_seed, device=arithmetic.device, channels_last=arithmetic.channels_last)
+    optimizer, schedule = build_optimizer(config.optim, model), build_schedule(config.schedule)
+    place: dict[str, Any] = {"device": arithmetic.device, "channels_last": arithmetic.channels_last}
     setup = Setup(
         train=config.train,
         checkpoint=config.checkpoint,
-        train_loader=train_loader,
-        val_loader=val_loader,
+        train_loader=make_train_loader(config, data.train, record.normalize, seed=order_seed, **place),
+        val_loader=None if data.val is None else make_loader(data.val, config, record.normalize, **place),
         schedule=schedule,
         base_lr=optimizer.param_groups[0]["lr"],
         order_seed=order_seed,
         arithmetic=arithmetic,
-        num_classes=data.num_classes,
+        num_classes=record.num_classes,
         has_dropout=_has_dropout(model),
     )
-    running = torch.zeros(2, device=arithmetic.device)
-    state = TrainState(model, optimizer, schedule.start(), running, ema=_averaged_copy(config, data, seed, model, arithmetic))
-    return _Prepared(data.without_images(), state, setup, facts)
+    ema = None if config.train.ema_decay == 0 else _copy(model, config, record, arithmetic)
+    state = TrainState(model, optimizer, schedule.start(), torch.zeros(2, device=arithmetic.device), ema=ema)
+    return _Prepared(record, data.warnings, state, setup, facts)
 
 
 def flops_per_image(model: Any, image_shape: tuple[int, int, int]) -> int:
@@ -151,12 +153,11 @@ def flops_per_image(model: Any, image_shape: tuple[int, int, int]) -> int:
     return int(counter.get_total_flops())
 
 
-def _averaged_copy(config: Config, data: TrainingData, seed: int, model: Any, arithmetic: Arithmetic) -> Any:
-    if config.train.ema_decay == 0:
-        return None
-    average = arithmetic.place(build_model(config.model, data.image_shape, data.num_classes, seed))
-    average.load_state_dict(model.state_dict())
-    return average
+def _copy(model: Any, config: Config, record: DataRecord, arithmetic: Arithmetic) -> Any:
+    """Return a second network with the same weights."""
+    copy = arithmetic.place(build_model(config.model, record.image_shape, record.num_classes, seed=0))
+    copy.load_state_dict(model.state_dict())
+    return copy
 
 
 def _has_dropout(model: Any) -> bool:
@@ -184,7 +185,7 @@ def _open_folder(writer: RunWriter, config: Config, prepared: _Prepared, notes: 
         environment=describe_environment(),
         arithmetic=asdict(prepared.setup.arithmetic),
         seeds=seeds,
-        data=prepared.data.record(),
+        data=prepared.data.to_json(),
         network=prepared.facts,
         notes=notes,
     )
@@ -203,6 +204,8 @@ def _announce(console: Console, prepared: _Prepared, writer: RunWriter, *, resum
     console.line(f"run {writer.path}{f' (resumed at step {prepared.state.step:,})' if resumed else ''}")
     for line in prepared.data.lines():
         console.line(line)
+    for warning in prepared.warnings:
+        console.warn(warning)
     chosen = setup.arithmetic
     console.line(
         f"network: {facts['num_parameters']:,} parameters, {facts['flops_per_image'] / 1e6:,.1f} MFLOP an image; "
@@ -218,7 +221,7 @@ def _conclude(config: Config, prepared: _Prepared, writer: RunWriter, console: C
     model = state.evaluated_model
     model.load_state_dict(read_weights(find_checkpoint(writer.path / "checkpoints", "best")))
     best = next(row for row in Run(writer.path).epochs if row["epoch"] == state.best.epoch)
-    summary = {"best_epoch": state.best.epoch, "epochs": state.epoch, "steps": state.step}
+    summary: dict[str, Any] = {"best_epoch": state.best.epoch, "epochs": state.epoch, "steps": state.step}
     summary |= {key: best[key] for key in ("train_loss", "train_accuracy", "val_loss", "val_accuracy") if key in best}
     if state.epoch < setup.train.epochs:
         console.line(f"stopped early: no better epoch in the last {state.stale_epochs}")

@@ -9,7 +9,7 @@ import torch
 from firstlight.config.kinds import check_kind
 from firstlight.config.override import parse_overrides
 from firstlight.config.schema import Kind
-from firstlight.data.build import DOWNLOADS, SOURCES, load_source
+from firstlight.data.build import DOWNLOADS, SOURCES, load_part
 from firstlight.data.check import check_images
 from firstlight.data.dataset import Dataset
 from firstlight.data.fetch import fetch, install_local
@@ -47,9 +47,8 @@ def fetch_source(name: str, data_dir: Path | None, *, local: Path | None, consol
     """Download a data set, or install it from a local file; return the files."""
     if name not in DOWNLOADS:
         raise ConfigError(f"{name!r} cannot be fetched{did_you_mean(name, DOWNLOADS)}")
-    folder = make_dir(data_dir_of(data_dir) / DOWNLOADS[name].folder)
-    remote = DOWNLOADS[name].files
-    files = fetch(remote, folder, say=console.line) if local is None else install_local(remote, local, folder)
+    folder, remote = make_dir(data_dir_of(data_dir)), DOWNLOADS[name]
+    files = fetch(remote, folder) if local is None else install_local(remote, local, folder)
     console.line(f"{name} is in {folder}")
     return {"name": name, "folder": str(folder), "files": [str(file) for file in files]}
 
@@ -63,7 +62,7 @@ def check_source(source: str, settings: Sequence[str], data_dir: Path | None) ->
             listed = "".join(f"\n  {path}: {reason}" for path, reason in broken[:20])
             more = f"\n  and {len(broken) - 20} more" if len(broken) > 20 else ""
             raise DataError(f"{len(broken)} broken images in {kind.options['path']}; repair or remove them:{listed}{more}")
-    dataset = load_source(kind, "train", data_dir_of(data_dir))
+    dataset = load_part(kind, "train", data_dir_of(data_dir))
     warnings = [f"class {name!r} has no images" for name, count in zip(dataset.class_names, _counts(dataset), strict=True) if count == 0]
     return {"source": dataset.source, "num_images": len(dataset), "warnings": warnings, "files": []}
 
@@ -71,7 +70,7 @@ def check_source(source: str, settings: Sequence[str], data_dir: Path | None) ->
 def describe_source(source: str, settings: Sequence[str], data_dir: Path | None, *, out: Path) -> dict[str, Any]:
     """Return counts, shape, class balance and pixel statistics of the training part; save a sheet of images and the balance."""
     kind = parse_source(source, settings)
-    dataset = load_source(kind, "train", data_dir_of(data_dir))
+    dataset = load_part(kind, "train", data_dir_of(data_dir))
     mean, std = channel_statistics(dataset.images)
     counts = _counts(dataset)
     make_dir(out)
@@ -82,8 +81,8 @@ def describe_source(source: str, settings: Sequence[str], data_dir: Path | None,
         "num_images": len(dataset),
         "image_shape": list(dataset.image_shape),
         "dtype": str(dataset.images.dtype).removeprefix("torch."),
-        "mean": [round(value, 4) for value in mean],
-        "std": [round(value, 4) for value in std],
+        "mean": [round(value, 4) for value in mean.tolist()],
+        "std": [round(value, 4) for value in std.tolist()],
         "classes": [{"class": name, "images": n, "share": n / len(dataset)} for name, n in zip(dataset.class_names, counts, strict=True)],
         "files": [str(sheet), str(balance)],
     }
@@ -147,6 +146,6 @@ def _is_here(name: str, data_dir: Path) -> dict[str, Any]:
     if name == "folder":
         return {"here": None}
     try:
-        return {"here": load_source(Kind(name), "train", data_dir).source}
+        return {"here": load_part(Kind(name), "train", data_dir).source}
     except DataError:
         return {"here": False}

@@ -34,7 +34,7 @@ class Evaluation:
     @property
     def support(self) -> npt.NDArray[np.int64]:
         """Images of each class, int64 [K]."""
-        return self.matrix.sum(axis=1)
+        return np.array([sum(row) for row in self.confusion], dtype=np.int64)
 
     @property
     def precision(self) -> Array:

@@ -1,0 +1,47 @@
+"""Image files that a user names, as the images that a network was trained on."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from firstlight.data.dataset import Dataset
+from firstlight.data.decode import SUFFIXES, decode_image
+from firstlight.errors import DataError
+
+
+def find_images(paths: Sequence[Path]) -> list[Path]:
+    """Return the image files among the paths, those inside folders included. Raises DataError where there is none."""
+    found: list[Path] = []
+    for path in paths:
+        inside = sorted(p for p in path.rglob("*") if p.suffix.lower() in SUFFIXES) if path.is_dir() else [path]
+        if not inside:
+            raise DataError(f"{path} holds no images ({', '.join(SUFFIXES[:4])}, ...)")
+        found += inside
+    return found
+
+
+def read_images(paths: Sequence[Path], image_shape: tuple[int, int, int], class_names: Sequence[str]) -> Dataset:
+    """Return image files as unlabelled uint8 [N, C, H, W] of the given shape.
+
+    Colour and grey are converted into each other; for a square shape the middle square is cut out and resized.
+    Raises DataError that names the file.
+    """
+    channels, height, width = image_shape
+    images = torch.empty(len(paths), channels, height, width, dtype=torch.uint8)
+    for target, path in zip(images, paths, strict=True):
+        pixels = _read(path, grey=channels == 1, size=height if height == width else None)
+        if pixels.shape[:2] != (height, width):
+            raise DataError(f"{path} has {pixels.shape[1]} x {pixels.shape[0]} pixels; this network was trained on {width} x {height}")
+        target.copy_(torch.from_numpy(pixels.reshape(height, width, channels).copy()).permute(2, 0, 1))
+    return Dataset(images, None, tuple(class_names), f"{len(paths):,} image files")
+
+
+def _read(path: Path, *, grey: bool, size: int | None) -> "np.ndarray[tuple[int, ...], np.dtype[np.uint8]]":
+    try:
+        return decode_image(path.read_bytes(), grey=grey, image_size=size)
+    except OSError as error:
+        raise DataError(f"cannot read the image {path}: {error.strerror}") from error
+    except DataError as error:
+        raise DataError(f"{path}: {error}") from error

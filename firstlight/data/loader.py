@@ -1,0 +1,105 @@
+"""Batches from images that are resident on the device: normalised, augmented, in an order that (seed, epoch) decide."""
+
+from collections.abc import Iterator
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from firstlight.data.augment import Augment, Draws, cut_out, jitter_colors, rotate
+from firstlight.data.dataset import Dataset
+from firstlight.data.draws import permutation
+from firstlight.data.normalize import Normalize, pixel_scale
+from firstlight.data.pixel_store import PixelStore
+
+
+class Batch(NamedTuple):
+    """Images as the network sees them, with what they are.
+
+    images: float32 [B, C, H, W]; labels: int64 [B], -1 where the data set has none; indices: int64 [B], places in the data set.
+    """
+
+    images: Tensor
+    labels: Tensor
+    indices: Tensor
+
+
+class Loader:
+    """Batches of a data set that is kept once, as uint8, on the device.
+
+    A batch is a function of (seed, epoch, number of the batch), and an augmented image of (seed, epoch, its index) alone. The
+    loader keeps a copy of its own where it pads or reorders the pixels: drop the Dataset then, to hold the images once.
+    Raises ConfigError where augment.crop is not smaller than the images.
+    """
+
+    def __init__(
+        self,
+        dataset: Dataset,
+        *,
+        batch_size: int,
+        seed: int,
+        normalize: Normalize,
+        augment: Augment | None = None,
+        shuffle: bool = False,
+        drop_last: bool = False,
+        device: torch.device | str = "cpu",
+        channels_last: bool = False,
+    ) -> None:
+        self.batch_size = batch_size
+        self.seed = seed
+        self.normalize = normalize
+        self.augment = augment or Augment()
+        self.shuffle = shuffle
+        self.drop_last = drop_last
+        self.labels = torch.full((len(dataset),), -1) if dataset.labels is None else dataset.labels
+        self.labels = self.labels.to(device)
+        self._store = PixelStore(dataset.images, crop=self.augment.crop, channels_last=channels_last, device=device)
+        self._white = pixel_scale(dataset.images)
+        self._factor, self._shift = (self._store.spread(values) for values in normalize.coefficients(self._white))
+
+    @property
+    def num_batches(self) -> int:
+        """Batches in an epoch; at least one, however large a batch is."""
+        whole, rest = divmod(len(self.labels), self.batch_size)
+        return max(whole, 1) if self.drop_last or not rest else whole + 1
+
+    @property
+    def num_images(self) -> int:
+        """Images in an epoch: all, but for a last odd batch that is dropped."""
+        return min(len(self.labels), self.num_batches * self.batch_size)
+
+    def batches(self, epoch: int, start: int = 0, *, reuse_buffers: bool = False) -> Iterator[Batch]:
+        """Yield the batches of an epoch from number `start` on, which costs no more than to start at 0.
+
+        reuse_buffers: hand out the same memory again, which on a CPU halves the time. A batch is then valid until the next one is
+        asked for: use it up first (forward, backward and step), and keep none.
+        """
+        order = self._order(epoch)
+        draws = Draws(self.augment, self.seed, epoch)
+        buffer = self._empty(min(self.batch_size, len(order))) if reuse_buffers else None
+        for number in range(start, self.num_batches):
+            indices = order[number * self.batch_size : (number + 1) * self.batch_size]
+            rows = self._empty(len(indices)) if buffer is None else buffer[: len(indices)]
+            yield Batch(self._images(indices, draws, rows), self.labels[indices], indices)
+
+    def _order(self, epoch: int) -> Tensor:
+        order = permutation(len(self.labels), self.seed, epoch) if self.shuffle else torch.arange(len(self.labels))
+        return order.to(self.labels.device)
+
+    def _empty(self, num: int) -> Tensor:
+        return torch.empty(num, *self._store.row_shape, device=self.labels.device)
+
+    def _images(self, indices: Tensor, draws: Draws, rows: Tensor) -> Tensor:
+        """Fill `rows` with the images at `indices` as the network sees them, and return them as [B, C, H, W]."""
+        corners = draws.corners(indices) if self.augment.crop else None
+        mirrored = draws.mirrored(indices) if self.augment.flip else None
+        rows.copy_(self._store.gather(indices, corners, mirrored))
+        images = self._store.as_images(rows)
+        if self.augment.rotation:
+            images.copy_(rotate(images, draws.angles(indices)))
+        if self.augment.color_jitter:
+            images.copy_(jitter_colors(images, draws.color_factors(indices), self._white))
+        torch.addcmul(self._shift, rows, self._factor, out=rows)
+        if self.augment.cutout:
+            cut_out(images, *draws.cutout_centres(indices, *images.shape[2:]), size=self.augment.cutout)
+        return images

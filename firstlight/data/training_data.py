@@ -1,0 +1,84 @@
+"""The training part of a data set, parted into train and validation, with a record of exactly which images are where."""
+
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from firstlight.data.dataset import Dataset
+from firstlight.data.normalize import Normalize
+from firstlight.data.splits import carve, split_hash, take
+from firstlight.errors import DataError
+
+
+@dataclass(frozen=True, kw_only=True)
+class DataRecord:
+    """What a run remembers of its data; `asdict` makes JSON of it.
+
+    train_hash, val_hash: name the images of each part by their places in the data set.
+    """
+
+    source: str
+    class_names: tuple[str, ...]
+    image_shape: tuple[int, int, int]
+    num_train: int
+    num_val: int
+    train_hash: str
+    val_hash: str
+    normalize: Normalize
+
+    @property
+    def num_classes(self) -> int:
+        """How many classes the labels can name."""
+        return len(self.class_names)
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the record as plain data."""
+        return asdict(self)
+
+    def lines(self) -> list[str]:
+        """Return what a training says about its data."""
+        channels, height, width = self.image_shape
+        size = f"{channels} x {height} x {width}"
+        return [f"data: {self.source}; {self.num_train:,} to train, {self.num_val:,} to validate, {size}, {self.num_classes} classes"]
+
+
+@dataclass(frozen=True, eq=False)
+class TrainingData:
+    """Labelled images to train on, those to validate on (None where none are held out), and their record."""
+
+    train: Dataset
+    val: Dataset | None
+    record: DataRecord
+    warnings: tuple[str, ...] = ()
+
+
+def part_training_data(dataset: Dataset, *, val_fraction: float, split_seed: int, num_train: int | None, normalize: bool) -> TrainingData:
+    """Carve validation out of a labelled training part, thin out the rest to `num_train`, and measure its pixels.
+
+    The validation images depend on `val_fraction` and `split_seed` alone, so runs on fewer training images share them.
+    """
+    if dataset.labels is None:
+        raise DataError(f"{dataset.source}: these images have no labels to train on")
+    train, val = carve(dataset.labels, val_fraction, split_seed)
+    if num_train is not None:
+        train = train[take(dataset.labels[train], num_train, split_seed)]
+    train_set = dataset.subset(train)
+    record = DataRecord(
+        source=dataset.source,
+        class_names=dataset.class_names,
+        image_shape=dataset.image_shape,
+        num_train=len(train),
+        num_val=len(val),
+        train_hash=split_hash(train),
+        val_hash=split_hash(val),
+        normalize=Normalize.measure(train_set.images) if normalize else Normalize.identity(dataset.image_shape[0]),
+    )
+    return TrainingData(train_set, dataset.subset(val) if len(val) else None, record, tuple(_warnings(dataset, train_set)))
+
+
+def _warnings(dataset: Dataset, train: Dataset) -> list[str]:
+    assert dataset.labels is not None and train.labels is not None
+    if dataset.num_classes == 1:
+        return [f"there is only one class, {dataset.class_names[0]!r}: any network is right on all images"]
+    present = set(train.labels.unique().tolist())
+    absent = [name for label, name in enumerate(dataset.class_names) if label not in present]
+    return [f"no image to train on in class {', '.join(absent)}; it cannot be learned"] if absent else []

@@ -1,0 +1,67 @@
+"""Sheets of images with their labels, and one image beside the probabilities of its classes."""
+
+import math
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from firstlight.plotting.style import PALETTE, RIGHT, WRONG, new_figure, tidy
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+MAX_TITLE = 18
+"""Characters of a title above an image of the sheet; more would run into its neighbour."""
+
+
+def plot_images(
+    images: Sequence[Any], titles: Sequence[str], *, columns: int = 5, title: str, colors: Sequence[str] | None = None
+) -> "Figure":
+    """Return a sheet of images, each below its title.
+
+    images: uint8 arrays [H, W] or [H, W, 3]. colors: of the titles, such as RIGHT and WRONG.
+    """
+    rows = max(math.ceil(len(images) / columns), 1)
+    figure, axes = new_figure(rows, columns, width=1.15 * columns, height=1.4 * rows + 0.5)
+    for panel in axes:
+        panel.axis("off")
+    for index, (panel, image, text) in enumerate(zip(axes, images, titles, strict=False)):
+        show_image(panel, image)
+        shown = text if len(text) <= MAX_TITLE or "\n" in text else text[: MAX_TITLE - 1] + "…"
+        panel.set_title(shown, fontsize=8, color="black" if colors is None else colors[index])
+    figure.suptitle(title, fontsize=11)
+    return figure
+
+
+def plot_predictions(
+    images: Sequence[Any], labels: Sequence[str], predicted: Sequence[str], probabilities: Sequence[float], *, title: str, columns: int = 5
+) -> "Figure":
+    """Return a sheet of images with predicted label and probability, and the true label where the prediction is wrong."""
+    titles, colors = [], []
+    for label, guess, probability in zip(labels, predicted, probabilities, strict=True):
+        right = label == guess
+        titles.append(f"{guess} {probability:.2f}" + ("\n" if right else f"\ntrue: {label}"))
+        colors.append(RIGHT if right else WRONG)
+    return plot_images(images, titles, columns=columns, title=title, colors=colors)
+
+
+def plot_class_bars(image: Any, class_names: Sequence[str], probabilities: Sequence[float], *, title: str) -> "Figure":
+    """Return one image beside a bar for the probability of each class, the largest marked."""
+    figure, (left, right) = new_figure(1, 2, width=8, height=max(2.8, 0.28 * len(class_names) + 1), width_ratios=(1, 1.6))
+    show_image(left, image)
+    left.axis("off")
+    best = max(range(len(probabilities)), key=probabilities.__getitem__)
+    right.barh(
+        range(len(class_names)), probabilities, color=[PALETTE[1] if index == best else PALETTE[0] for index in range(len(class_names))]
+    )
+    right.set_yticks(range(len(class_names)), class_names)
+    right.invert_yaxis()
+    right.set_xlim(0, 1)
+    tidy(right, x="probability", y="class")
+    figure.suptitle(title, fontsize=11)
+    return figure
+
+
+def show_image(axes: "Axes", image: Any) -> None:
+    """Draw one image, grey or colour, with its pixels as squares."""
+    axes.imshow(image, cmap="gray", vmin=0, vmax=255, interpolation="nearest")
