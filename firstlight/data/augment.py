@@ -80,7 +80,9 @@ def rotate(images: Tensor, degrees: Tensor) -> Tensor:
     # grid_sample wants the source of each pixel, with -1 and 1 at the middles of the outer pixels.
     from_x = (cosine * x - sine * y) * (2 / max(width - 1, 1))
     from_y = (sine * x + cosine * y) * (2 / max(height - 1, 1))
-    return F.grid_sample(images, torch.stack((from_x, from_y), dim=-1), mode="bilinear", padding_mode="reflection", align_corners=True)
+    sources = torch.stack((from_x, from_y), dim=-1)
+    turned: Tensor = F.grid_sample(images, sources, mode="bilinear", padding_mode="reflection", align_corners=True)
+    return turned
 
 
 def jitter_colors(images: Tensor, factors: Tensor, white: float) -> Tensor:
@@ -112,4 +114,5 @@ def _grey(images: Tensor) -> Tensor:
     if images.shape[1] != 3:
         return images.mean(1, keepdim=True)
     red, green, blue = images.split(1, dim=1)
-    return red * LUMA[0] + green * LUMA[1] + blue * LUMA[2]
+    grey: Tensor = red * LUMA[0] + green * LUMA[1] + blue * LUMA[2]
+    return grey

@@ -32,7 +32,7 @@ def decode_image(content: bytes, *, grey: bool = False, image_size: int | None =
         with _open(content) as image:
             upright = _to_8_bits(ImageOps.exif_transpose(image)).convert("L" if grey else "RGB")
             if image_size is not None:
-                upright = ImageOps.fit(upright, (image_size, image_size), Image.Resampling.BILINEAR)
+                upright = _middle_square(upright).resize((image_size, image_size), Image.Resampling.BILINEAR)
             return np.asarray(upright)
     except DataError:
         raise
@@ -74,6 +74,12 @@ def _open(content: bytes) -> Image.Image:
     if image.width * image.height > MAX_PIXELS:
         raise DataError(f"{image.width} x {image.height} pixels; at most {MAX_PIXELS:,} are decoded")
     return image
+
+
+def _middle_square(image: Image.Image) -> Image.Image:
+    side = min(image.size)
+    left, top = (image.width - side) // 2, (image.height - side) // 2
+    return image.crop((left, top, left + side, top + side))
 
 
 def _to_8_bits(image: Image.Image) -> Image.Image:

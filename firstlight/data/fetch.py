@@ -14,7 +14,7 @@ from typing import IO
 
 from firstlight.data.places import waiting_lock
 from firstlight.errors import DataError
-from firstlight.files import make_dir, remove, storage_errors, write_stream
+from firstlight.files import make_dir, move, remove, storage_errors, write_stream
 
 CHUNK = 1 << 18
 TIMEOUT_SECONDS = 30
@@ -94,9 +94,11 @@ def _copy(source: Path, target: Path) -> Path:
 
 
 def _fetch_one(file: RemoteFile, target: Path, progress: Progress) -> Path:
+    if _problem(target, file) is None:
+        return target
     reasons = []
     with waiting_lock(target.parent, target.name):  # a second process waits, then finds the file here
-        if target.is_file() and _problem(target, file) is None:
+        if _problem(target, file) is None:
             return target
         part = target.with_name(target.name + ".part")
         for url in file.urls:
@@ -105,7 +107,7 @@ def _fetch_one(file: RemoteFile, target: Path, progress: Progress) -> Path:
                 reason = _problem(part, file)
                 if reason is None:
                     with storage_errors(target):
-                        part.replace(target)
+                        move(part, target)
                     return target
                 remove(part)  # whole and wrong: nothing to go on from
             reasons.append(f"{url}: {reason}")

@@ -38,9 +38,7 @@ def load_folder(part: str, data_dir: Path, *, path: str, test_fraction: Fraction
     archive = open_archive(_find(path, data_dir))
     settings = [CACHE_VERSION, archive.content_key(), part, test_fraction, image_size]
     base = cache_dir() / "folders" / sha256(json.dumps(settings).encode())[:32]
-    with waiting_lock(base.parent, base.name):
-        decoded = _read_cache(base) or _decode_into_cache(archive, base, part, test_fraction, image_size)
-    images, facts = decoded
+    images, facts = _read_cache(base) or _decode_into_cache(archive, base, part, test_fraction, image_size)
     kind = "training" if part == "train" else "test"
     source = f"{archive.path.name} ({len(images):,} {kind} images{facts['note']})"
     return make_dataset(torch.from_numpy(images), torch.tensor(facts["labels"]), facts["class_names"], source)
@@ -57,20 +55,24 @@ def _find(path: str, data_dir: Path) -> Path:
 def _decode_into_cache(
     archive: Archive, base: Path, part: str, test_fraction: float, image_size: int | None
 ) -> tuple[NDArray[np.uint8], dict[str, Any]]:
-    layout = find_layout(archive, test_fraction)
-    items = layout.train if part == "train" else layout.test
-    if not items:
-        raise DataError(f"{archive.path} has no {part} part with test_fraction={test_fraction:g}; choose another, or add images")
-    images = _decode(archive, layout, items, image_size)
-    facts = {
-        "labels": [label for _, label in items],
-        "class_names": layout.class_names,
-        "note": layout.note,
-        "sha256": hashlib.sha256(images.data).hexdigest(),
-    }
-    write_stream(base.with_suffix(".npy"), _npy_chunks(images))
-    write_json(base.with_suffix(".json"), facts)
-    return images, facts
+    with waiting_lock(base.parent, base.name):
+        made_meanwhile = _read_cache(base)
+        if made_meanwhile is not None:
+            return made_meanwhile
+        layout = find_layout(archive, test_fraction)
+        items = layout.train if part == "train" else layout.test
+        if not items:
+            raise DataError(f"{archive.path} has no {part} part with test_fraction={test_fraction:g}; choose another, or add images")
+        images = _decode(archive, layout, items, image_size)
+        facts = {
+            "labels": [label for _, label in items],
+            "class_names": layout.class_names,
+            "note": layout.note,
+            "sha256": hashlib.sha256(images.data).hexdigest(),
+        }
+        write_stream(base.with_suffix(".npy"), _npy_chunks(images))
+        write_json(base.with_suffix(".json"), facts)
+        return images, facts
 
 
 def _decode(archive: Archive, layout: Layout, items: Items, image_size: int | None) -> NDArray[np.uint8]:

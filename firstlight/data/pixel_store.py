@@ -72,6 +72,7 @@ class PixelStore:
 
     def _windows(self, places: int) -> tuple[tuple[int, ...], tuple[int, ...]]:
         """Return shape and strides of the view [N, top, left, *row_shape] of all windows."""
+        within: tuple[int, ...]
         if self.channels_last:
             image, row, column, _ = self.pixels.stride()
             within = (row, 1)

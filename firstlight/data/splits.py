@@ -48,7 +48,7 @@ def _stratified_order(labels: Tensor, seed: int) -> tuple[Tensor, Tensor, Tensor
     """Return all indices so that each prefix is stratified, with the rank of each within its class and the size of that class."""
     shuffled = torch.randperm(len(labels), generator=torch.Generator().manual_seed(seed))
     by_class = shuffled[labels[shuffled].sort(stable=True).indices]
-    classes, sizes = labels[by_class].unique_consecutive(return_counts=True)
+    sizes = labels[by_class].unique_consecutive(return_counts=True)[1]
     count = sizes.repeat_interleave(sizes)
     rank = torch.arange(len(labels)) - (sizes.cumsum(0) - sizes).repeat_interleave(sizes)
     # The k-th of n images of a class belongs at k/n of the way; images at one place go by the shuffle, not by the class.

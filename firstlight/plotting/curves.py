@@ -3,7 +3,10 @@
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from firstlight.plotting.style import MAX_LEGEND, PALETTE, color_of, new_figure, tidy
+import numpy as np
+from numpy.typing import NDArray
+
+from firstlight.plotting.style import MAX_LEGEND, PALETTE, color_of, new_figure, set_title, tidy
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -20,75 +23,108 @@ def plot_curves(histories: Histories) -> "Figure":
 
     A row holds `epoch`, `train_loss`, `train_accuracy` and, where there was validation, `val_loss`, `val_accuracy` and `best`.
     """
-    from matplotlib.ticker import MaxNLocator
-
     figure, axes = new_figure(1, 2, width=11, height=4.2)
+    longest = max((row["epoch"] for rows in histories.values() for row in rows), default=1)
     for panel, (measure, label) in zip(axes, MEASURES, strict=True):
         for index, (name, rows) in enumerate(histories.items()):
-            _draw_run(panel, rows, measure, name if len(histories) > 1 else "", color_of(index))
+            if len(histories) == 1:
+                _draw_run(panel, rows, measure, (PALETTE[0], PALETTE[1]), ("training", "validation", "best epoch"))
+            else:
+                _draw_run(panel, rows, measure, (color_of(index), color_of(index)), _one_label(name, rows, measure))
         tidy(panel, x="epoch", y=label)
-        panel.xaxis.set_major_locator(MaxNLocator(integer=True))
-    _add_legend(figure, axes[0], len(histories))
-    figure.suptitle(_title(histories), fontsize=11)
+        _whole_epochs(panel, longest)
+    _add_legend(figure, axes[0], columns=3 if len(histories) == 1 else 2)
+    set_title(figure, _title(histories))
     return figure
 
 
 def plot_steps(rows: Sequence[Row]) -> "Figure":
     """Return the loss of each optimizer step above the learning rate that the step was made at; a row holds `step`, `loss`, `lr`."""
     figure, (upper, lower) = new_figure(2, 1, width=9, height=5.5, sharex=True, height_ratios=(2, 1))
-    steps = [row["step"] for row in rows]
-    losses = _values(rows, "loss")
-    upper.plot(steps, losses, color=PALETTE[0], linewidth=0.5, alpha=0.35, label="each step")
-    upper.plot(steps, smooth(losses, max(len(rows) // 50, 1)), color=PALETTE[0], linewidth=1.6, label="running mean")
-    if any(loss > 0 for loss in losses):
+    steps, losses = _values(rows, "step"), _values(rows, "loss")
+    marker = "o" if len(rows) == 1 else ""
+    window = max(len(rows) // 50, 1)
+    upper.plot(steps, losses, color=PALETTE[0], linewidth=0.7, alpha=0.45, label="each step")
+    upper.plot(steps, smooth(losses, window), color=PALETTE[0], linewidth=1.8, marker=marker, label=f"mean of {window:,} steps")
+    if (losses > 0).any():
         upper.set_yscale("log")
-    upper.legend(frameon=False, fontsize=9)
+    upper.legend(frameon=False, fontsize=9, loc="lower right", bbox_to_anchor=(1, 1), ncols=2, borderaxespad=0)
     tidy(upper, x="", y="training loss (nats)")
-    lower.plot(steps, _values(rows, "lr"), color=PALETTE[1], linewidth=1.6)
+    lower.plot(steps, _values(rows, "lr"), color=PALETTE[1], linewidth=1.8, marker=marker)
     tidy(lower, x="optimizer step", y="learning rate")
-    figure.suptitle(f"Training loss and learning rate over {len(rows):,} steps", fontsize=11)
+    _whole_epochs(lower, 1 if len(rows) == 1 else 2, at=steps[0] if len(rows) else 1)
+    set_title(figure, f"Training loss and learning rate up to step {int(steps[-1]) if len(rows) else 0:,}")
     return figure
 
 
-def smooth(values: Sequence[float], window: int) -> list[float]:
-    """Return the mean of the last `window` values at each place; where fewer are there, of those."""
-    means = []
-    for end in range(1, len(values) + 1):
-        part = values[max(0, end - window) : end]
-        means.append(sum(part) / len(part))
-    return means
+def smooth(values: Sequence[float] | NDArray[np.float64], window: int) -> NDArray[np.float64]:
+    """Return the mean of the last `window` values at each place, or of those that are there; NaN is left out of a mean."""
+    padded = np.concatenate([np.full(window - 1, np.nan), np.asarray(values, dtype=np.float64)])
+    windows = np.lib.stride_tricks.sliding_window_view(padded, window) if len(padded) >= window else np.empty((0, window))
+    there = np.isfinite(windows)
+    counts = there.sum(1)
+    return np.divide(np.where(there, windows, 0).sum(1), counts, out=np.full(len(windows), np.nan), where=counts > 0)
 
 
-def _draw_run(axes: "Axes", rows: Sequence[Row], measure: str, name: str, color: str) -> None:
-    epochs = [row["epoch"] for row in rows]
+def _draw_run(axes: "Axes", rows: Sequence[Row], measure: str, colors: tuple[str, str], labels: Sequence[str | None]) -> None:
+    """Draw training, validation and best epoch of one run, in these colours and under these labels."""
+    epochs, train, val = (_values(rows, key) for key in ("epoch", f"train_{measure}", f"val_{measure}"))
     marker = "o" if len(rows) == 1 else ""
-    val_color = color if name else PALETTE[1]
-    prefix = f"{name} " if name else ""
-    axes.plot(epochs, _values(rows, f"train_{measure}"), color=color, linestyle="--", marker=marker, label=f"{prefix}train")
-    if any(row.get(f"val_{measure}") is not None for row in rows):
-        axes.plot(epochs, _values(rows, f"val_{measure}"), color=val_color, marker=marker, label=f"{prefix}validation")
-    best = [row for row in rows if row.get("best") and row.get(f"val_{measure}") is not None]
-    if best:
-        label = None if name else "best epoch"
-        axes.plot(best[-1]["epoch"], best[-1][f"val_{measure}"], marker="*", markersize=12, linestyle="", color=val_color, label=label)
+    axes.plot(epochs, train, color=colors[0], linestyle="--", marker=marker, label=labels[0])
+    if not np.isfinite(val).any():
+        return
+    axes.plot(epochs, val, color=colors[1], marker=marker, label=labels[1])
+    best = _best(rows)
+    if best is not None and best.get(f"val_{measure}") is not None:
+        axes.plot(best["epoch"], best[f"val_{measure}"], marker="*", markersize=12, linestyle="", color=colors[1], label=labels[2])
 
 
-def _add_legend(figure: "Figure", axes: "Axes", num_runs: int) -> None:
+def _one_label(name: str, rows: Sequence[Row], measure: str) -> tuple[str | None, str | None, None]:
+    """Return labels that name a run once: at its validation, or at its training where it has none."""
+    return (None, name, None) if np.isfinite(_values(rows, f"val_{measure}")).any() else (name, None, None)
+
+
+def _whole_epochs(axes: "Axes", longest: int, at: float = 1) -> None:
+    """Put ticks at whole numbers alone, and the point of a single epoch in the middle."""
+    from matplotlib.ticker import MaxNLocator
+
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
+    if longest == 1:
+        axes.set_xlim(at - 1, at + 1)
+
+
+def _add_legend(figure: "Figure", axes: "Axes", columns: int) -> None:
+    """Put the legend below the panels; of too many runs the first are named, and how many more there are is said."""
     handles, labels = axes.get_legend_handles_labels()
-    if len(labels) > MAX_LEGEND:
-        handles, labels = handles[:MAX_LEGEND], [*labels[: MAX_LEGEND - 1], f"and {len(labels) - MAX_LEGEND + 1} more"]
-    columns = min(len(labels), 4 if num_runs == 1 else 2)
-    figure.legend(handles, labels, loc="outside lower center", ncols=max(columns, 1), frameon=False, fontsize=9)
+    more = len(labels) - MAX_LEGEND
+    title = f"and {more} more runs" if more > 0 else None
+    legend = figure.legend(
+        handles[:MAX_LEGEND],
+        labels[:MAX_LEGEND],
+        loc="outside lower center",
+        ncols=max(min(len(labels), columns), 1),
+        frameon=False,
+        fontsize=9,
+    )
+    if title:
+        legend.set_title(title, prop={"size": 9})
 
 
 def _title(histories: Histories) -> str:
-    if len(histories) > 1:
+    if len(histories) != 1:
         return f"{len(histories)} runs: training dashed, validation solid, a star at the best epoch"
     name, rows = next(iter(histories.items()))
-    best = [row for row in rows if row.get("best") and row.get("val_accuracy") is not None]
-    return f"{name}: best validation accuracy {best[-1]['val_accuracy']:.4f} at epoch {best[-1]['epoch']}" if best else name
+    best = _best(rows)
+    if best is None or best.get("val_accuracy") is None:
+        return f"{name}: loss and accuracy by epoch"
+    return f"{name}: validation accuracy {best['val_accuracy']:.4f} at the best epoch, {best['epoch']}"
 
 
-def _values(rows: Sequence[Row], key: str) -> list[float]:
+def _best(rows: Sequence[Row]) -> Row | None:
+    """Return the last row that was the best so far."""
+    return next((row for row in reversed(rows) if row.get("best")), None)
+
+
+def _values(rows: Sequence[Row], key: str) -> NDArray[np.float64]:
     """Return a column; what is missing (or was not finite, and stored as null) becomes NaN, which leaves a gap."""
-    return [float("nan") if row.get(key) is None else float(row[key]) for row in rows]
+    return np.array([np.nan if row.get(key) is None else row[key] for row in rows], dtype=np.float64)

@@ -4,7 +4,7 @@ import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from firstlight.plotting.style import PALETTE, RIGHT, WRONG, new_figure, tidy
+from firstlight.plotting.style import PALETTE, RIGHT, WRONG, list_classes, new_figure, set_title, tidy
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -12,6 +12,8 @@ if TYPE_CHECKING:
 
 MAX_TITLE = 18
 """Characters of a title above an image of the sheet; more would run into its neighbour."""
+MAX_BARS = 20
+"""Classes beside one image; of more, the likeliest are shown."""
 
 
 def plot_images(
@@ -29,7 +31,7 @@ def plot_images(
         show_image(panel, image)
         shown = text if len(text) <= MAX_TITLE or "\n" in text else text[: MAX_TITLE - 1] + "…"
         panel.set_title(shown, fontsize=8, color="black" if colors is None else colors[index])
-    figure.suptitle(title, fontsize=11)
+    set_title(figure, title)
     return figure
 
 
@@ -46,19 +48,22 @@ def plot_predictions(
 
 
 def plot_class_bars(image: Any, class_names: Sequence[str], probabilities: Sequence[float], *, title: str) -> "Figure":
-    """Return one image beside a bar for the probability of each class, the largest marked."""
-    figure, (left, right) = new_figure(1, 2, width=8, height=max(2.8, 0.28 * len(class_names) + 1), width_ratios=(1, 1.6))
+    """Return one image beside a bar for the probability of each class (the likeliest MAX_BARS), the largest marked."""
+    likeliest = sorted(range(len(probabilities)), key=lambda label: -probabilities[label])[:MAX_BARS]
+    shown = sorted(likeliest)
+    figure, (left, right) = new_figure(1, 2, width=8, height=max(2.8, 0.28 * len(shown) + 1), width_ratios=(1, 1.6))
     show_image(left, image)
     left.axis("off")
-    best = max(range(len(probabilities)), key=probabilities.__getitem__)
-    right.barh(
-        range(len(class_names)), probabilities, color=[PALETTE[1] if index == best else PALETTE[0] for index in range(len(class_names))]
+    bars = right.barh(
+        range(len(shown)), [probabilities[label] for label in shown], color=[PALETTE[label == likeliest[0]] for label in shown]
     )
-    right.set_yticks(range(len(class_names)), class_names)
-    right.invert_yaxis()
-    right.set_xlim(0, 1)
+    right.bar_label(bars, [f"{probabilities[label]:.2f}" for label in shown], padding=3, fontsize=8)
+    list_classes(right, [class_names[label] for label in shown])
+    right.set_xlim(0, 1.1)
+    right.set_xticks([0, 0.25, 0.5, 0.75, 1])
     tidy(right, x="probability", y="class")
-    figure.suptitle(title, fontsize=11)
+    right.grid(visible=False, axis="y")
+    set_title(figure, title)
     return figure
 
 

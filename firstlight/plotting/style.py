@@ -1,5 +1,7 @@
 """How every picture looks: one palette that survives colour blindness, one set of sizes, no global state."""
 
+import textwrap
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -37,3 +39,15 @@ def tidy(axes: "Axes", *, x: str, y: str, title: str | None = None) -> None:
     axes.spines[["top", "right"]].set_visible(False)
     axes.grid(visible=True, color="#dddddd", linewidth=0.6)
     axes.set_axisbelow(True)
+
+
+def set_title(figure: "Figure", title: str) -> None:
+    """Say above the whole figure what it shows, in as many lines as its width asks for."""
+    letters_per_inch = 12  # at this size
+    figure.suptitle(textwrap.fill(title, max(int(figure.get_figwidth() * letters_per_inch), 20)), fontsize=11)
+
+
+def list_classes(axes: "Axes", class_names: Sequence[str], *, fontsize: float = 9) -> None:
+    """Name the horizontal bars 0, 1, 2, ... from the top down."""
+    axes.set_yticks(range(len(class_names)), class_names, fontsize=fontsize)
+    axes.set_ylim(len(class_names) - 0.4, -0.6)

@@ -54,7 +54,7 @@ def test_binary_folder_without_its_test_batch(tmp_path: Path):
     assert (train.images[8].flatten().numpy() == PIXELS[1]).all()
     assert train.labels.tolist() == LABELS * 5
     assert (train.class_names, train.source) == (CLASS_NAMES, "CIFAR-10 (35 training images)")
-    with pytest.raises(DataError, match="test_batch.bin is missing"):
+    with pytest.raises(DataError, match=r"test_batch.bin is missing"):
         load_cifar10("test", tmp_path)
 
 
@@ -64,7 +64,7 @@ def test_binary_tar(tmp_path: Path):
         member.size = len(binary())
         tar.addfile(member, io.BytesIO(binary()))
     assert load_cifar10("test", tmp_path).labels.tolist() == LABELS
-    with pytest.raises(DataError, match="holds no cifar-10-batches-bin/data_batch_1.bin"):
+    with pytest.raises(DataError, match=r"holds no cifar-10-batches-bin/data_batch_1.bin"):
         load_cifar10("train", tmp_path)
 
 
@@ -117,7 +117,9 @@ def test_a_full_batch_must_be_the_published_one(tmp_path: Path):
         read_batch(path)
 
 
-@pytest.mark.parametrize(("content", "message"), [(binary()[:-1], "no multiple of 3,073"), (b"", "0 bytes"), (binary(labels=[11] * 7), "row 0 of labels: 11")])
+@pytest.mark.parametrize(
+    ("content", "message"), [(binary()[:-1], "no multiple of 3,073"), (b"", "0 bytes"), (binary(labels=[11] * 7), "row 0 of labels: 11")]
+)
 def test_damaged_binary_is_refused(tmp_path: Path, content: bytes, message: str):
     write_binary(tmp_path / FOLDER)
     (tmp_path / FOLDER / "data_batch_3.bin").write_bytes(content)

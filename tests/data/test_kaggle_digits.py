@@ -24,7 +24,9 @@ def folder(tmp_path: Path) -> Path:
     return tmp_path / "digit-recognizer"
 
 
-@pytest.mark.parametrize("content", [csv(), csv().rstrip("\n"), "\ufeff" + csv(end="\r\n")], ids=["plain", "no last newline", "BOM and CRLF"])
+@pytest.mark.parametrize(
+    "content", [csv(), csv().rstrip("\n"), "\ufeff" + csv(end="\r\n")], ids=["plain", "no last newline", "BOM and CRLF"]
+)
 @pytest.mark.parametrize("block", [1000, 4 << 20])
 def test_labelled_table(folder: Path, content: str, block: int, monkeypatch: pytest.MonkeyPatch):
     """E8, FAULTS 39."""
@@ -58,6 +60,7 @@ def cell(row: int, column: int, text: str) -> str:
         (cell(0, 0, "10"), r"line 2, column 'label': '10'; expected a whole number 0\.\.9"),
         (cell(29, 784, "-1"), r"line 31, column 'pixel783': '-1'"),
         (cell(2, 7, ""), r"line 4, column 'pixel6': ''"),
+        (cell(2, 7, "a"), r"line 4, column 'pixel6': 'a'"),
         (cell(2, 7, "1000"), r"'1000'"),
         (cell(2, 7, "1,2"), "line 4 has 786 values; expected 785"),
         (cell(2, 7, "\0"), "line 4, column 'pixel6'"),

@@ -86,5 +86,5 @@ def test_damaged_idx_is_refused(tmp_path: Path, content: bytes, message: str):
 def test_truncated_gzip_is_refused(tmp_path: Path):
     path = tmp_path / "images.gz"
     path.write_bytes(gzip.compress(whole)[:-9])
-    with pytest.raises(DataError, match="images.gz cannot be read"):
+    with pytest.raises(DataError, match=r"images.gz cannot be read"):
         read_idx(path, 3)

@@ -1,0 +1,1 @@
+"""Scripts that measure what the documents claim; each writes benchmarks/results/<name>.json."""

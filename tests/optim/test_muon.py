@@ -1,0 +1,64 @@
+import pytest
+import torch
+
+from firstlight.optim.muon import Muon, newton_schulz
+
+
+@pytest.mark.parametrize("shape", [(16, 40), (40, 16), (32, 32), (1, 9), (9, 1)])
+def test_newton_schulz_drives_singular_values_towards_1_and_keeps_the_directions(shape: tuple[int, int]) -> None:
+    """Jordan et al. 2024: U S V^T becomes U S' V^T with S' in about 0.7..1.2, whatever the scale."""
+    torch.manual_seed(0)
+    u, _, vh = torch.linalg.svd(torch.randn(shape), full_matrices=False)
+    values = torch.linspace(0.1, 1, min(shape))
+    out = newton_schulz(1000 * u @ torch.diag(values) @ vh)
+    inner = u.T @ out @ vh.T
+    assert inner.diagonal().min() > 0.65
+    assert inner.diagonal().max() < 1.25
+    assert torch.allclose(inner, torch.diag(inner.diagonal()), atol=1e-3)
+
+
+def test_zero_gradient_stays_zero() -> None:
+    assert torch.equal(newton_schulz(torch.zeros(3, 4)), torch.zeros(3, 4))
+
+
+@pytest.mark.parametrize("nesterov", [True, False])
+@pytest.mark.parametrize("shape", [(20, 48), (48, 20)])
+def test_matrices_go_where_torchs_muon_takes_them(shape: tuple[int, int], nesterov: bool) -> None:
+    """torch.optim.Muon iterates in bfloat16, hence the tolerance: 3 % of the distance that was moved."""
+    torch.manual_seed(0)
+    start, gradients = torch.randn(shape), torch.randn(5, *shape)
+    moved = []
+    for make in (Muon, torch.optim.Muon):
+        weight = start.clone().requires_grad_()
+        optimizer = make([weight], lr=0.02, momentum=0.9, nesterov=nesterov, weight_decay=0.1)
+        for gradient in gradients:
+            weight.grad = gradient.clone()
+            optimizer.step()
+        moved.append(weight.detach() - start)
+    assert (moved[0] - moved[1]).norm() < 0.03 * moved[1].norm()
+
+
+def test_filters_are_flattened_to_rows() -> None:
+    """A filter bank moves as the matrix [out, in*k*k] would."""
+    torch.manual_seed(0)
+    start, gradient = torch.randn(6, 3, 3, 3), torch.randn(6, 3, 3, 3)
+    ended = []
+    for shape in ((6, 3, 3, 3), (6, 27)):
+        weight = start.reshape(shape).clone().requires_grad_()
+        weight.grad = gradient.reshape(shape).clone()
+        Muon([weight]).step()
+        ended.append(weight.detach().reshape(6, 27))
+    assert torch.equal(*ended)
+
+
+def test_channels_last_filters_move_to_the_same_place() -> None:
+    torch.manual_seed(0)
+    start, gradient = torch.randn(6, 3, 3, 3), torch.randn(6, 3, 3, 3)
+    ended = []
+    for order in (torch.contiguous_format, torch.channels_last):
+        weight = start.clone(memory_format=order).requires_grad_()
+        weight.grad = gradient.clone(memory_format=order)
+        Muon([weight]).step()
+        ended.append(weight.detach())
+    assert ended[1].is_contiguous(memory_format=torch.channels_last)
+    assert torch.allclose(*ended, atol=1e-6)
