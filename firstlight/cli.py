@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from cyclopts import App, CycloptsError, Parameter
+from cyclopts import App, CycloptsError, Group, Parameter
 
 from firstlight.errors import ConfigError
 from firstlight.tracking.console import Console
@@ -21,7 +21,11 @@ data = App(name="data", help="List, fetch, check and describe data sets.")
 app.command(data)
 
 
-@Parameter(name="*")
+FLAG = Parameter(negative=(), show_default=False)
+"""A switch: there or not there, without a --no- form."""
+
+
+@Parameter(name="*", group=Group("Options of every command", sort_key=9))
 @dataclass(frozen=True)
 class Common:
     """Options of every command."""
@@ -30,9 +34,9 @@ class Common:
     """Folder of runs (default: FIRSTLIGHT_RUNS, or ./runs)."""
     data_dir: Path | None = None
     """Folder of data sets (default: FIRSTLIGHT_DATA, or the user's cache folder)."""
-    json: Annotated[bool, Parameter(negative=())] = False
+    json: Annotated[bool, FLAG] = False
     """Print one JSON object on stdout and nothing else there."""
-    debug: Annotated[bool, Parameter(negative=())] = False
+    debug: Annotated[bool, FLAG] = False
     """Show the traceback of an error."""
 
 
@@ -44,7 +48,7 @@ def run_command(words: list[str]) -> None:
     try:
         app(words, exit_on_error=False, print_error=False)
     except CycloptsError as error:
-        raise ConfigError(f"{' '.join(str(error).split())}; `firstlight --help` shows the commands") from None
+        raise ConfigError(f"{' '.join(str(error).split()).rstrip('.')}; `firstlight --help` shows the commands") from None
 
 
 @app.command
@@ -53,7 +57,7 @@ def train(
     name: str | None = None,
     resume: str | None = None,
     note: str | None = None,
-    dry_run: Annotated[bool, Parameter(negative=())] = False,
+    dry_run: Annotated[bool, FLAG] = False,
     common: Common = COMMON,
 ) -> None:
     """Train an experiment into a run folder: `firstlight train [CONFIG] [key=value ...]`.
@@ -72,6 +76,7 @@ def train(
         Print the resolved config, with the place that set each key, and stop.
     """
     from firstlight.engine import train as engine
+    from firstlight.tracking.writer import add_note
 
     source, overrides = split_settings(settings)
     if dry_run:
@@ -80,7 +85,7 @@ def train(
         refuse_with_resume(source, overrides, name)
         run = engine.resume(resume, runs_dir=common.runs_dir, data_dir=common.data_dir)
         if note:
-            annotate(run, note)
+            add_note(run, note)
     else:
         places: dict[str, Any] = {"runs_dir": common.runs_dir, "data_dir": common.data_dir}
         run = engine.train(source or "quickstart", *overrides, name=name, note=note, **places)
@@ -90,7 +95,7 @@ def train(
 
 @app.command
 def evaluate(
-    run: str, *, split: Literal["val", "test"] = "val", checkpoint: Literal["best", "last"] = "best", common: Common = COMMON
+    run: str, /, *, split: Literal["val", "test"] = "val", checkpoint: Literal["best", "last"] = "best", common: Common = COMMON
 ) -> None:
     """Measure a run on labelled images. `--split test` opens the sealed test set, and the run records that.
 
@@ -111,7 +116,7 @@ def evaluate(
 
 
 @app.command
-def predict(run: str, images: list[str], *, out: Path | None = None, common: Common = COMMON) -> None:
+def predict(run: str, images: Annotated[list[str], Parameter(negative=())], /, *, out: Path | None = None, common: Common = COMMON) -> None:
     """Name the class of images that have no label.
 
     Parameters
@@ -125,13 +130,15 @@ def predict(run: str, images: list[str], *, out: Path | None = None, common: Com
     """
     from firstlight.engine import finished
     from firstlight.inspection.tables import print_predictions
+    from firstlight.tracking.run import find_run
 
-    rows = finished.predict(run, images, out=out, runs_dir=common.runs_dir)
-    result(common, {"run": run, "num_images": len(rows), "predictions": rows, "files": [str(out)] if out else []}, print_predictions)
+    path = find_run(run, runs_dir(common)).path
+    rows = finished.predict(path, images, out=out)
+    result(common, {"run": str(path), "num_images": len(rows), "predictions": rows, "files": [str(out)] if out else []}, print_predictions)
 
 
 @app.command
-def runs(folder: Path | None = None, *, sort: str = "val_accuracy", common: Common = COMMON) -> None:
+def runs(folder: Path | None = None, /, *, sort: str = "val_accuracy", common: Common = COMMON) -> None:
     """List the runs of a folder, best first.
 
     Parameters
@@ -147,7 +154,7 @@ def runs(folder: Path | None = None, *, sort: str = "val_accuracy", common: Comm
 
 
 @app.command
-def compare(runs: list[str], *, out: Path | None = None, common: Common = COMMON) -> None:
+def compare(runs: Annotated[list[str], Parameter(negative=())], /, *, out: Path | None = None, common: Common = COMMON) -> None:
     """Draw the curves of several runs on the same axes, and list the settings in which they differ.
 
     Parameters
@@ -164,7 +171,7 @@ def compare(runs: list[str], *, out: Path | None = None, common: Common = COMMON
 
 
 @app.command
-def note(run: str, text: str, *, common: Common = COMMON) -> None:
+def note(run: str, text: str, /, *, common: Common = COMMON) -> None:
     """Add a note to a run.
 
     Parameters
@@ -174,9 +181,13 @@ def note(run: str, text: str, *, common: Common = COMMON) -> None:
     text
         The note.
     """
-    from firstlight.tracking.run import find_run
+    from firstlight.inspection.tables import print_notes
+    from firstlight.tracking.run import find_run, load_run
+    from firstlight.tracking.writer import add_note
 
-    annotate(find_run(run, runs_dir(common)), text)
+    path = find_run(run, runs_dir(common)).path
+    add_note(load_run(path), text)
+    result(common, {"run": str(path), "notes": load_run(path).info["notes"]}, print_notes)
 
 
 @app.command
@@ -197,7 +208,7 @@ def data_list(*, common: Common = COMMON) -> None:
 
 
 @data.command(name="fetch")
-def data_fetch(name: str, *, from_: Annotated[Path | None, Parameter(name="--from")] = None, common: Common = COMMON) -> None:
+def data_fetch(name: str, /, *, from_: Annotated[Path | None, Parameter(name="--from")] = None, common: Common = COMMON) -> None:
     """Download a data set into the data folder, or take it from a local file.
 
     Parameters
@@ -213,7 +224,7 @@ def data_fetch(name: str, *, from_: Annotated[Path | None, Parameter(name="--fro
 
 
 @data.command(name="check")
-def data_check(source: str, *settings: str, common: Common = COMMON) -> None:
+def data_check(source: str, /, *settings: str, common: Common = COMMON) -> None:
     """Decode every image and check every label of a data set; list what is broken.
 
     Parameters
@@ -223,13 +234,15 @@ def data_check(source: str, *settings: str, common: Common = COMMON) -> None:
     settings
         Settings of the data set, such as path=photos.
     """
-    from firstlight.inspection.data import check_source, print_check
+    from firstlight.inspection.data import check_source, print_check, refuse_findings
 
-    result(common, check_source(source, settings, common.data_dir), print_check)
+    found = check_source(source, settings, common.data_dir)
+    result(common, found, print_check)
+    refuse_findings(found)
 
 
 @data.command(name="describe")
-def data_describe(source: str, *settings: str, out: Path | None = None, common: Common = COMMON) -> None:
+def data_describe(source: str, /, *settings: str, out: Path | None = None, common: Common = COMMON) -> None:
     """Print counts, shapes, class balance and pixel statistics of the training part, and save a labelled sheet of images.
 
     Parameters
@@ -278,13 +291,6 @@ def show_config(source: str, overrides: list[str], common: Common) -> None:
 
     loaded = load_with_origins(source, overrides)
     result(common, to_dict(loaded.config), lambda _: print(describe(loaded.config, loaded.origins)))
-
-
-def annotate(run: Any, text: str) -> None:
-    """Add a note to a run."""
-    from firstlight.tracking.writer import add_note
-
-    add_note(run, text)
 
 
 def runs_dir(common: Common, folder: Path | None = None) -> Path:

@@ -31,8 +31,8 @@ def run_row(run: Run) -> dict[str, Any]:
     data, model, summary = run.config["data"], run.config["model"], run.summary
     best = max((row.get("val_accuracy", 0.0) for row in run.epochs), default=None)
     return {
-        "run": run.name,
-        "path": str(run.path),
+        "run": str(run.path),
+        "name": run.name,
         "state": run.state,
         "data": data["name"],
         "model": model["name"],

@@ -14,6 +14,7 @@ from firstlight.data.check import check_images
 from firstlight.data.dataset import Dataset
 from firstlight.data.fetch import fetch, install_local
 from firstlight.data.normalize import channel_statistics
+from firstlight.engine.doctor import describe_data
 from firstlight.engine.places import data_dir_of
 from firstlight.errors import ConfigError, DataError, did_you_mean
 from firstlight.files import make_dir, write_figure
@@ -37,10 +38,11 @@ def parse_source(source: str, settings: Sequence[str]) -> Kind:
 
 
 def list_sources(data_dir: Path | None) -> dict[str, Any]:
-    """Return every named data set, what it is, and whether it is here."""
-    places = data_dir_of(data_dir)
-    rows = [{"name": name, "what": (load.__doc__ or "").splitlines()[0], **_is_here(name, places)} for name, load in SOURCES.items()]
-    return {"data_dir": str(places), "sources": rows}
+    """Return every named data set, what it is, and where it lies or how to get it; nothing is read."""
+    folder = data_dir_of(data_dir)
+    where = {**describe_data(folder), "folder": "give its path: data.path=photos"}
+    rows = [{"name": name, "what": _first_sentence(load), "where": where[name]} for name, load in SOURCES.items()]
+    return {"data_dir": str(folder), "sources": rows}
 
 
 def fetch_source(name: str, data_dir: Path | None, *, local: Path | None, console: Console) -> dict[str, Any]:
@@ -54,17 +56,23 @@ def fetch_source(name: str, data_dir: Path | None, *, local: Path | None, consol
 
 
 def check_source(source: str, settings: Sequence[str], data_dir: Path | None) -> dict[str, Any]:
-    """Read a data set whole: every image decoded, every label checked. Raises DataError that lists what is broken."""
+    """Read a data set whole: every image decoded, every label checked; return what is wrong with it."""
     kind = parse_source(source, settings)
     if kind.name == "folder":
-        broken = check_images(_existing(kind.options["path"], data_dir_of(data_dir)))
-        if broken:
-            listed = "".join(f"\n  {path}: {reason}" for path, reason in broken[:20])
-            more = f"\n  and {len(broken) - 20} more" if len(broken) > 20 else ""
-            raise DataError(f"{len(broken)} broken images in {kind.options['path']}; repair or remove them:{listed}{more}")
+        path = kind.options["path"]
+        findings = [{"image": name, "wrong": reason} for name, reason in check_images(_existing(path, data_dir_of(data_dir)))]
+        if findings:
+            return {"source": path, "num_images": None, "findings": findings}
     dataset = load_part(kind, "train", data_dir_of(data_dir))
-    warnings = [f"class {name!r} has no images" for name, count in zip(dataset.class_names, _counts(dataset), strict=True) if count == 0]
-    return {"source": dataset.source, "num_images": len(dataset), "warnings": warnings, "files": []}
+    empty = [name for name, count in zip(dataset.class_names, _counts(dataset), strict=True) if count == 0]
+    findings = [{"image": f"class {name}", "wrong": "has no images"} for name in empty]
+    return {"source": dataset.source, "num_images": len(dataset), "findings": findings}
+
+
+def refuse_findings(result: dict[str, Any]) -> None:
+    """Raise DataError where a check found something."""
+    if num := len(result["findings"]):
+        raise DataError(f"{num} finding{'s' * (num > 1)} in {result['source']}; repair or remove what is listed, then check again")
 
 
 def describe_source(source: str, settings: Sequence[str], data_dir: Path | None, *, out: Path) -> dict[str, Any]:
@@ -108,24 +116,26 @@ def pixels_of(dataset: Dataset, index: int) -> Any:
 
 def print_sources(result: dict[str, Any]) -> None:
     """Print the list of data sets."""
-    print_table(result["sources"], ("name", "here", "what"), title=f"data folder: {result['data_dir']}")
+    print(f"data folder: {result['data_dir']}\n")
+    print_table(result["sources"], ("name", "what", "where"))
 
 
 def print_check(result: dict[str, Any]) -> None:
     """Print what a check found."""
-    print(f"{result['source']}: every image decodes and every label is allowed")
-    for warning in result["warnings"]:
-        print(f"warning: {warning}")
+    if result["findings"]:
+        print_table(result["findings"], ("image", "wrong"))
+    else:
+        print(f"{result['source']}: every image decodes and every label is allowed")
 
 
 def print_description(result: dict[str, Any]) -> None:
     """Print a description of a data set."""
     channels, height, width = result["image_shape"]
-    print(
-        f"{result['source']}: {result['num_images']:,} images, {channels} x {height} x {width} (channels x height x width), {result['dtype']}"
-    )
-    print(f"pixels in [0, 1]: mean {result['mean']}, standard deviation {result['std']}")
+    print(result["source"])
+    print(f"{result['num_images']:,} images of {channels} x {height} x {width} (channels x height x width), {result['dtype']}")
+    print(f"pixels in [0, 1]: mean {result['mean']}, standard deviation {result['std']}\n")
     print_table(result["classes"], ("class", "images", "share"))
+    print()
     for file in result["files"]:
         print(f"picture: {file}")
 
@@ -142,10 +152,6 @@ def _existing(path: str, data_dir: Path) -> Path:
     return given if given.exists() else data_dir / given
 
 
-def _is_here(name: str, data_dir: Path) -> dict[str, Any]:
-    if name == "folder":
-        return {"here": None}
-    try:
-        return {"here": load_part(Kind(name), "train", data_dir).source}
-    except DataError:
-        return {"here": False}
+def _first_sentence(load: Any) -> str:
+    """Return what a loader's docstring promises, without its `Return`."""
+    return str(load.__doc__).splitlines()[0].removeprefix("Return ").rstrip(".")

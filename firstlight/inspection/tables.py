@@ -8,7 +8,8 @@ from firstlight.inspection.compare import run_row
 from firstlight.tracking.run import list_runs
 from firstlight.tracking.table import print_table, show, sort_rows
 
-RUN_COLUMNS = ("run", "state", "data", "model", "epochs", "val_accuracy", "test_accuracy", "num_parameters", "seconds", "started")
+RUN_COLUMNS = ("name", "val_accuracy", "test_accuracy", "epochs", "model", "data", "state", "seconds", "started", "num_parameters")
+"""The most telling first: a narrow terminal shows only those."""
 
 
 def list_table(runs_dir: Path, sort: str) -> dict[str, Any]:
@@ -25,41 +26,51 @@ def print_runs(result: dict[str, Any]) -> None:
     if not result["runs"]:
         print(f"no runs in {result['runs_dir']} yet; `firstlight train` makes one")
         return
-    print_table(result["runs"], RUN_COLUMNS)
+    _print_rows(result["runs"])
     for row in result["runs"]:
         for note in row["notes"]:
-            print(f"{row['run']}: {note}")
+            print(f"{row['name']}: {note}")
 
 
 def print_comparison(result: dict[str, Any]) -> None:
     """Print the figures of compared runs, the settings in which they differ, and where the picture is."""
-    print_table(result["runs"], RUN_COLUMNS)
-    names = [row["run"] for row in result["runs"]]
+    _print_rows(result["runs"])
+    names = [row["name"] if _is_alone(row, result["runs"]) else row["run"] for row in result["runs"]]
     rows = [
-        {"setting": key, **{name: show(value) for name, value in zip(names, values, strict=True)}}
+        {"setting": key, **{name: _setting(value) for name, value in zip(names, values, strict=True)}}
         for key, values in result["differences"].items()
     ]
     if rows:
-        print_table(rows, ["setting", *names], title="settings that differ")
-    print(f"curves: {result['files'][0]}")
+        print("\nsettings that differ")
+        print_table(rows, ["setting", *names])
+    else:
+        print("\nno setting differs")
+    print(f"\ncurves: {result['files'][0]}")
+
+
+def print_notes(result: dict[str, Any]) -> None:
+    """Print the notes of a run."""
+    print(f"{result['run']} has {len(result['notes'])} note{'s' * (len(result['notes']) > 1)}:")
+    for note in result["notes"]:
+        print(f"  {note}")
 
 
 def print_evaluation(result: dict[str, Any]) -> None:
     """Print the figures of an evaluation, and those of each class."""
     low, high = result["accuracy_interval"]
-    print(
-        f"{result['split']}: accuracy {result['accuracy']:.4f} (95 % interval {low:.4f} to {high:.4f}), loss {result['loss']:.4f}, ", end=""
-    )
-    print(f"top-{result['top_k']} {result['top_k_accuracy']:.4f}, {result['num_images']:,} images, {result['seconds']:.1f} s")
+    accuracy = f"accuracy {result['accuracy']:.4f} (95 % interval {low:.4f} to {high:.4f})"
+    top_k = f"top-{result['top_k']} {result['top_k_accuracy']:.4f}"
+    images = f"{result['num_images']:,} images, {result['seconds']:.1f} s"
+    print(f"{result['split']}: {accuracy}, loss {result['loss']:.4f}, {top_k}, {images}\n")
     print_table(result["classes"], ("class", "images", "precision", "recall", "f1"))
-    print(f"figures and confusion matrix: {result['files'][0]}")
+    print(f"\nfigures and confusion matrix: {result['files'][0]}")
 
 
 def print_predictions(result: dict[str, Any]) -> None:
     """Print one line an image."""
     print_table(result["predictions"], ("image", "label", "probability"))
     for file in result["files"]:
-        print(f"probabilities of all classes: {file}")
+        print(f"\nprobabilities of all classes: {file}")
 
 
 def print_examination(result: dict[str, Any]) -> None:
@@ -68,10 +79,25 @@ def print_examination(result: dict[str, Any]) -> None:
     step = result["step"]
     print(f"python   {result['python']} on {result['platform']}")
     print(f"packages {packages}")
-    print(f"device   {result['device']} ({result['device_name']}), {result['threads']} threads")
+    print(f"device   {result['device']} ({result['device_name']}), {result['threads']} thread{'s' * (result['threads'] > 1)}")
     if result["note"]:
         print(f"         {result['note']}")
     print(f"step     {step['network']}, {step['batch_size']} images: {step['seconds'] * 1000:.1f} ms in {step['precision']}")
     print(f"data     in {result['data_dir']}")
     for name, found in result["data"].items():
         print(f"  {name:<16} {found}")
+
+
+def _print_rows(rows: list[dict[str, Any]]) -> None:
+    """Print rows of runs; the time without seconds and zone."""
+    shown = [{**row, "started": (row["started"] or "-")[:16].replace("T", " ")} for row in rows]
+    print_table(shown, RUN_COLUMNS, decimals={"seconds": 1}, may_drop=True)
+
+
+def _is_alone(row: dict[str, Any], rows: list[dict[str, Any]]) -> bool:
+    return [other["name"] for other in rows].count(row["name"]) == 1
+
+
+def _setting(value: Any) -> str:
+    """Return a setting as one would write it in YAML: 3e-05 stays what it is."""
+    return f"{value:g}" if isinstance(value, float) else show(value)

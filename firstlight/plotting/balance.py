@@ -18,7 +18,9 @@ def plot_class_balance(class_names: Sequence[str], counts: Sequence[int]) -> "Fi
     figure, (axes,) = new_figure(width=8, height=len(counts) * (0.12 if many else 0.28) + 1.4)
     bars = axes.barh(range(len(counts)), counts, color=PALETTE[0])
     if not many:
-        axes.bar_label(bars, [f"{count:,}" for count in counts], padding=3, fontsize=8)
+        axes.bar_label(
+            bars, [f"{count:,}" for count in counts], padding=3, fontsize=8, bbox={"facecolor": "white", "edgecolor": "none", "pad": 0.8}
+        )
     list_classes(axes, class_names, fontsize=6 if many else 9)
     mean = sum(counts) / max(len(counts), 1)
     axes.axvline(mean, color=PALETTE[1], linestyle="--", label=f"mean {mean:,.0f}")

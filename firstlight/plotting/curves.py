@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from firstlight.plotting.style import MAX_LEGEND, PALETTE, color_of, new_figure, set_title, tidy
+from firstlight.plotting.style import MAX_LEGEND, PALETTE, color_of, marker_of, new_figure, set_title, tidy
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -30,7 +30,7 @@ def plot_curves(histories: Histories) -> "Figure":
             if len(histories) == 1:
                 _draw_run(panel, rows, measure, (PALETTE[0], PALETTE[1]), ("training", "validation", "best epoch"))
             else:
-                _draw_run(panel, rows, measure, (color_of(index), color_of(index)), _one_label(name, rows, measure))
+                _draw_run(panel, rows, measure, (color_of(index), color_of(index)), _one_label(name, rows, measure), marker_of(index))
         tidy(panel, x="epoch", y=label)
         _whole_epochs(panel, longest)
     _add_legend(figure, axes[0], columns=3 if len(histories) == 1 else 2)
@@ -43,9 +43,10 @@ def plot_steps(rows: Sequence[Row]) -> "Figure":
     figure, (upper, lower) = new_figure(2, 1, width=9, height=5.5, sharex=True, height_ratios=(2, 1))
     steps, losses = _values(rows, "step"), _values(rows, "loss")
     marker = "o" if len(rows) == 1 else ""
-    window = max(len(rows) // 50, 1)
-    upper.plot(steps, losses, color=PALETTE[0], linewidth=0.7, alpha=0.45, label="each step")
-    upper.plot(steps, smooth(losses, window), color=PALETTE[0], linewidth=1.8, marker=marker, label=f"mean of {window:,} steps")
+    window = len(rows) // 50
+    upper.plot(steps, losses, color=PALETTE[0], linewidth=0.7, alpha=0.45 if window > 1 else 1, marker=marker, label="each step")
+    if window > 1:
+        upper.plot(steps, smooth(losses, window), color=PALETTE[0], linewidth=1.8, label=f"mean of {window:,} steps")
     if (losses > 0).any():
         upper.set_yscale("log")
     upper.legend(frameon=False, fontsize=9, loc="lower right", bbox_to_anchor=(1, 1), ncols=2, borderaxespad=0)
@@ -63,17 +64,20 @@ def smooth(values: Sequence[float] | NDArray[np.float64], window: int) -> NDArra
     windows = np.lib.stride_tricks.sliding_window_view(padded, window) if len(padded) >= window else np.empty((0, window))
     there = np.isfinite(windows)
     counts = there.sum(1)
-    return np.divide(np.where(there, windows, 0).sum(1), counts, out=np.full(len(windows), np.nan), where=counts > 0)
+    means: NDArray[np.float64] = np.divide(np.where(there, windows, 0).sum(1), counts, out=np.full(len(windows), np.nan), where=counts > 0)
+    return means
 
 
-def _draw_run(axes: "Axes", rows: Sequence[Row], measure: str, colors: tuple[str, str], labels: Sequence[str | None]) -> None:
+def _draw_run(
+    axes: "Axes", rows: Sequence[Row], measure: str, colors: tuple[str, str], labels: Sequence[str | None], marker: str = ""
+) -> None:
     """Draw training, validation and best epoch of one run, in these colours and under these labels."""
     epochs, train, val = (_values(rows, key) for key in ("epoch", f"train_{measure}", f"val_{measure}"))
-    marker = "o" if len(rows) == 1 else ""
-    axes.plot(epochs, train, color=colors[0], linestyle="--", marker=marker, label=labels[0])
+    look: dict[str, Any] = {"marker": marker or ("o" if len(rows) == 1 else ""), "markersize": 4, "markevery": max(len(rows) // 10, 1)}
+    axes.plot(epochs, train, color=colors[0], linestyle="--", label=labels[0], **look)
     if not np.isfinite(val).any():
         return
-    axes.plot(epochs, val, color=colors[1], marker=marker, label=labels[1])
+    axes.plot(epochs, val, color=colors[1], label=labels[1], **look)
     best = _best(rows)
     if best is not None and best.get(f"val_{measure}") is not None:
         axes.plot(best["epoch"], best[f"val_{measure}"], marker="*", markersize=12, linestyle="", color=colors[1], label=labels[2])
@@ -97,17 +101,16 @@ def _add_legend(figure: "Figure", axes: "Axes", columns: int) -> None:
     """Put the legend below the panels; of too many runs the first are named, and how many more there are is said."""
     handles, labels = axes.get_legend_handles_labels()
     more = len(labels) - MAX_LEGEND
-    title = f"and {more} more runs" if more > 0 else None
-    legend = figure.legend(
+    figure.legend(
         handles[:MAX_LEGEND],
         labels[:MAX_LEGEND],
         loc="outside lower center",
         ncols=max(min(len(labels), columns), 1),
         frameon=False,
         fontsize=9,
+        title=f"the first {MAX_LEGEND} runs; {more} more are drawn" if more > 0 else None,
+        title_fontsize=9,
     )
-    if title:
-        legend.set_title(title, prop={"size": 9})
 
 
 def _title(histories: Histories) -> str:

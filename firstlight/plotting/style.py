@@ -30,6 +30,11 @@ def color_of(index: int) -> str:
     return PALETTE[index % len(PALETTE)]
 
 
+def marker_of(index: int) -> str:
+    """Return the marker that tells a series from the earlier one of the same colour: none, a dot, a square, ..."""
+    return ("", "o", "s", "^", "D")[index // len(PALETTE) % 5]
+
+
 def tidy(axes: "Axes", *, x: str, y: str, title: str | None = None) -> None:
     """Label the axes, and take away what carries no information."""
     axes.set_xlabel(x)
@@ -43,7 +48,7 @@ def tidy(axes: "Axes", *, x: str, y: str, title: str | None = None) -> None:
 
 def set_title(figure: "Figure", title: str) -> None:
     """Say above the whole figure what it shows, in as many lines as its width asks for."""
-    letters_per_inch = 12  # at this size
+    letters_per_inch = 13  # at this size
     figure.suptitle(textwrap.fill(title, max(int(figure.get_figwidth() * letters_per_inch), 20)), fontsize=11)
 
 

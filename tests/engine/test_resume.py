@@ -65,7 +65,9 @@ def test_resume_gives_the_same_bits(train: Train, tmp_path: Path, overrides: lis
     assert resumed.state == "finished"
     assert checkpoint_hashes(resumed) == checkpoint_hashes(whole)
     assert figures_of(resumed) == figures_of(whole)
-    assert {key: value for key, value in resumed.summary.items() if key != "seconds"} == {k: v for k, v in whole.summary.items() if k != "seconds"}
+    assert {key: value for key, value in resumed.summary.items() if key != "seconds"} == {
+        k: v for k, v in whole.summary.items() if k != "seconds"
+    }
 
 
 def test_a_resume_that_forgets_the_optimizer_is_noticed(train: Train, tmp_path: Path) -> None:

@@ -1,0 +1,112 @@
+"""One step against plain PyTorch, and the loop against a plain loop over the reference data order."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+from torch import nn
+from torch.nn.functional import cross_entropy
+
+import firstlight as fl
+from firstlight.config.schema import Config, Kind
+from firstlight.data.build import load_training_data
+from firstlight.data.draws import permutation
+from firstlight.engine.train import prepare
+from firstlight.engine.step import train_step
+
+Train = Callable[..., fl.Run]
+FIXED = {"name": "cpu", "precision": "float32", "memory_format": "contiguous", "threads": 1}
+
+
+def small(*overrides: str) -> Config:
+    return fl.load_config("quickstart", *overrides, model={"name": "mlp", "hidden": [16]}, split={"num_train": 200}, device=FIXED)
+
+
+def test_training_equals_a_plain_loop(train: Train) -> None:
+    """A8 and habit 3: the same numbers as twelve lines of PyTorch over the same order."""
+    run = train("schedule=constant", "train.batch_size=64")
+    data = load_training_data(fl.load_config(run.path / "config.yaml"), Path())
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        model = nn.Sequential(nn.Flatten(), nn.Linear(64, 16), nn.ReLU(), nn.Linear(16, 10))
+    model.load_state_dict(
+        dict(
+            zip(
+                model.state_dict(), fl.build_model(Kind("mlp", {"hidden": (16,)}), (1, 8, 8), 10, seed=0).state_dict().values(), strict=True
+            )
+        )
+    )
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1, momentum=0.9)
+    images, labels = data.record.normalize.apply(data.train.images), data.train.labels
+    assert labels is not None
+    for epoch in range(2):
+        for indices in permutation(200, 0, epoch).split(64):
+            optimizer.zero_grad()
+            cross_entropy(model(images[indices]), labels[indices]).backward()
+            optimizer.step()
+    for ours, plain in zip(fl.load_model(run, which="last").state_dict().values(), model.state_dict().values(), strict=True):
+        torch.testing.assert_close(ours, plain, rtol=1e-5, atol=1e-6)
+
+
+def test_a_step_does_not_wait_for_the_device() -> None:
+    """No synchronisation in the step: on the meta device, where no number exists, any read of one would raise."""
+    prepared = prepare(small(), Path())
+    state, setup = prepared.state, prepared.setup
+    batch = next(setup.train_loader.batches(0))
+    state.model.to("meta")
+    state.running = state.running.to("meta")
+    state.optimizer = torch.optim.SGD(state.model.parameters(), lr=0.1, foreach=False)
+    train_step(state, type(batch)(*(part.to("meta") for part in batch)), setup, share=1.0, lr=0.1)
+    assert state.step == 1
+
+
+@pytest.mark.parametrize("num_train", [192, 200], ids=["even", "odd-last-batch"])
+def test_accumulation_equals_the_larger_batch(train: Train, num_train: int) -> None:
+    """train.accumulate=2 with batches of 32 is one step on 64, on an odd last group too."""
+    whole = train("train.batch_size=64", f"split.num_train={num_train}", name="whole")
+    parts = train("train.batch_size=32", "train.accumulate=2", f"split.num_train={num_train}", name="parts")
+    assert len(whole.steps) == len(parts.steps)
+    for a, b in zip(whole.steps, parts.steps, strict=True):
+        assert a["loss"] == pytest.approx(b["loss"], abs=1e-5)
+
+
+def test_clipping_bounds_the_gradient() -> None:
+    prepared = prepare(small("train.clip_norm=0.001", "optim={name: sgd, lr: 1.0}"), Path())
+    before = [parameter.detach().clone() for parameter in prepared.state.model.parameters()]
+    train_step(prepared.state, next(prepared.setup.train_loader.batches(0)), prepared.setup, share=1.0, lr=1.0)
+    moved = torch.cat([(new - old).flatten() for new, old in zip(prepared.state.model.parameters(), before, strict=True)])
+    assert float(moved.detach().norm()) == pytest.approx(0.001, rel=1e-3)
+
+
+def test_label_smoothing_is_that_of_torch() -> None:
+    prepared = prepare(small("train.label_smoothing=0.3"), Path())
+    batch = next(prepared.setup.train_loader.batches(0))
+    expected = cross_entropy(prepared.state.model(batch.images), batch.labels, label_smoothing=0.3)
+    loss = train_step(prepared.state, batch, prepared.setup, share=1.0, lr=0.1)
+    torch.testing.assert_close(loss, expected.detach())
+
+
+def test_the_moving_average_follows_the_weights() -> None:
+    prepared = prepare(small("train.ema_decay=0.75"), Path())
+    state = prepared.state
+    start = [parameter.detach().clone() for parameter in state.model.parameters()]
+    train_step(state, next(prepared.setup.train_loader.batches(0)), prepared.setup, share=1.0, lr=0.1)
+    for average, now, before in zip(state.ema.parameters(), state.model.parameters(), start, strict=True):
+        torch.testing.assert_close(average.detach(), 0.75 * before + 0.25 * now.detach())
+
+
+def test_the_learning_rate_used_is_recorded_for_each_step(train: Train) -> None:
+    """B6, D19: the lr really used, warm-up included, stands in the row of its step."""
+    run = train("schedule={name: linear, warmup_epochs: 1}", "train.epochs=2", "optim={name: sgd, lr: 0.7}")
+    lrs = [row["lr"] for row in run.steps]
+    assert [row["step"] for row in run.steps] == list(range(1, 15))
+    assert lrs[:7] == pytest.approx([0.7 * (step + 1) / 7 for step in range(7)])
+    assert lrs[7:] == pytest.approx([0.7 * (1 - step / 7) for step in range(7)])
+    assert (run.path / "steps.png").stat().st_size > 10_000
+
+
+def test_a_plateau_lowers_the_learning_rate(train: Train) -> None:
+    """B6: a dynamic schedule sees the validation loss."""
+    run = train("schedule={name: plateau, patience: 1, gamma: 0.5, threshold: 0.9}", "train.epochs=6", "train.batch_size=200")
+    assert [row["lr"] for row in run.epochs] == [0.1, 0.1, 0.1, 0.05, 0.05, 0.025]

@@ -1,0 +1,64 @@
+import numpy as np
+import pytest
+
+from firstlight.plotting.images import MAX_BARS, plot_class_bars, plot_images, plot_predictions
+from firstlight.plotting.style import PALETTE, RIGHT, WRONG
+
+GREY = np.arange(16, dtype=np.uint8).reshape(4, 4)
+COLOUR = np.stack([GREY, GREY + 1, GREY + 2], axis=-1)
+
+
+def titles_of(figure) -> list[str]:
+    return [axes.get_title() for axes in figure.axes]
+
+
+@pytest.mark.parametrize("image", [GREY, COLOUR])
+def test_a_sheet_shows_each_image_below_its_title(image):
+    """D10: labelled images of any data set."""
+    figure = plot_images([image] * 7, [f"class {index}" for index in range(7)], title="Seven images", columns=5)
+    assert titles_of(figure) == [*(f"class {index}" for index in range(7)), "", "", ""]
+    assert figure.get_suptitle() == "Seven images"
+    shown = [axes.images[0] for axes in figure.axes if axes.images]
+    assert len(shown) == 7
+    np.testing.assert_array_equal(shown[0].get_array(), image)
+
+
+def test_grey_runs_from_black_0_to_white_255_whatever_the_image_holds():
+    """D10: colours right."""
+    figure = plot_images([GREY], ["dark"], title="One")
+    shown = figure.axes[0].images[0]
+    assert (shown.get_clim(), shown.get_cmap().name, shown.get_interpolation()) == ((0, 255), "gray", "nearest")
+
+
+def test_long_titles_are_cut():
+    assert titles_of(plot_images([GREY], ["a class with a very long name"], title="One"))[0] == "a class with a ve…"
+
+
+def test_predictions_are_coloured_and_name_the_true_label_where_wrong():
+    """D20: predictions with predicted and true label."""
+    figure = plot_predictions([COLOUR] * 2, ["cat", "dog"], ["cat", "frog"], [0.934, 0.5], title="Two predictions")
+    assert titles_of(figure)[:2] == ["cat 0.93\n", "frog 0.50\ntrue: dog"]
+    assert [axes.title.get_color() for axes in figure.axes[:2]] == [RIGHT, WRONG]
+
+
+def test_an_image_beside_the_probabilities_of_its_classes():
+    """B10: one prediction, the image beside its class-probability bars."""
+    figure = plot_class_bars(COLOUR, ["cat", "dog", "frog"], [0.2, 0.7, 0.1], title="Image 5")
+    picture, bars = figure.axes
+    assert len(picture.images) == 1
+    assert [bar.get_width() for bar in bars.patches] == [0.2, 0.7, 0.1]
+    assert [label.get_text() for label in bars.get_yticklabels()] == ["cat", "dog", "frog"]
+    assert [text.get_text() for text in bars.texts] == ["0.20", "0.70", "0.10"]
+    assert bars.patches[1].get_facecolor() != bars.patches[0].get_facecolor() == bars.patches[2].get_facecolor()
+    assert (bars.get_xlabel(), bars.get_ylabel()) == ("probability", "class")
+
+
+def test_of_many_classes_the_likeliest_are_shown_in_their_order():
+    probabilities = np.linspace(0, 1, 200)
+    bars = plot_class_bars(GREY, [str(label) for label in range(200)], probabilities, title="Image 5").axes[1]
+    assert [label.get_text() for label in bars.get_yticklabels()] == [str(label) for label in range(200 - MAX_BARS, 200)]
+
+
+def test_palette_is_okabe_and_ito():
+    assert set(PALETTE) <= {"#000000", "#e69f00", "#56b4e9", "#009e73", "#0072b2", "#d55e00", "#cc79a7"}
+    assert len(set(PALETTE)) == 7
