@@ -1,7 +1,8 @@
 """Augmented images a second on one thread: the resident loader beside a DataLoader over PIL images.
 
 `python -m benchmarks.loader [--force]`: 45,000 images of 32x32x3 (noise; speed does not depend on the content), random crop with a
-border of 4 pixels, random flip, normalisation. Both take turns, A B A B. The limit is the bare lookup of the padded windows.
+border of 4 pixels, random flip, normalisation. Both take turns, A B A B. PIL pads
+with black and we reflect, which costs the same. The limit is the bare lookup of the padded windows.
 """
 
 import argparse

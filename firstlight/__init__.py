@@ -12,7 +12,8 @@ if TYPE_CHECKING:
     from firstlight.config.schema import Config
     from firstlight.data.build import load_data
     from firstlight.data.dataset import Dataset, make_dataset
-    from firstlight.engine.finished import evaluate, predict
+    from firstlight.engine.finished import evaluate
+    from firstlight.engine.predict import predict
     from firstlight.engine.restore import load_model
     from firstlight.engine.sources import load_config
     from firstlight.engine.train import resume, train
@@ -37,7 +38,7 @@ _HOMES = {
     "load_model": "engine.restore",
     "load_run": "tracking.run",
     "make_dataset": "data.dataset",
-    "predict": "engine.finished",
+    "predict": "engine.predict",
     "resume": "engine.train",
     "train": "engine.train",
 }

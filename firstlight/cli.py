@@ -116,7 +116,7 @@ def evaluate(
 
 
 @app.command
-def predict(run: str, images: Annotated[list[str], Parameter(negative=())], /, *, out: Path | None = None, common: Common = COMMON) -> None:
+def predict(run: str, /, *images: str, out: Path | None = None, common: Common = COMMON) -> None:
     """Name the class of images that have no label.
 
     Parameters
@@ -124,17 +124,18 @@ def predict(run: str, images: Annotated[list[str], Parameter(negative=())], /, *
     run
         Path or name of a run.
     images
-        Image files, or folders of them.
+        Image files, or folders of them; none means the unlabelled test part of the run's data (a competition's).
     out
         Also write the probabilities of all classes to this .csv or .json file.
     """
-    from firstlight.engine import finished
+    from firstlight.engine.predict import predict as predict_images
     from firstlight.inspection.tables import print_predictions
     from firstlight.tracking.run import find_run
 
     path = find_run(run, runs_dir(common)).path
-    rows = finished.predict(path, images, out=out)
-    result(common, {"run": str(path), "num_images": len(rows), "predictions": rows, "files": [str(out)] if out else []}, print_predictions)
+    rows = predict_images(path, images, out=out, data_dir=common.data_dir)
+    files = ([str(out)] if out else []) + ([] if images else [str(path / "predictions-test.png")])
+    result(common, {"run": str(path), "num_images": len(rows), "predictions": rows, "files": files}, print_predictions)
 
 
 @app.command

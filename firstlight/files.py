@@ -89,7 +89,7 @@ def write_stream(path: Path, chunks: Iterator[bytes]) -> None:
 
 def write_figure(path: Path, figure: "Figure") -> Path:
     """Save a matplotlib figure as PNG (or by the suffix of `path`), and return the path."""
-    _replace(path, lambda handle: figure.savefig(handle, format=path.suffix[1:] or "png", dpi=150, bbox_inches="tight"))
+    _replace(path, lambda handle: figure.savefig(handle, format=path.suffix[1:] or "png", dpi=150))
     return path
 
 

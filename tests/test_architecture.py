@@ -131,8 +131,9 @@ def test_three_frames_from_fit_to_forward(tmp_path: Path) -> None:
         if any(name == "fit" for name, _ in names):
             seen.append(names[: names.index(("fit", "loop.py")) + 1])
 
-    import firstlight as fl
     from torch.nn.modules.module import register_module_forward_pre_hook
+
+    import firstlight as fl
 
     handle = register_module_forward_pre_hook(
         lambda module, inputs: spy(module, inputs) if isinstance(module, SmallCNN) and module.training else None

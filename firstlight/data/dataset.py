@@ -3,7 +3,9 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from firstlight.errors import DataError
@@ -41,6 +43,12 @@ class Dataset:
         """Return a copy of the images at `indices` (int64 [M]), in that order."""
         labels = None if self.labels is None else self.labels[indices]
         return Dataset(self.images[indices], labels, self.class_names, self.source)
+
+    def pixels(self, index: int) -> NDArray[np.uint8]:
+        """Return one image to look at, uint8 [H, W] where it is grey, else [H, W, C]."""
+        image = self.images[index].permute(1, 2, 0)
+        shown = (image * 255).round().to(torch.uint8) if image.is_floating_point() else image
+        return shown.squeeze(2).numpy() if shown.shape[2] == 1 else shown.numpy()
 
 
 def make_dataset(images: Tensor, labels: Tensor | None, class_names: Sequence[str], source: str) -> Dataset:

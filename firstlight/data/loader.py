@@ -71,8 +71,8 @@ class Loader:
     def batches(self, epoch: int, start: int = 0, *, reuse_buffers: bool = False) -> Iterator[Batch]:
         """Yield the batches of an epoch from number `start` on, which costs no more than to start at 0.
 
-        reuse_buffers: hand out the same memory again, which on a CPU halves the time. A batch is then valid until the next one is
-        asked for: use it up first (forward, backward and step), and keep none.
+        reuse_buffers: hand out the same memory again (on a CPU 390 k instead of 286 k plain 32x32x3 images/s). A batch is then valid
+        until the next one is asked for: use it up first (forward, backward and step), and keep none.
         """
         order = self._order(epoch)
         draws = Draws(self.augment, self.seed, epoch)

@@ -37,7 +37,7 @@ class PixelStore:
     def gather(self, indices: Tensor, corners: tuple[Tensor, Tensor] | None = None, mirrored: Tensor | None = None) -> Tensor:
         """Return the images at `indices` (int64 [B]) as rows [B, *row_shape], cut at `corners` and mirrored where that is asked.
 
-        On the CPU numpy does it: its lookup of windows is 4 times faster than torch's (1.1 M against 0.26 M images/s of 32x32x3).
+        On the CPU numpy does it: its lookup of windows is 4 times faster than torch's (840 k against 187 k images of 32x32x3 a second).
         """
         if self.pixels.device.type != "cpu":
             return self.gather_by_torch(indices, corners, mirrored)

@@ -1,18 +1,16 @@
-"""The seal on the test set: the one place that loads it. Whoever calls it records the opening in the run."""
+"""The seal on the test set: the one place that loads it with its labels. Whoever calls it records the opening in the run."""
 
 from pathlib import Path
 
 from firstlight.config.schema import Config
-from firstlight.data.build import load_experiment_part, make_loader
-from firstlight.data.loader import Loader
-from firstlight.data.normalize import Normalize
-from firstlight.engine.device import Arithmetic
+from firstlight.data.build import load_experiment_part
+from firstlight.data.dataset import Dataset
 from firstlight.errors import DataError
 
 
-def open_test_set(config: Config, data_dir: Path, normalize: Normalize, arithmetic: Arithmetic) -> Loader:
-    """Return a loader over the labelled test part. Raises DataError where its labels are nobody's to have."""
+def open_test_set(config: Config, data_dir: Path) -> Dataset:
+    """Return the labelled test part. Raises DataError where its labels are nobody's to have."""
     dataset = load_experiment_part(config, "test", data_dir)
     if dataset.labels is None:
-        raise DataError(f"{dataset.source}: the test images have no labels, so there is nothing to evaluate; use `firstlight predict`")
-    return make_loader(dataset, config, normalize, device=arithmetic.device, channels_last=arithmetic.channels_last)
+        raise DataError(f"{dataset.source}: the test images have no labels, so there is nothing to evaluate; use `firstlight predict RUN`")
+    return dataset

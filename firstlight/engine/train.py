@@ -230,7 +230,8 @@ def _conclude(config: Config, prepared: _Prepared, writer: RunWriter, console: C
         + (f", val accuracy {best['val_accuracy']:.4f}" if "val_accuracy" in best else "")
     )
     if config.train.test_at_end:
-        loader = open_test_set(config, data_dir, prepared.data.normalize, setup.arithmetic)
+        place: dict[str, Any] = {"device": setup.arithmetic.device, "channels_last": setup.arithmetic.channels_last}
+        loader = make_loader(open_test_set(config, data_dir), config, prepared.data.normalize, **place)
         test = evaluate_model(model, loader, setup.num_classes, setup.arithmetic)
         summary |= {"test_accuracy": test.accuracy, "test_loss": test.loss}
         opening = {

@@ -101,17 +101,9 @@ def draw_sheet(dataset: Dataset) -> Any:
     assert dataset.labels is not None
     rows = [(dataset.labels == label).nonzero().flatten()[:SHEET_SIZE] for label in range(min(dataset.num_classes, SHEET_SIZE))]
     chosen = torch.cat(rows)
-    images = [pixels_of(dataset, int(index)) for index in chosen]
+    images = [dataset.pixels(int(index)) for index in chosen]
     titles = [dataset.class_names[int(dataset.labels[index])] for index in chosen]
     return plot_images(images, titles, columns=SHEET_SIZE, title=dataset.source)
-
-
-def pixels_of(dataset: Dataset, index: int) -> Any:
-    """Return one image as a uint8 array [H, W] or [H, W, 3]."""
-    image = dataset.images[index]
-    if image.is_floating_point():
-        image = (image * 255).round().to(torch.uint8)
-    return image[0].numpy() if image.shape[0] == 1 else image.permute(1, 2, 0).numpy()
 
 
 def print_sources(result: dict[str, Any]) -> None:

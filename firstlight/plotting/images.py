@@ -36,15 +36,21 @@ def plot_images(
 
 
 def plot_predictions(
-    images: Sequence[Any], labels: Sequence[str], predicted: Sequence[str], probabilities: Sequence[float], *, title: str, columns: int = 5
+    images: Sequence[Any],
+    labels: Sequence[str] | None,
+    predicted: Sequence[str],
+    probabilities: Sequence[float],
+    *,
+    title: str,
+    columns: int = 5,
 ) -> "Figure":
-    """Return a sheet of images with predicted label and probability, and the true label where the prediction is wrong."""
+    """Return a sheet of images with predicted label and probability, and the true label where it is known and another."""
     titles, colors = [], []
-    for label, guess, probability in zip(labels, predicted, probabilities, strict=True):
+    for label, guess, probability in zip(labels or predicted, predicted, probabilities, strict=True):
         right = label == guess
         titles.append(f"{guess} {probability:.2f}" + ("\n" if right else f"\ntrue: {label}"))
         colors.append(RIGHT if right else WRONG)
-    return plot_images(images, titles, columns=columns, title=title, colors=colors)
+    return plot_images(images, titles, columns=columns, title=title, colors=None if labels is None else colors)
 
 
 def plot_class_bars(image: Any, class_names: Sequence[str], probabilities: Sequence[float], *, title: str) -> "Figure":

@@ -37,7 +37,10 @@ def print_table(rows: Rows, columns: Sequence[str], *, decimals: Mapping[str, in
     for column in shown:
         least = _least_width(column, cells[column]) if may_drop or _is_numeric(rows, column) else None
         table.add_column(
-            column.replace("_", " "), justify="right" if _is_numeric(rows, column) else "left", overflow="fold", min_width=least
+            column.replace("_", "\n" if may_drop and console.is_terminal else " "),
+            justify="right" if _is_numeric(rows, column) else "left",
+            overflow="fold",
+            min_width=least,
         )
     for index in range(len(rows)):
         table.add_row(*(Text(cells[column][index]) for column in shown))
@@ -72,7 +75,7 @@ def _fitting(cells: Mapping[str, list[str]], width: int) -> list[str]:
 
 
 def _least_width(column: str, texts: Sequence[str]) -> int:
-    """Return the characters that a column needs so that only its heading is broken, between words."""
+    """Return the characters that a column needs when its heading is broken between words."""
     from rich.cells import cell_len
 
     return max(map(cell_len, [*column.split("_"), *texts]))

@@ -12,8 +12,8 @@ import firstlight as fl
 from firstlight.config.schema import Config, Kind
 from firstlight.data.build import load_training_data
 from firstlight.data.draws import permutation
-from firstlight.engine.train import prepare
 from firstlight.engine.step import train_step
+from firstlight.engine.train import prepare
 
 Train = Callable[..., fl.Run]
 FIXED = {"name": "cpu", "precision": "float32", "memory_format": "contiguous", "threads": 1}

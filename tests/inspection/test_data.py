@@ -1,0 +1,63 @@
+"""The data commands, where the picture or the value is easier to look at than the printed text."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from firstlight.config.schema import Kind
+from firstlight.data.build import SOURCES, load_part
+from firstlight.data.dataset import make_dataset
+from firstlight.engine.doctor import DATA_PLACES, describe_data
+from firstlight.errors import ConfigError, DataError
+from firstlight.inspection.data import draw_sheet, parse_source, refuse_findings
+
+
+def test_the_sheet_shows_ten_labelled_images_of_each_class() -> None:
+    """D10: 100 images of the digits, each below its own class."""
+    digits = load_part(Kind("digits"), "train", Path())
+    assert digits.labels is not None
+    panels = [axes for axes in draw_sheet(digits).axes if axes.images]
+    assert [axes.get_title() for axes in panels] == [str(digit) for digit in range(10) for _ in range(10)]
+    first_seven = digits.images[digits.labels == 7][0, 0]
+    np.testing.assert_array_equal(panels[70].images[0].get_array(), first_seven.numpy())
+
+
+def test_the_sheet_keeps_colours() -> None:
+    """D10: a red image [3, H, W] is red [H, W, 3]."""
+    images = torch.zeros(3, 3, 2, 2, dtype=torch.uint8)
+    images[:, 0] = 200
+    dataset = make_dataset(images, torch.tensor([0, 1, 1]), ["a", "b"], "reds")
+    panels = [axes for axes in draw_sheet(dataset).axes if axes.images]
+    assert [axes.get_title() for axes in panels] == ["a", "b", "b"]
+    assert panels[0].images[0].get_array().tolist() == [[[200, 0, 0]] * 2] * 2
+
+
+def test_a_path_is_a_folder_of_images_and_a_name_a_data_set(tmp_path: Path) -> None:
+    kind = parse_source(str(tmp_path), ["test_fraction=0.5"])
+    assert (kind.name, kind.options["path"], kind.options["test_fraction"]) == ("folder", str(tmp_path), 0.5)
+    assert parse_source("digits", []).name == "digits"
+    with pytest.raises(ConfigError, match=r"'digit' is no data.*did you mean 'digits'"):
+        parse_source("digit", [])
+
+
+def test_every_data_set_has_its_places(tmp_path: Path) -> None:
+    """A10: `doctor` and `data list` look where the loaders look."""
+    assert set(DATA_PLACES) == set(SOURCES) - {"digits", "folder"} == set(describe_data(tmp_path)) - {"digits"}
+    for name in DATA_PLACES:
+        with pytest.raises(DataError, match="missing"):
+            load_part(Kind(name), "train", tmp_path)
+        assert describe_data(tmp_path)[name].startswith("not here; `firstlight data ")
+
+
+@pytest.mark.parametrize("name", ["mnist", "corrupted_mnist"])
+def test_what_is_listed_can_be_read(name: str, shared_data: Path) -> None:
+    assert describe_data(shared_data)[name] == str(shared_data / "MNIST" / "raw")
+    assert len(load_part(Kind(name), "test", shared_data)) in (5_000, 10_000)
+
+
+def test_findings_are_an_error_and_none_is_not() -> None:
+    refuse_findings({"source": "photos", "findings": []})
+    with pytest.raises(DataError, match="2 findings in photos"):
+        refuse_findings({"source": "photos", "findings": [{}, {}]})

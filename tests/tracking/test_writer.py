@@ -1,0 +1,96 @@
+"""Writing run folders: states, rows, notes, one writer at a time."""
+
+import json
+import math
+from pathlib import Path
+
+import pytest
+
+from firstlight.errors import ConfigError, InterruptedRunError, RunBusyError, StorageError
+from firstlight.tracking.run import load_run
+from firstlight.tracking.writer import RunWriter, add_note, record_test_opening
+
+
+def new_run(path: Path) -> Path:
+    with RunWriter(path) as writer:
+        writer.start("name: x\n", notes=["first"])
+    return path
+
+
+def test_a_run_ends_finished(tmp_path: Path) -> None:
+    with RunWriter(tmp_path / "a") as writer:
+        writer.start("name: x\n")
+        assert load_run(tmp_path / "a").state == "running"
+    run = load_run(tmp_path / "a")
+    assert run.state == "finished" and run.config == {"name": "x"} and run.info["seconds"] >= 0
+
+
+@pytest.mark.parametrize(
+    ("error", "state"),
+    [
+        (RuntimeError("x"), "failed"),
+        (KeyboardInterrupt(), "interrupted"),
+        (InterruptedRunError("x"), "interrupted"),
+        (InterruptedRunError("x", exit_code=143), "interrupted"),
+    ],
+)
+def test_a_run_says_how_it_ended(tmp_path: Path, error: BaseException, state: str) -> None:
+    with pytest.raises(type(error)), RunWriter(tmp_path / "a") as writer:
+        writer.start("name: x\n")
+        raise error
+    assert load_run(tmp_path / "a").state == state
+
+
+def test_a_folder_is_no_run_before_it_starts(tmp_path: Path) -> None:
+    with RunWriter(tmp_path / "a"):
+        pass
+    assert not (tmp_path / "a" / "run.json").exists()
+
+
+def test_a_run_is_not_written_over(tmp_path: Path) -> None:
+    path = new_run(tmp_path / "a")
+    with pytest.raises(StorageError, match=r"a run stands at .*a; choose another --name"):
+        RunWriter(path)
+
+
+def test_one_writer_at_a_time(tmp_path: Path) -> None:
+    path = new_run(tmp_path / "a")
+    with RunWriter(path, resume=True), pytest.raises(RunBusyError, match=r"run .*a is being written by"):
+        add_note(load_run(path), "not now")
+    assert load_run(path).info["notes"] == ["first"]
+
+
+def test_seconds_add_up_over_a_resume(tmp_path: Path) -> None:
+    path = new_run(tmp_path / "a")
+    (path / "run.json").write_text(json.dumps({**load_run(path).info, "seconds": 100.0}))
+    with RunWriter(path, resume=True) as writer:
+        assert writer.seconds >= 100
+    assert load_run(path).info["seconds"] >= 100
+
+
+def test_rows_past_a_step_are_cut(tmp_path: Path) -> None:
+    with RunWriter(tmp_path / "a") as writer:
+        writer.start("name: x\n")
+        writer.append([{"kind": "step", "step": step, "loss": loss} for step, loss in ((1, 0.5), (2, math.nan), (3, 0.1))])
+        writer.cut_rows_after(2)
+        writer.append([{"kind": "step", "step": 3, "loss": 0.2}])
+    assert [(row["step"], row["loss"]) for row in load_run(tmp_path / "a").steps] == [(1, 0.5), (2, None), (3, 0.2)]
+
+
+def test_notes_and_openings_only_grow(tmp_path: Path) -> None:
+    """A6, F4."""
+    path = new_run(tmp_path / "a")
+    add_note(load_run(path), "zweite: größer")
+    record_test_opening(load_run(path), {"by": "a test", "accuracy": 0.5})
+    record_test_opening(load_run(path), {"by": "another", "accuracy": 0.6})
+    info = load_run(path).info
+    assert info["notes"] == ["first", "zweite: größer"]
+    assert [(opening["by"], opening["accuracy"]) for opening in info["test_openings"]] == [("a test", 0.5), ("another", 0.6)]
+    assert info["state"] == "finished"
+
+
+@pytest.mark.parametrize("name", [".a", "-a", "a\nb", "a\\b", "x" * 201, "é" * 101])
+def test_names_that_no_folder_should_have(tmp_path: Path, name: str) -> None:
+    with pytest.raises(ConfigError, match="a run cannot be called"):
+        RunWriter(tmp_path / name)
+    assert list(tmp_path.iterdir()) == []
