@@ -8,6 +8,7 @@
     ├── StorageError             5  no space, no permission, or the folder is in use
     │   └── RunBusyError         5  another process writes this run folder
     ├── OutOfMemoryError         6  the device or the host ran out of memory
+    ├── DivergedError            1  the loss became infinite or not a number
     └── InterruptedRunError    130  stopped from outside; the run can be resumed (143 after SIGTERM)
 
 A message is one line: what was wrong, where (file, key, row), what is allowed, what to do.

@@ -57,7 +57,7 @@ IDLE = {
     "TRAIN.OPTIMIZER.BETAS": "use optim.beta1 and optim.beta2",
     "TAG": "use --name",
     "EVAL_MODE": "use `firstlight evaluate RUN`",
-    "THROUGHPUT_MODE": "use a profile command",
+    "THROUGHPUT_MODE": "throughput is not measured by a setting",
 }
 """Keys of theirs without a counterpart, and why: they are named in a note and nothing reads them."""
 

@@ -64,7 +64,9 @@ class TrainConfig:
     """The length and the make of the training loop."""
 
     epochs: PositiveInt = 10
+    """Times that training goes over all training images."""
     batch_size: PositiveInt = 128
+    """Images in one batch."""
     drop_last: bool = False
     """Leave out the last batch of an epoch where it is smaller than the others."""
     accumulate: PositiveInt = 1
@@ -102,9 +104,11 @@ class DeviceConfig:
     """Where and in which arithmetic the network runs; `auto` is settled at the start and recorded in the run."""
 
     name: Literal["auto", "cpu", "cuda", "mps"] = "auto"
+    """`auto` takes CUDA, else Apple's MPS, else the CPU."""
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
     """Arithmetic of the forward and backward pass; weights stay float32."""
     memory_format: Literal["auto", "contiguous", "channels_last"] = "auto"
+    """Order of the image dimensions in memory."""
     threads: PositiveInt | None = None
     """Threads that torch may use on the CPU; null times one step with one thread and with all, and takes the faster."""
 

@@ -14,8 +14,8 @@ Findings = list[tuple[str, str]]
 """(name inside the folder or archive, what is wrong with it)."""
 
 
-def check_images(path: Path, progress: Callable[[int, int], None] | None = None) -> Findings:
-    """Return every image that does not decode, is in both parts, or differs in size, and every class without test images.
+def check_images(path: Path, *, one_size: bool = True, progress: Callable[[int, int], None] | None = None) -> Findings:
+    """Return every image that does not decode, is in both parts, or (`one_size`) differs in size, and every class without test images.
 
     Decodes fully: Pillow's verify() passes most truncated JPEGs. Reads the test part too, but shows nothing of it.
     progress: called with the images done and the images there are.
@@ -35,7 +35,7 @@ def check_images(path: Path, progress: Callable[[int, int], None] | None = None)
             shapes[name] = pixels.shape
         if progress:
             progress(done, len(names))
-    return findings + _odd_sizes(shapes) + _odd_classes(layout, archive) + _in_both_parts(layout, hashes)
+    return findings + (_odd_sizes(shapes) if one_size else []) + _odd_classes(layout, archive) + _in_both_parts(layout, hashes)
 
 
 def _hashed(items: Iterable[tuple[str, bytes]], hashes: dict[str, str]) -> Iterator[tuple[str, bytes]]:

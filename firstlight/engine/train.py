@@ -37,7 +37,7 @@ from firstlight.plotting.curves import plot_curves, plot_steps
 from firstlight.tracking.console import Console
 from firstlight.tracking.environment import describe_environment
 from firstlight.tracking.run import Run, find_run
-from firstlight.tracking.writer import RunWriter
+from firstlight.tracking.writer import RunWriter, check_name
 
 
 def train(
@@ -59,8 +59,9 @@ def train(
     loaded = load_with_origins(source, overrides, settings)
     for remark in loaded.notes:
         console.line(f"note: {remark}")
-    path = runs_dir_of(runs_dir) / (name or default_name(loaded.config.name))
-    return run_training(loaded.config, path, console, data_dir_of(data_dir), notes=[note] if note else [])
+    chosen = name or default_name(loaded.config.name)
+    check_name(chosen)
+    return run_training(loaded.config, runs_dir_of(runs_dir) / chosen, console, data_dir_of(data_dir), notes=[note] if note else [])
 
 
 def resume(

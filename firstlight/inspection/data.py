@@ -1,6 +1,6 @@
 """The data commands: list, fetch, check, describe. The training part alone is looked at; the test set stays sealed."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +12,7 @@ from firstlight.config.schema import Kind
 from firstlight.data.build import DOWNLOADS, SOURCES, load_part
 from firstlight.data.check import check_images
 from firstlight.data.dataset import Dataset
-from firstlight.data.fetch import fetch, install_local
+from firstlight.data.fetch import RemoteFile, fetch, install_local
 from firstlight.data.normalize import channel_statistics
 from firstlight.engine.doctor import describe_data
 from firstlight.engine.places import data_dir_of
@@ -50,9 +50,19 @@ def fetch_source(name: str, data_dir: Path | None, *, local: Path | None, consol
     if name not in DOWNLOADS:
         raise ConfigError(f"{name!r} cannot be fetched{did_you_mean(name, DOWNLOADS)}")
     folder, remote = make_dir(data_dir_of(data_dir)), DOWNLOADS[name]
-    files = fetch(remote, folder) if local is None else install_local(remote, local, folder)
+    files = _download(remote, folder, console) if local is None else install_local(remote, local, folder)
     console.line(f"{name} is in {folder}")
     return {"name": name, "folder": str(folder), "files": [str(file) for file in files]}
+
+
+def _download(remote: Sequence[RemoteFile], folder: Path, console: Console) -> list[Path]:
+    """Fetch the files one after the other, each with a bar of its megabytes."""
+    files = []
+    for file in remote:
+        console.line(f"{file.name}: {file.size / 1e6:.1f} MB")
+        with console.progress(file.name, file.size) as bar:
+            files += fetch([file], folder, lambda name, done, total, bar=bar: bar.update(done))  # type: ignore[misc]
+    return files
 
 
 def check_source(source: str, settings: Sequence[str], data_dir: Path | None) -> dict[str, Any]:
@@ -60,7 +70,8 @@ def check_source(source: str, settings: Sequence[str], data_dir: Path | None) ->
     kind = parse_source(source, settings)
     if kind.name == "folder":
         path = kind.options["path"]
-        findings = [{"image": name, "wrong": reason} for name, reason in check_images(_existing(path, data_dir_of(data_dir)))]
+        found = check_images(_existing(path, data_dir_of(data_dir)), one_size=kind.options["image_size"] is None)
+        findings = [{"image": name, "wrong": reason} for name, reason in found]
         if findings:
             return {"source": path, "num_images": None, "findings": findings}
     dataset = load_part(kind, "train", data_dir_of(data_dir))
@@ -130,6 +141,10 @@ def print_description(result: dict[str, Any]) -> None:
     print()
     for file in result["files"]:
         print(f"picture: {file}")
+
+
+def _what(load: Callable[..., Dataset]) -> str:
+    return (load.__doc__ or "").splitlines()[0].removeprefix("Return one part of ")
 
 
 def _counts(dataset: Dataset) -> list[int]:

@@ -64,13 +64,16 @@ def print_evaluation(result: dict[str, Any]) -> None:
     print(f"{result['split']}: {accuracy}, loss {result['loss']:.4f}, {top_k}, {images}\n")
     print_table(result["classes"], ("class", "images", "precision", "recall", "f1"))
     print(f"\nfigures and confusion matrix: {result['files'][0]}")
+    for file in result["files"][1:]:
+        print(f"picture: {file}")
 
 
 def print_predictions(result: dict[str, Any]) -> None:
     """Print one line an image."""
     print_table(result["predictions"], ("image", "label", "probability"))
+    print()
     for file in result["files"]:
-        print(f"\nprobabilities of all classes: {file}")
+        print(f"{'picture' if file.endswith('.png') else 'probabilities of all classes'}: {file}")
 
 
 def print_examination(result: dict[str, Any]) -> None:

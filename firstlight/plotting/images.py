@@ -44,13 +44,16 @@ def plot_predictions(
     title: str,
     columns: int = 5,
 ) -> "Figure":
-    """Return a sheet of images with predicted label and probability, and the true label where it is known and another."""
-    titles, colors = [], []
-    for label, guess, probability in zip(labels or predicted, predicted, probabilities, strict=True):
-        right = label == guess
-        titles.append(f"{guess} {probability:.2f}" + ("\n" if right else f"\ntrue: {label}"))
-        colors.append(RIGHT if right else WRONG)
-    return plot_images(images, titles, columns=columns, title=title, colors=None if labels is None else colors)
+    """Return a sheet of images with predicted label and probability, and below it the true label where it is known.
+
+    Right answers have titles in RIGHT, others in WRONG.
+    """
+    titles = [f"{guess} {probability:.2f}" for guess, probability in zip(predicted, probabilities, strict=True)]
+    if labels is None:
+        return plot_images(images, titles, columns=columns, title=title)
+    titles = [f"{text}\ntrue: {label}" for text, label in zip(titles, labels, strict=True)]
+    colors = [RIGHT if label == guess else WRONG for label, guess in zip(labels, predicted, strict=True)]
+    return plot_images(images, titles, columns=columns, title=title, colors=colors)
 
 
 def plot_class_bars(image: Any, class_names: Sequence[str], probabilities: Sequence[float], *, title: str) -> "Figure":

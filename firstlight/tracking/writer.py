@@ -22,7 +22,7 @@ class RunWriter:
     """
 
     def __init__(self, path: Path, *, resume: bool = False) -> None:
-        _check_name(path.name)
+        check_name(path.name)
         if not resume and (path / "run.json").exists():
             raise StorageError(f"a run stands at {path}; choose another --name, or go on with `firstlight train --resume {path}`")
         self.path = make_dir(path)
@@ -104,7 +104,8 @@ def _state_after(error: BaseException) -> str:
     return "interrupted" if interrupted else "failed"
 
 
-def _check_name(name: str) -> None:
+def check_name(name: str) -> None:
+    """Raise ConfigError for a name that no run folder should have."""
     if not name or name.startswith((".", "-")) or len(name.encode()) > MAX_NAME or not name.isprintable() or "/" in name or "\\" in name:
         raise ConfigError(
             f"a run cannot be called {name!r}; a name has 1 to {MAX_NAME} bytes, no slash, no control character, no leading dot or dash"

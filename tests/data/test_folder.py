@@ -162,7 +162,7 @@ def test_check_lists_every_finding(tmp_path: Path):
         "test/a/5.jpg": photo(),
     }
     seen = []
-    findings = dict(check_images(to_zip(files, tmp_path), lambda done, total: seen.append((done, total))))
+    findings = dict(check_images(to_zip(files, tmp_path), progress=lambda done, total: seen.append((done, total))))
     assert set(findings) == {"train/a/2.jpg", "train/b/3.jpg", "train/b/4.jpg", "b", "test/a/5.jpg"}
     assert findings["train/b/4.jpg"].startswith("32 x 32 pixels where 2 images have 64 x 64")
     assert findings["b"] == "has training images and no test images"

@@ -34,11 +34,17 @@ def test_long_titles_are_cut():
     assert titles_of(plot_images([GREY], ["a class with a very long name"], title="One"))[0] == "a class with a ve…"
 
 
-def test_predictions_are_coloured_and_name_the_true_label_where_wrong():
+def test_predictions_are_coloured_and_name_the_true_label():
     """D20: predictions with predicted and true label."""
     figure = plot_predictions([COLOUR] * 2, ["cat", "dog"], ["cat", "frog"], [0.934, 0.5], title="Two predictions")
-    assert titles_of(figure)[:2] == ["cat 0.93\n", "frog 0.50\ntrue: dog"]
+    assert titles_of(figure)[:2] == ["cat 0.93\ntrue: cat", "frog 0.50\ntrue: dog"]
     assert [axes.title.get_color() for axes in figure.axes[:2]] == [RIGHT, WRONG]
+
+
+def test_predictions_without_labels_are_black_and_name_the_guess_alone():
+    """E8: predictions of a test part without labels."""
+    figure = plot_predictions([GREY], None, ["7"], [0.5], title="One prediction")
+    assert (figure.axes[0].get_title(), figure.axes[0].title.get_color()) == ("7 0.50", "black")
 
 
 def test_an_image_beside_the_probabilities_of_its_classes():

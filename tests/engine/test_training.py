@@ -1,0 +1,162 @@
+"""What a training records and says, and the figures that courses give for their networks."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+
+import firstlight as fl
+from firstlight.config.schema import DeviceConfig
+from firstlight.data.build import make_train_loader
+from firstlight.data.normalize import Normalize
+from firstlight.engine.device import Arithmetic, choose_device, settle
+from firstlight.engine.train import flops_per_image, prepare
+from firstlight.errors import ConfigError, DivergedError
+from firstlight.models.linear import Linear
+
+Train = Callable[..., fl.Run]
+
+
+def test_one_json_line_an_epoch_holds_what_the_course_asks(train: Train) -> None:
+    """D13: lr, time, loss, accuracy, memory, parameter and FLOP counts; a log file beside it."""
+    run = train()
+    row = run.epochs[-1]
+    keys = {
+        "epoch",
+        "step",
+        "lr",
+        "train_loss",
+        "train_accuracy",
+        "val_loss",
+        "val_accuracy",
+        "seconds",
+        "memory_mib",
+        "num_parameters",
+        "flops_per_image",
+    }
+    assert keys <= row.keys()
+    assert (row["num_parameters"], row["flops_per_image"]) == (64 * 16 + 16 + 16 * 10 + 10, 2 * (64 * 16 + 16 * 10))
+    assert row["memory_mib"] > 50
+    log = (run.path / "log.txt").read_text()
+    assert "epoch   2   train loss" in log
+    assert all(line[2] == line[5] == ":" for line in log.splitlines())
+
+
+def test_the_run_says_what_it_was_made_with(train: Train) -> None:
+    info = train().info
+    assert info["environment"]["packages"]["torch"] == torch.__version__
+    assert info["arithmetic"] == {"device": "cpu", "precision": "float32", "memory_format": "contiguous", "threads": 1}
+    assert (info["data"]["num_train"], info["data"]["num_val"], info["data"]["image_shape"]) == (200, 144, [1, 8, 8])
+    assert info["state"] == "finished"
+
+
+def test_the_course_counts_391_steps_an_epoch() -> None:
+    """A2: 50,000 images in batches of 128 are 391 steps; the shipped experiment keeps 2 % back, and says how to get all."""
+    config = fl.load_config("cifar10_cnn5", "split.val_fraction=0")
+    assert (config.train.batch_size, config.train.epochs, config.optim.options["lr"], config.input.normalize) == (128, 20, 0.1, "none")
+    images = fl.make_dataset(torch.zeros(50_000, 1, 1, 1, dtype=torch.uint8), torch.zeros(50_000), ["a"], "zeros")
+    loader = make_train_loader(config, images, Normalize.identity(1), seed=0, device="cpu", channels_last=False)
+    assert loader.num_batches == 391
+
+
+@pytest.mark.parametrize(
+    ("name", "parameters"),
+    [("mnist_linear", 7_850), ("mnist_mlp", 109_386), ("mnist_scratch", 109_386), ("mnist_900", 1_531_598)],
+)
+def test_shipped_networks_have_the_published_size(name: str, parameters: int) -> None:
+    """C1, B4, E9."""
+    model = fl.build_model(fl.load_config(name).model, (1, 28, 28), 10, seed=0)
+    assert sum(parameter.numel() for parameter in model.parameters()) == parameters
+
+
+def test_floats_and_bytes_train_to_the_same_bits() -> None:
+    """A12: uint8 and float input give the same result, because floats that are k/255 are stored as uint8."""
+    digits = fl.load_data("digits")
+    floats = fl.make_dataset(digits.images.float() / 255, digits.labels, digits.class_names, "floats")
+    assert floats.images.dtype == torch.uint8
+    assert torch.equal(floats.images, digits.images)
+
+
+@pytest.mark.parametrize("crop", [0, 2])
+def test_images_are_held_once(crop: int) -> None:
+    """A12: what the loaders keep is one copy of the pixels (padded where crops are cut), in bytes."""
+    config = fl.load_config(
+        "quickstart", f"augment.crop={crop}", device={"name": "cpu", "precision": "float32", "memory_format": "contiguous", "threads": 1}
+    )
+    setup = prepare(config, Path()).setup
+    assert setup.val_loader is not None
+    held = [loader._store.pixels for loader in (setup.train_loader, setup.val_loader)]
+    assert [tensor.dtype for tensor in held] == [torch.uint8] * 2
+    assert sum(tensor.untyped_storage().nbytes() for tensor in held) == 1294 * (8 + 2 * crop) ** 2 + 144 * 64
+
+
+def test_a_diverging_loss_ends_the_run_and_keeps_the_checkpoint(train: Train, tmp_path: Path) -> None:
+    """Fault 24: step, lr and remedy in one line; the state says failed; the last good checkpoint stays."""
+    with pytest.raises(
+        DivergedError, match=r"the loss became (nan|inf) at step \d+ \(epoch \d+, lr [0-9.]+e\+(29|30)\).*smaller optim\.lr"
+    ):
+        train("optim.lr=1e30", "train.log_every=1")
+    assert fl.load_run(tmp_path / "runs" / "run").state == "failed"
+
+
+def test_a_batch_larger_than_the_data_is_one_batch(train: Train) -> None:
+    """Fault 34."""
+    assert [row["step"] for row in train("train.batch_size=5000").steps] == [1, 2]
+
+
+def test_a_last_batch_of_one_passes_batch_norm(train: Train) -> None:
+    """Fault 34: 193 images in batches of 32 leave one."""
+    run = train("model={name: mlp, hidden: [16], norm: before}", "split.num_train=193")
+    assert run.steps[-1]["loss"] < 10
+
+
+def test_training_without_validation_takes_the_last_epoch_as_best(train: Train) -> None:
+    run = train("split.val_fraction=0")
+    assert run.summary["best_epoch"] == 2
+    assert "val_accuracy" not in run.epochs[0]
+
+
+def test_a_device_that_is_not_here_is_refused() -> None:
+    """A10."""
+    assert choose_device("auto") in ("cpu", "cuda", "mps")
+    if not torch.cuda.is_available():
+        with pytest.raises(ConfigError, match=r"device\.name is 'cuda', but this machine .* has .*cpu"):
+            choose_device("cuda")
+
+
+def test_what_was_settled_once_is_settled_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The timed choice is kept in the cache, so that the same machine trains in the same arithmetic again."""
+    monkeypatch.setenv("FIRSTLIGHT_CACHE", str(tmp_path))
+    model = Linear((1, 8, 8), 10)
+    found = settle(DeviceConfig(name="cpu"), model, (1, 8, 8), 10)
+    kept = next((tmp_path / "arithmetic").glob("*.json"))
+    other = Arithmetic("cpu", "float32", "contiguous", 7)
+    kept.write_text(json.dumps(other.__dict__))
+    assert found.device == "cpu"
+    assert settle(DeviceConfig(name="cpu"), model, (1, 8, 8), 10) == other
+
+
+def test_what_the_config_names_is_not_timed() -> None:
+    named = DeviceConfig(name="cpu", precision="bfloat16", memory_format="channels_last", threads=3)
+    assert settle(named, Linear((1, 8, 8), 10), (1, 8, 8), 10) == Arithmetic("cpu", "bfloat16", "channels_last", 3)
+
+
+def test_flops_count_two_for_a_multiply_add() -> None:
+    assert flops_per_image(Linear((1, 8, 8), 10), (1, 8, 8)) == 2 * 64 * 10
+
+
+def test_training_in_bfloat16_keeps_float32_weights(train: Train) -> None:
+    run = train("device={name: cpu, precision: bfloat16, memory_format: contiguous, threads: 1}")
+    assert {weight.dtype for weight in fl.load_model(run.path).state_dict().values()} == {torch.float32}
+    assert run.epochs[-1]["train_loss"] < run.epochs[0]["train_loss"]
+
+
+def test_the_public_names() -> None:
+    """`import firstlight as fl` offers what the commands do."""
+    assert len(fl.__all__) == 16
+    assert all(getattr(fl, name) for name in fl.__all__)
+    assert dir(fl) == [*fl.__all__, "__version__"] or set(fl.__all__) <= set(dir(fl))
+    with pytest.raises(AttributeError):
+        _ = fl.nothing

@@ -1,0 +1,166 @@
+"""The only writer: what is replaced is replaced whole, what is locked is locked, what is damaged is refused."""
+
+import errno
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from firstlight.errors import CheckpointError, RunBusyError, StorageError
+from firstlight.files import (
+    TEMPORARY,
+    Appender,
+    Lock,
+    cache_dir,
+    is_locked,
+    make_dir,
+    move,
+    read_tensors,
+    sha256,
+    sha256_of_file,
+    storage_errors,
+    write_bytes,
+    write_folder,
+    write_json,
+    write_stream,
+    write_text,
+)
+
+
+def test_a_file_is_replaced_whole(tmp_path: Path) -> None:
+    path = tmp_path / "a b ü.txt"
+    write_text(path, "old")
+    write_text(path, "new ✓")
+    assert path.read_text(encoding="utf-8") == "new ✓"
+    assert [p.name for p in tmp_path.iterdir()] == [path.name]
+
+
+def test_a_writer_that_fails_leaves_the_old_content_and_no_litter(tmp_path: Path) -> None:
+    """Fault 1 in small: neither half a file nor a stray temporary one."""
+    path = tmp_path / "x"
+    write_bytes(path, b"old")
+
+    def chunks():
+        yield b"new"
+        raise ValueError("the source broke")
+
+    with pytest.raises(ValueError, match="the source broke"):
+        write_stream(path, chunks())
+    assert path.read_bytes() == b"old"
+    assert len(list(tmp_path.iterdir())) == 1
+
+
+def test_json_has_null_for_what_is_not_finite(tmp_path: Path) -> None:
+    write_json(tmp_path / "x.json", {"a": float("nan"), "b": [float("inf"), 1.5], "c": (2, None)})
+    assert json.loads((tmp_path / "x.json").read_text()) == {"a": None, "b": [None, 1.5], "c": [2, None]}
+
+
+def test_a_folder_appears_whole_and_replaces_an_old_one(tmp_path: Path) -> None:
+    write_folder(tmp_path / "step-1", {"a": b"1", "b": b"2"})
+    write_folder(tmp_path / "step-1", {"c": b"3"})
+    assert {p.name: p.read_bytes() for p in (tmp_path / "step-1").iterdir()} == {"c": b"3"}
+    assert not list(tmp_path.glob(f"{TEMPORARY}*"))
+
+
+@pytest.mark.parametrize(
+    ("number", "remedy"),
+    [
+        (errno.ENOSPC, "the disk is full; free some space"),
+        (errno.EROFS, "read-only; choose another folder"),
+        (errno.EACCES, "no permission"),
+    ],
+)
+def test_an_operating_system_error_is_one_line_with_path_and_remedy(number: int, remedy: str) -> None:
+    with pytest.raises(StorageError) as caught, storage_errors(Path("/runs/x")):
+        raise OSError(number, os.strerror(number))
+    assert str(caught.value).startswith("cannot write /runs/x: ")
+    assert remedy in str(caught.value)
+
+
+def test_a_file_in_the_way_of_a_folder_is_named(tmp_path: Path) -> None:
+    """Fault 9."""
+    (tmp_path / "runs").write_text("")
+    with pytest.raises(StorageError, match="runs"):
+        make_dir(tmp_path / "runs" / "a")
+
+
+def test_a_full_disk_is_a_storage_error(tmp_path: Path) -> None:
+    """Fault 7: a real limit on the size of files, in a child process, and the old content survives."""
+    code = (
+        "import resource, signal, sys; from pathlib import Path; from firstlight.files import write_bytes\n"
+        "signal.signal(signal.SIGXFSZ, signal.SIG_IGN); resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000))\n"
+        "try:\n    write_bytes(Path(sys.argv[1]), b'x' * 5000)\nexcept Exception as error:\n    print(type(error).__name__, error)\n"
+    )
+    path = tmp_path / "x"
+    path.write_bytes(b"old")
+    done = subprocess.run([sys.executable, "-c", code, str(path)], capture_output=True, text=True, check=True)
+    assert done.stdout.startswith(f"StorageError cannot write {path}: the file size limit is reached")
+    assert path.read_bytes() == b"old"
+    assert len(list(tmp_path.iterdir())) == 1
+
+
+def test_appended_lines_are_there_at_once(tmp_path: Path) -> None:
+    appender = Appender(tmp_path / "log")
+    appender.write_lines(["one", "two"])
+    assert (tmp_path / "log").read_text() == "one\ntwo\n"
+    appender.close()
+
+
+def test_a_lock_is_held_once_even_in_one_process(tmp_path: Path) -> None:
+    with Lock(tmp_path / "lock", "run x"):
+        assert is_locked(tmp_path / "lock")
+        with pytest.raises(RunBusyError, match="run x is being written by this very process"), Lock(tmp_path / "lock", "run x"):
+            pass
+        assert is_locked(tmp_path / "lock")
+    assert not is_locked(tmp_path / "lock")
+    assert not is_locked(tmp_path / "nothing")
+
+
+HOLD = "import sys; from pathlib import Path; from firstlight.files import Lock\nwith Lock(Path(sys.argv[1]), 'run x'):\n    print('held', flush=True); sys.stdin.read()"
+
+
+def test_a_lock_of_another_process_names_it_and_dies_with_it(tmp_path: Path) -> None:
+    """Fault 13: the second is refused; kill -9 frees the lock at once."""
+    path = tmp_path / "lock"
+    child = subprocess.Popen([sys.executable, "-c", HOLD, str(path)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    assert child.stdout is not None and child.stdin is not None
+    assert child.stdout.readline() == "held\n"
+    assert is_locked(path)
+    with pytest.raises(RunBusyError, match=f"run x is being written by process {child.pid} since 20"), Lock(path, "run x"):
+        pass
+    child.kill()
+    child.wait()
+    child.stdout.close()
+    child.stdin.close()
+    with Lock(path, "run x"):
+        pass
+
+
+def test_checksums_of_content_and_file_agree(tmp_path: Path) -> None:
+    write_bytes(tmp_path / "x", b"abc")
+    assert sha256_of_file(tmp_path / "x") == sha256(b"abc") == "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
+
+
+def test_a_moved_file_is_gone_from_its_old_place(tmp_path: Path) -> None:
+    write_bytes(tmp_path / "a", b"1")
+    move(tmp_path / "a", tmp_path / "b")
+    assert [p.name for p in tmp_path.iterdir()] == ["b"]
+
+
+@pytest.mark.parametrize("content", [b"", b"x", b"\xff" * 8, np.arange(9).tobytes()])
+def test_what_is_no_safetensors_is_refused(tmp_path: Path, content: bytes) -> None:
+    (tmp_path / "x").write_bytes(content)
+    with pytest.raises(CheckpointError, match="is not a whole safetensors file"):
+        read_tensors(tmp_path / "x")
+
+
+def test_the_cache_folder_is_a_setting(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("FIRSTLIGHT_CACHE", "/a")
+    assert cache_dir() == Path("/a")
+    monkeypatch.delenv("FIRSTLIGHT_CACHE")
+    monkeypatch.setenv("XDG_CACHE_HOME", "/b")
+    assert cache_dir() == Path("/b/firstlight")
