@@ -20,7 +20,7 @@ FOLDER = Path(__file__).parent
 RESULTS = FOLDER / "results"
 
 Row = dict[str, Any]
-"""One measured number: what, value, unit, and where they apply least, aim (to reach), n (repetitions), note."""
+"""One measured number: what, value, unit, and where they apply least or most, aim (to reach), n (repetitions), note."""
 
 INTRO = """# Records
 
@@ -91,6 +91,8 @@ def _section(result: dict[str, Any]) -> str:
 
 def _line(row: Row) -> str:
     needed, aim = (f">= {_number(row[key])}" if row.get(key) is not None else "" for key in ("least", "aim"))
+    if row.get("most") is not None:
+        needed = f"<= {_number(row['most'])}"
     cells = [row["what"], _number(row["value"]), row["unit"], needed, aim, str(row.get("n", "")), row.get("note", "")]
     return f"| {' | '.join(cells)} |"
 

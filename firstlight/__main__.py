@@ -1,8 +1,11 @@
 """The command `firstlight`: `python -m firstlight` is the same."""
 
+import signal
 import sys
+import traceback
+from typing import Any
 
-from firstlight.errors import FirstlightError
+from firstlight.errors import FirstlightError, InterruptedRunError
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -11,11 +14,12 @@ def main(arguments: list[str] | None = None) -> None:
 
     words = sys.argv[1:] if arguments is None else arguments
     debug = "--debug" in words
+    before = signal.signal(signal.SIGTERM, _terminated)
     try:
         run_command([word for word in words if word != "--debug"])
     except FirstlightError as error:
         if debug:
-            raise
+            traceback.print_exc()
         print(f"error: {error}", file=sys.stderr)
         sys.exit(error.exit_code)
     except KeyboardInterrupt:
@@ -26,6 +30,13 @@ def main(arguments: list[str] | None = None) -> None:
     except BrokenPipeError:  # the reader of our output has gone
         sys.stderr.close()
         sys.exit(1)
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def _terminated(number: int, frame: Any) -> None:
+    """Leave in good order where no training is under way that could save its state first."""
+    raise InterruptedRunError("terminated", exit_code=128 + number)
 
 
 if __name__ == "__main__":

@@ -102,16 +102,27 @@ def test_no_torch_at_module_level(path: Path) -> None:
     assert "torch" not in top
 
 
+RUN_AND_LOOK = """
+import sys
+from firstlight.__main__ import main
+try:
+    main(sys.argv[1:])
+except SystemExit:
+    pass
+print("torch" in sys.modules, file=sys.stderr)
+"""
+
+
 @pytest.mark.parametrize("words", [["--help"], ["train", "--help"], ["runs"], ["--version"]], ids=" ".join)
 def test_command_needs_no_torch(words: list[str], tmp_path: Path) -> None:
-    code = f"import sys\nfrom firstlight.__main__ import main\ntry:\n    main({words!r})\nexcept SystemExit:\n    pass\nprint('torch' in sys.modules, file=sys.stderr)"
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=tmp_path, check=True)
+    done = subprocess.run([sys.executable, "-c", RUN_AND_LOOK, *words], capture_output=True, text=True, cwd=tmp_path, check=True)
     assert done.stderr.strip().endswith("False"), done.stderr
 
 
 def test_the_engine_needs_neither_pydantic_nor_cyclopts() -> None:
     """The engine's import path holds no pydantic, cyclopts, rich or matplotlib: it runs where only torch is there."""
-    code = "import sys, json, firstlight.engine.train; print(json.dumps([m for m in ('pydantic','cyclopts','rich','matplotlib') if m in sys.modules]))"
+    unwanted = ["pydantic", "cyclopts", "rich", "matplotlib"]
+    code = f"import sys, json, firstlight.engine.train; print(json.dumps([name for name in {unwanted} if name in sys.modules]))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert json.loads(done.stdout) == []
 

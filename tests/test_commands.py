@@ -402,15 +402,15 @@ def test_a_diverging_run_fails_and_says_so(firstlight: Command) -> None:
 # Interruption
 
 
-LONG = ["model=linear", "train.epochs=16", "train.batch_size=8", "train.test_at_end=false", "schedule=constant"]
+LONG = ["model=linear", "train.epochs=6", "train.batch_size=8", "train.test_at_end=false", "schedule=constant"]
 
 
 @pytest.fixture
 def long_run(place: Path) -> Iterator[subprocess.Popen[str]]:
     """A child process that trains runs/long, held still by SIGSTOP soon after its first epoch."""
     process = start("train", *LONG, "--name", "long", cwd=place)
-    rows, give_up = place / "runs" / "long" / "metrics.jsonl", time.monotonic() + 40
-    while not (rows.is_file() and '"epoch", "epoch": 1' in rows.read_text()):
+    first_save, give_up = place / "runs" / "long" / "checkpoints" / "last.json", time.monotonic() + 40
+    while not first_save.is_file():
         assert process.poll() is None and time.monotonic() < give_up
         time.sleep(0.01)
     process.send_signal(signal.SIGSTOP)
@@ -447,7 +447,7 @@ def test_ctrl_c(long_run: subprocess.Popen[str], firstlight: Command) -> None:
     outcome = finish(long_run)
     assert outcome.code == 130 and "Traceback" not in outcome.err
     assert "firstlight train --resume runs/long" in outcome.err
-    assert [(row["state"], row["epochs"] < 16) for row in firstlight("runs", "--json").json["runs"]] == [("interrupted", True)]
+    assert [(row["state"], row["epochs"] < 6) for row in firstlight("runs", "--json").json["runs"]] == [("interrupted", True)]
 
 
 def test_a_finished_run_is_not_resumed(refused: Callable[..., str], run: Path) -> None:
@@ -550,7 +550,6 @@ def test_a_name_that_no_folder_should_have(refused: Callable[..., str], name: st
     refused(2, "train", *LINEAR, f"--name={name}", says=("a run cannot be called",))
 
 
-@pytest.mark.xfail(reason="engine.train joins the name to the folder before it looks at it", strict=True)
 @pytest.mark.parametrize("name", ["../outside", "a/b"])
 def test_a_name_that_leaves_the_folder_of_runs(refused: Callable[..., str], name: str) -> None:
     refused(2, "train", *LINEAR, "--name", name, says=("a run cannot be called",))

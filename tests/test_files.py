@@ -120,7 +120,14 @@ def test_a_lock_is_held_once_even_in_one_process(tmp_path: Path) -> None:
     assert not is_locked(tmp_path / "nothing")
 
 
-HOLD = "import sys; from pathlib import Path; from firstlight.files import Lock\nwith Lock(Path(sys.argv[1]), 'run x'):\n    print('held', flush=True); sys.stdin.read()"
+HOLD = """
+import sys
+from pathlib import Path
+from firstlight.files import Lock
+with Lock(Path(sys.argv[1]), "run x"):
+    print("held", flush=True)
+    sys.stdin.read()
+"""
 
 
 def test_a_lock_of_another_process_names_it_and_dies_with_it(tmp_path: Path) -> None:

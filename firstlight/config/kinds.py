@@ -15,6 +15,9 @@ Registry = Mapping[str, Callable[..., Any]]
 Registries = Mapping[str, Registry]
 """The registry of each kind: `{"model": MODELS, "optim": OPTIMIZERS, ...}`."""
 
+NOUNS = {"data": "data set", "optim": "optimizer"}
+"""What an entry of a registry is called, where the section is not called so."""
+
 REQUIRED = inspect.Parameter.empty
 
 
@@ -76,7 +79,7 @@ def check_kind(registry: Registry, value: Any, section: str) -> tuple[str, dict[
         return "", {}, [Problem(path, message)]
     name, options = value["name"], {key: item for key, item in value.items() if key != "name"}
     if name not in registry:
-        return name, {}, [Problem((*path, "name"), f"{name!r} is no {section}{did_you_mean(name, registry)}")]
+        return name, {}, [Problem((*path, "name"), f"{name!r} is no {NOUNS.get(section, section)}{did_you_mean(name, registry)}")]
     others = [key for key in options if key in registry and key not in settings_of(registry[name])]
     if others:
         message = f"{section} names {name!r} and holds {', '.join(map(repr, others))} as well; keep one kind, as `name:`"

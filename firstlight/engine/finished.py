@@ -73,7 +73,8 @@ def spread(num: int, wanted: int) -> Tensor:
 
 
 def _sentence(result: Evaluation) -> str:
-    return f"{result.accuracy:.2%} of {result.num_images:,} images right; 20 of them" if result.num_images > SHEET_SIZE else "all images"
+    shown = f"; {SHEET_SIZE} of them" if result.num_images > SHEET_SIZE else ""
+    return f"{result.accuracy:.2%} of {result.num_images:,} images right{shown}"
 
 
 def _dataset(run: Run, config: Config, split: str, data_dir: Path) -> Dataset:

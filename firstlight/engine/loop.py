@@ -40,6 +40,7 @@ def train_one_epoch(state: TrainState, setup: Setup, recorder: Recorder, stop: S
         if due(setup.train.log_every, state.step):
             recorder.fetch(state, setup)
         if setup.checkpoint.every_steps is not None and due(setup.checkpoint.every_steps, state.step):
+            recorder.fetch(state, setup)  # a loss that is not finite must not become a checkpoint
             recorder.save(state, best=False, keep=False)
         if stop.signal_number is not None:
             recorder.fetch(state, setup)

@@ -83,7 +83,10 @@ class Recorder:
         for row in rows:
             if not math.isfinite(row["loss"]):
                 where = f"step {row['step']} (epoch {row['epoch']}, lr {row['lr']:.3g})"
-                raise DivergedError(f"the loss became {row['loss']} at {where}; the last checkpoint is kept; try a smaller optim.lr")
+                kept = (
+                    "the last checkpoint is kept" if (self.writer.path / "checkpoints" / "last.json").is_file() else "nothing was saved yet"
+                )
+                raise DivergedError(f"the loss became {row['loss']} at {where}; {kept}; try a smaller optim.lr")
 
 
 def epoch_line(row: dict[str, Any]) -> str:

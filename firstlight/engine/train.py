@@ -29,7 +29,7 @@ from firstlight.engine.sources import load_with_origins
 from firstlight.engine.state import Setup, TrainState
 from firstlight.engine.test_set import open_test_set
 from firstlight.errors import ConfigError
-from firstlight.files import write_figure
+from firstlight.files import Lock, write_figure
 from firstlight.models.build import build_model
 from firstlight.models.layers import count_parameters
 from firstlight.optim.build import build_optimizer, build_schedule
@@ -37,7 +37,7 @@ from firstlight.plotting.curves import plot_curves, plot_steps
 from firstlight.tracking.console import Console
 from firstlight.tracking.environment import describe_environment
 from firstlight.tracking.run import Run, find_run
-from firstlight.tracking.writer import RunWriter, check_name
+from firstlight.tracking.writer import RunWriter, check_free, check_name
 
 
 def train(
@@ -61,7 +61,9 @@ def train(
         console.line(f"note: {remark}")
     chosen = name or default_name(loaded.config.name)
     check_name(chosen)
-    return run_training(loaded.config, runs_dir_of(runs_dir) / chosen, console, data_dir_of(data_dir), notes=[note] if note else [])
+    path = runs_dir_of(runs_dir) / chosen
+    check_free(path)  # before minutes go into reading data
+    return run_training(loaded.config, path, console, data_dir_of(data_dir), notes=[note] if note else [])
 
 
 def resume(
@@ -69,6 +71,8 @@ def resume(
 ) -> Run:
     """Go on with a run from its last checkpoint, on the same path, and return it."""
     found = find_run(run, runs_dir_of(runs_dir))
+    with Lock(found.path / "run.lock", f"run {found.path}"):
+        pass  # before minutes go into reading data; the writer takes the lock again
     if found.state == "finished":
         raise ConfigError(f"run {found.path} is finished; start another with `firstlight train {found.path / 'config.yaml'}`")
     find_checkpoint(found.path / "checkpoints", "last")
@@ -95,7 +99,8 @@ def run_training(
     config: Config, path: Path, console: Console, data_dir: Path, *, notes: list[str] | None = None, resumed: Run | None = None
 ) -> Run:
     """Train `config` into the run folder `path`; with `resumed`, go on from its last checkpoint."""
-    prepared = prepare(config, data_dir, arithmetic=Arithmetic(**resumed.info["arithmetic"]) if resumed else None)
+    with out_of_memory(config.train.batch_size):
+        prepared = prepare(config, data_dir, arithmetic=Arithmetic(**resumed.info["arithmetic"]) if resumed else None)
     with (
         RunWriter(path, resume=resumed is not None) as writer,
         _on_threads(prepared.setup.arithmetic),
@@ -230,25 +235,30 @@ def _conclude(config: Config, prepared: _Prepared, writer: RunWriter, console: C
         f"best epoch {state.best.epoch}: its weights are restored"
         + (f", val accuracy {best['val_accuracy']:.4f}" if "val_accuracy" in best else "")
     )
-    if config.train.test_at_end:
-        place: dict[str, Any] = {"device": setup.arithmetic.device, "channels_last": setup.arithmetic.channels_last}
-        loader = make_loader(open_test_set(config, data_dir), config, prepared.data.normalize, **place)
-        test = evaluate_model(model, loader, setup.num_classes, setup.arithmetic)
-        summary |= {"test_accuracy": test.accuracy, "test_loss": test.loss}
-        opening = {
-            "when": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
-            "by": "train (test_at_end)",
-            "accuracy": test.accuracy,
-            "num_images": test.num_images,
-        }
-        writer.update(test_openings=[*writer.info["test_openings"], opening])
-        console.line(
-            f"test accuracy {test.accuracy:.4f} on {test.num_images:,} images (the sealed test set, opened once)", style="bold green"
-        )
     files = draw_pictures(Run(writer.path))
     writer.update(summary=summary | {"seconds": round(writer.seconds, 3)})
+    if config.train.test_at_end:
+        summary |= _open_test_set(config, prepared, writer, console, data_dir)
+        writer.update(summary=summary | {"seconds": round(writer.seconds, 3)})
     console.line(f"run folder: {writer.path}")
     console.line(f"curves: {files[0]}")
+
+
+def _open_test_set(config: Config, prepared: _Prepared, writer: RunWriter, console: Console, data_dir: Path) -> dict[str, float]:
+    """Evaluate the best weights on the sealed test set, record the opening, and return its figures."""
+    setup = prepared.setup
+    place: dict[str, Any] = {"device": setup.arithmetic.device, "channels_last": setup.arithmetic.channels_last}
+    loader = make_loader(open_test_set(config, data_dir), config, prepared.data.normalize, **place)
+    test = evaluate_model(prepared.state.evaluated_model, loader, setup.num_classes, setup.arithmetic)
+    opening = {
+        "when": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
+        "by": "train (test_at_end)",
+        "accuracy": test.accuracy,
+        "num_images": test.num_images,
+    }
+    writer.update(test_openings=[*writer.info["test_openings"], opening])
+    console.line(f"test accuracy {test.accuracy:.4f} on {test.num_images:,} images (the sealed test set, opened once)", style="bold green")
+    return {"test_accuracy": test.accuracy, "test_loss": test.loss}
 
 
 def draw_pictures(run: Run) -> list[Path]:

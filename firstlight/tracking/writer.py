@@ -23,8 +23,8 @@ class RunWriter:
 
     def __init__(self, path: Path, *, resume: bool = False) -> None:
         check_name(path.name)
-        if not resume and (path / "run.json").exists():
-            raise StorageError(f"a run stands at {path}; choose another --name, or go on with `firstlight train --resume {path}`")
+        if not resume:
+            check_free(path)
         self.path = make_dir(path)
         self._lock = Lock(path / "run.lock", f"run {path}")
         self._info: dict[str, Any] = dict(Run(path).info) if resume else {}
@@ -102,6 +102,13 @@ def _plain(value: Any) -> Any:
 def _state_after(error: BaseException) -> str:
     interrupted = isinstance(error, KeyboardInterrupt) or getattr(error, "exit_code", 1) in (130, 143)
     return "interrupted" if interrupted else "failed"
+
+
+def check_free(path: Path) -> None:
+    """Raise RunBusyError where a process writes a run at `path`, StorageError where a finished or interrupted one stands there."""
+    if (path / "run.json").exists():
+        with Lock(path / "run.lock", f"run {path}"):
+            raise StorageError(f"a run stands at {path}; choose another --name, or go on with `firstlight train --resume {path}`")
 
 
 def check_name(name: str) -> None:

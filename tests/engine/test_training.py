@@ -13,8 +13,9 @@ from firstlight.data.build import make_train_loader
 from firstlight.data.normalize import Normalize
 from firstlight.engine.device import Arithmetic, choose_device, settle
 from firstlight.engine.train import flops_per_image, prepare
-from firstlight.errors import ConfigError, DivergedError
+from firstlight.errors import ConfigError, DataError, DivergedError
 from firstlight.models.linear import Linear
+from firstlight.tracking.console import Console
 
 Train = Callable[..., fl.Run]
 
@@ -99,6 +100,39 @@ def test_a_diverging_loss_ends_the_run_and_keeps_the_checkpoint(train: Train, tm
     ):
         train("optim.lr=1e30", "train.log_every=1")
     assert fl.load_run(tmp_path / "runs" / "run").state == "failed"
+
+
+def test_a_loss_that_is_not_finite_never_becomes_a_checkpoint(train: Train, tmp_path: Path) -> None:
+    """Fault 24: saves between two looks at the loss look first."""
+    with pytest.raises(DivergedError):
+        train("optim.lr=1e30", "train.log_every=100", "checkpoint.every_steps=1")
+    weights = fl.load_model(tmp_path / "runs" / "run", which="last").state_dict()
+    assert all(weight.isfinite().all() for weight in weights.values())
+
+
+def test_a_test_set_that_is_missing_does_not_cost_the_summary(tmp_path: Path) -> None:
+    """F4: the seal is broken at the very end; what was learned until then is on record."""
+    write_idx(tmp_path / "MNIST" / "raw")
+    with pytest.raises(DataError, match="t10k"):
+        fl.train(
+            "mnist_linear",
+            "train.test_at_end=true",
+            "train.epochs=1",
+            name="x",
+            runs_dir=tmp_path,
+            data_dir=tmp_path,
+            console=Console(quiet=True),
+        )
+    assert "val_accuracy" in fl.load_run(tmp_path / "x").summary
+
+
+def write_idx(folder: Path) -> None:
+    """Write a training part of 60 images in MNIST's form, and no test part."""
+    folder.mkdir(parents=True)
+    images = b"".join(number.to_bytes(4, "big") for number in (2051, 60, 28, 28)) + bytes(range(60)) * 784
+    labels = b"".join(number.to_bytes(4, "big") for number in (2049, 60)) + bytes(range(10)) * 6
+    (folder / "train-images-idx3-ubyte").write_bytes(images)
+    (folder / "train-labels-idx1-ubyte").write_bytes(labels)
 
 
 def test_a_batch_larger_than_the_data_is_one_batch(train: Train) -> None:

@@ -8,7 +8,7 @@ import pytest
 
 from firstlight.errors import ConfigError, InterruptedRunError, RunBusyError, StorageError
 from firstlight.tracking.run import load_run
-from firstlight.tracking.writer import RunWriter, add_note, record_test_opening
+from firstlight.tracking.writer import RunWriter, add_note, check_free, record_test_opening
 
 
 def new_run(path: Path) -> Path:
@@ -94,3 +94,14 @@ def test_names_that_no_folder_should_have(tmp_path: Path, name: str) -> None:
     with pytest.raises(ConfigError, match="a run cannot be called"):
         RunWriter(tmp_path / name)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_run_that_is_being_written_names_the_process(tmp_path: Path) -> None:
+    """Fault 13: a second training of the same name is told who writes, before it reads any data."""
+    with RunWriter(tmp_path / "a") as writer:
+        writer.start("name: a\n")
+        with pytest.raises(RunBusyError, match="is being written by this very process"):
+            check_free(tmp_path / "a")
+    with pytest.raises(StorageError, match="a run stands at"):
+        check_free(tmp_path / "a")
+    check_free(tmp_path / "b")
