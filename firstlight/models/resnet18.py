@@ -1,10 +1,15 @@
 """ResNet-18 (He et al. 2016) in the form used for 32x32 images: a 3x3 stem and no pooling before the stages."""
 
+from typing import Annotated
+
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from firstlight.limits import PositiveInt
+from firstlight.limits import Range
 from firstlight.models.layers import BatchNorm2d
+
+Width = Annotated[int, Range(least=8)]
+"""torch 2.13 aborts the process in the backward pass of a channels_last 1x1 convolution with stride 2 on 4 channels."""
 
 
 class BasicBlock(nn.Module):
@@ -30,10 +35,10 @@ class BasicBlock(nn.Module):
 class ResNet18(nn.Module):
     """Eight residual blocks: images [B, C, H, W] -> logits [B, num_classes]; 11,173,962 parameters at 10 classes and 3 colours.
 
-    width: channels of the first stage; the other three have 2, 4 and 8 times as many.
+    width: channels of the first stage, 8 or more; the other three have 2, 4 and 8 times as many.
     """
 
-    def __init__(self, image_shape: tuple[int, int, int], num_classes: int, *, width: PositiveInt = 64) -> None:
+    def __init__(self, image_shape: tuple[int, int, int], num_classes: int, *, width: Width = 64) -> None:
         super().__init__()
         channels = [width, width, 2 * width, 4 * width, 8 * width]
         self.stem = nn.Sequential(
