@@ -15,7 +15,7 @@ from firstlight.engine.evaluate import evaluate_model, predict_probabilities
 from firstlight.engine.memory import out_of_memory
 from firstlight.engine.places import data_dir_of, runs_dir_of
 from firstlight.engine.restore import config_of, data_record, load_model, normalize_of
-from firstlight.engine.test_set import open_test_set
+from firstlight.engine.sealed import open_test_set
 from firstlight.errors import ConfigError, DataError
 from firstlight.files import write_figure, write_json
 from firstlight.metrics.evaluation import Evaluation

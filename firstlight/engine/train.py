@@ -24,10 +24,10 @@ from firstlight.engine.memory import out_of_memory
 from firstlight.engine.places import data_dir_of, runs_dir_of
 from firstlight.engine.record import Recorder
 from firstlight.engine.restore import config_of
+from firstlight.engine.sealed import open_test_set
 from firstlight.engine.seeding import private_randomness
 from firstlight.engine.sources import load_with_origins
 from firstlight.engine.state import Setup, TrainState
-from firstlight.engine.test_set import open_test_set
 from firstlight.errors import ConfigError
 from firstlight.files import Lock, write_figure
 from firstlight.models.build import build_model
