@@ -57,13 +57,18 @@ class Arithmetic:
 
 def choose_device(name: str) -> str:
     """Return the device for a setting: `auto` takes CUDA, then Apple's MPS, then the CPU. Raises ConfigError for one that is not here."""
-    present = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
+    present = [device for device in ("cuda", "mps", "cpu") if is_present(device)]
     if name == "auto":
-        return next(device for device, here in present.items() if here)
-    if not present[name]:
-        here = ", ".join(device for device, found in present.items() if found)
+        return present[0]
+    if name not in present:
+        here = ", ".join(present)
         raise ConfigError(f"device.name is {name!r}, but this machine (or this build of torch) has {here}; set device.name=auto")
     return name
+
+
+def is_present(device: str) -> bool:
+    """Tell whether torch can use a device here."""
+    return {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}[device]
 
 
 def settle(config: DeviceConfig, model: Any, image_shape: tuple[int, int, int], num_classes: int) -> Arithmetic:

@@ -10,11 +10,10 @@ from torch import Tensor
 from firstlight.config.schema import Config
 from firstlight.data.build import load_training_data, make_loader
 from firstlight.data.dataset import Dataset
-from firstlight.engine.device import Arithmetic
 from firstlight.engine.evaluate import evaluate_model, predict_probabilities
 from firstlight.engine.memory import out_of_memory
 from firstlight.engine.places import data_dir_of, runs_dir_of
-from firstlight.engine.restore import config_of, data_record, load_model, normalize_of
+from firstlight.engine.restore import arithmetic_of, config_of, data_record, load_model, normalize_of
 from firstlight.engine.sealed import open_test_set
 from firstlight.errors import ConfigError, DataError
 from firstlight.files import write_figure, write_json
@@ -39,7 +38,7 @@ def evaluate(
     if split not in SPLITS:
         raise ConfigError(f"--split is {split!r}; allowed: {', '.join(SPLITS)}")
     found = find_run(run, runs_dir_of(runs_dir))
-    config, arithmetic, began = config_of(found), Arithmetic(**found.info["arithmetic"]), time.monotonic()
+    config, arithmetic, began = config_of(found), arithmetic_of(found), time.monotonic()
     model = arithmetic.place(load_model(found, which=which))
     with out_of_memory(config.train.batch_size):
         dataset = _dataset(found, config, split, data_dir_of(data_dir))
@@ -58,7 +57,7 @@ def evaluate(
 
 def draw_predictions(model: Any, dataset: Dataset, config: Config, run: Run, *, title: str) -> Any:
     """Return a sheet of SHEET_SIZE images, evenly spread, with predicted label and probability, and the true label where there is one."""
-    arithmetic = Arithmetic(**run.info["arithmetic"])
+    arithmetic = arithmetic_of(run)
     chosen = dataset.subset(spread(len(dataset), SHEET_SIZE))
     loader = make_loader(chosen, config, normalize_of(run), device=arithmetic.device, channels_last=arithmetic.channels_last)
     best = predict_probabilities(model, loader, arithmetic).max(1)

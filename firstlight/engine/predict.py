@@ -9,12 +9,11 @@ from typing import Any
 from firstlight.config.schema import Config
 from firstlight.data.build import load_experiment_part, load_images, make_loader
 from firstlight.data.dataset import Dataset
-from firstlight.engine.device import Arithmetic
 from firstlight.engine.evaluate import predict_probabilities
 from firstlight.engine.finished import draw_predictions
 from firstlight.engine.memory import out_of_memory
 from firstlight.engine.places import data_dir_of, runs_dir_of
-from firstlight.engine.restore import config_of, data_record, load_model, normalize_of
+from firstlight.engine.restore import arithmetic_of, config_of, data_record, load_model, normalize_of
 from firstlight.errors import ConfigError
 from firstlight.files import make_dir, write_figure, write_json, write_text
 from firstlight.tracking.run import Run, find_run
@@ -42,7 +41,7 @@ def predict(
     if out is not None and Path(out).suffix not in (".csv", ".json"):
         raise ConfigError(f"--out {out} ends in neither .csv nor .json; name the table by its kind")
     found = find_run(run, runs_dir_of(runs_dir))
-    config, arithmetic = config_of(found), Arithmetic(**found.info["arithmetic"])
+    config, arithmetic = config_of(found), arithmetic_of(found)
     dataset, names = _images_of(found, config, images, data_dir_of(data_dir))
     model = arithmetic.place(load_model(found))
     with out_of_memory(config.train.batch_size):

@@ -3,9 +3,12 @@
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from firstlight.config.schema import Config
 from firstlight.data.normalize import Normalize
 from firstlight.engine.checkpoint import find_checkpoint, load_weights, read_weights
+from firstlight.engine.device import Arithmetic, is_present
 from firstlight.engine.places import runs_dir_of
 from firstlight.engine.sources import load_config
 from firstlight.errors import RunNotFoundError
@@ -30,6 +33,12 @@ def load_model(run: str | Path | Run, *, which: str = "best", runs_dir: str | Pa
 def config_of(run: Run) -> Config:
     """Return the resolved config of a run."""
     return load_config(run.path / "config.yaml")
+
+
+def arithmetic_of(run: Run) -> Arithmetic:
+    """Return the arithmetic that a run was settled on; where its device is not here, plain float32 on the CPU."""
+    recorded = Arithmetic(**run.info["arithmetic"])
+    return recorded if is_present(recorded.device) else Arithmetic("cpu", threads=torch.get_num_threads())
 
 
 def normalize_of(run: Run) -> Normalize:

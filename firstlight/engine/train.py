@@ -23,7 +23,7 @@ from firstlight.engine.loop import fit
 from firstlight.engine.memory import out_of_memory
 from firstlight.engine.places import data_dir_of, runs_dir_of
 from firstlight.engine.record import Recorder
-from firstlight.engine.restore import config_of
+from firstlight.engine.restore import arithmetic_of, config_of
 from firstlight.engine.sealed import open_test_set
 from firstlight.engine.seeding import private_randomness
 from firstlight.engine.sources import load_with_origins
@@ -100,7 +100,7 @@ def run_training(
 ) -> Run:
     """Train `config` into the run folder `path`; with `resumed`, go on from its last checkpoint."""
     with out_of_memory(config.train.batch_size):
-        prepared = prepare(config, data_dir, arithmetic=Arithmetic(**resumed.info["arithmetic"]) if resumed else None)
+        prepared = prepare(config, data_dir, arithmetic=arithmetic_of(resumed) if resumed else None)
     with (
         RunWriter(path, resume=resumed is not None) as writer,
         _on_threads(prepared.setup.arithmetic),
@@ -111,6 +111,10 @@ def run_training(
             _open_folder(writer, config, prepared, notes or [])
         else:
             _go_on(writer, prepared.state)
+            if asdict(prepared.setup.arithmetic) != resumed.info["arithmetic"]:
+                console.warn(
+                    f"the run began on {resumed.info['arithmetic']['device']}, which is not here; it goes on, but not to the same bits"
+                )
         _announce(console, prepared, writer, resumed=resumed is not None)
         recorder = Recorder(writer, console, facts=prepared.facts)
         fit(prepared.state, prepared.setup, recorder)

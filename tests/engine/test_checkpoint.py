@@ -108,3 +108,13 @@ def test_tensors_are_written_contiguous() -> None:
     """safetensors refuses other layouts; channels_last filters must still be saved."""
     filters = torch.rand(2, 3, 4, 4).to(memory_format=torch.channels_last)
     assert tensors_to_bytes({"w": filters}) == tensors_to_bytes({"w": filters.contiguous()})
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="asks for a machine without CUDA")
+def test_a_run_from_a_gpu_is_evaluated_on_the_cpu(train: Train) -> None:
+    """Fault 21: another device loads."""
+    run = train("train.epochs=1")
+    here = fl.evaluate(run.path)["loss"]
+    info = {**run.info, "arithmetic": {"device": "cuda", "precision": "bfloat16", "memory_format": "channels_last", "threads": 1}}
+    (run.path / "run.json").write_text(json.dumps(info))
+    assert fl.evaluate(run.path)["loss"] == pytest.approx(here, rel=1e-4)
