@@ -57,6 +57,8 @@ def train(
     name: str | None = None,
     resume: str | None = None,
     note: str | None = None,
+    override: Annotated[bool, FLAG] = False,
+    exact: Annotated[bool, FLAG] = False,
     dry_run: Annotated[bool, FLAG] = False,
     common: Common = COMMON,
 ) -> None:
@@ -69,26 +71,27 @@ def train(
     name
         Name of the run folder (default: experiment, date and a short hash).
     resume
-        Go on with this interrupted run.
+        Go on with this interrupted run (or the `latest` one); settings beside it, such as train.epochs=20, change on the way.
     note
         A note that is kept with the run.
+    override
+        With --resume: allow changed settings that lead the training elsewhere.
+    exact
+        With --resume: refuse a machine on which the bits may differ.
     dry_run
         Print the resolved config, with the place that set each key, and stop.
     """
-    from firstlight.engine import train as engine
-    from firstlight.tracking.writer import add_note
-
     source, overrides = split_settings(settings)
+    check_train_options(source, name, resume, override=override, exact=exact)
     if dry_run:
-        return show_config(source or "quickstart", overrides, common)
-    if resume is not None:
-        refuse_with_resume(source, overrides, name)
-        run = engine.resume(resume, runs_dir=common.runs_dir, data_dir=common.data_dir)
-        if note:
-            add_note(run, note)
-    else:
-        places: dict[str, Any] = {"runs_dir": common.runs_dir, "data_dir": common.data_dir}
+        return show_config(source or config_of_run(resume, common), overrides, common)
+    from firstlight.engine import train as engine
+
+    places: dict[str, Any] = {"runs_dir": common.runs_dir, "data_dir": common.data_dir}
+    if resume is None:
         run = engine.train(source or "quickstart", *overrides, name=name, note=note, **places)
+    else:
+        run = engine.resume(resume, *overrides, override=override, exact=exact, note=note, **places)
     result(common, {"run": str(run.path), **run.summary, "files": [str(path) for path in sorted(run.path.glob("*.png"))]})
     return None
 
@@ -278,11 +281,19 @@ def split_settings(words: tuple[str, ...]) -> tuple[str | None, list[str]]:
     return (sources[0] if sources else None), [word for word in words if word not in sources]
 
 
-def refuse_with_resume(source: str | None, overrides: list[str], name: str | None) -> None:
-    """Raise ConfigError where --resume stands beside a config, an override or a name."""
-    given = [word for word in (source, *overrides, name) if word]
-    if given:
-        raise ConfigError(f"--resume goes on with the run's own config and name; leave out {', '.join(given)}")
+def check_train_options(source: str | None, name: str | None, resume: str | None, *, override: bool, exact: bool) -> None:
+    """Raise ConfigError for options of `train` that do not go together."""
+    if resume is None and (override or exact):
+        raise ConfigError(f"{'--override' if override else '--exact'} says how to resume; it needs --resume RUN")
+    if resume is not None and (source or name):
+        raise ConfigError(f"--resume goes on with the run's own config and name; leave out {source or name}")
+
+
+def config_of_run(run: str | None, common: Common) -> str:
+    """Return the config file of the run that --resume names, or the name of the experiment that runs without a config."""
+    from firstlight.tracking.run import find_run
+
+    return "quickstart" if run is None else str(find_run(run, runs_dir(common)).path / "config.yaml")
 
 
 def show_config(source: str, overrides: list[str], common: Common) -> None:

@@ -1,7 +1,8 @@
 """The only module that writes files: atomic replacement, step folders, append-only logs, locks, checksums.
 
 A file is written beside its target, flushed to the disk and renamed over it, so that a reader sees the old content or
-the new, never a half. Reading order: write_bytes, write_folder, Appender, Lock.
+the new, never a half. Each operation passes `_operate`, where a test can make it fail or kill the process.
+Reading order: write_bytes, write_folder, remove, Appender, Lock, Failpoint.
 """
 
 import errno
@@ -10,12 +11,14 @@ import json
 import math
 import os
 import shutil
+import signal
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager, suppress
+from io import BytesIO, RawIOBase
 from pathlib import Path
 from types import TracebackType
-from typing import IO, TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING, Any, TypeVar
 
 from firstlight.errors import CheckpointError, RunBusyError, StorageError
 
@@ -23,8 +26,12 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
     from torch import Tensor
 
+T = TypeVar("T")
+
 TEMPORARY = ".tmp-"
 """Prefix of what is being written; such a name is never read and may be deleted."""
+SPARE_BYTES = 2**20
+"""Free space that stays when a folder is written, for the small files that follow it."""
 
 
 @contextmanager
@@ -52,19 +59,24 @@ def storage_errors(path: Path) -> Iterator[None]:
 def cache_dir() -> Path:
     """Return the folder for what can be made again: FIRSTLIGHT_CACHE, or firstlight/ in the user's cache folder."""
     chosen = os.environ.get("FIRSTLIGHT_CACHE")
-    return Path(chosen) if chosen else Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "firstlight"
+    if chosen:
+        return Path(chosen)
+    try:
+        return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "firstlight"
+    except RuntimeError:  # no HOME, and a user whom the system does not know
+        raise StorageError("there is no home folder to keep a cache in; set FIRSTLIGHT_CACHE to a folder") from None
 
 
 def make_dir(path: Path) -> Path:
     """Create the folder with its parents where it is missing, and return it."""
     with storage_errors(path):
-        path.mkdir(parents=True, exist_ok=True)
+        _make_dir(path)
     return path
 
 
 def write_bytes(path: Path, content: bytes) -> None:
     """Replace the file at `path` in one step by `content`; the parent folder must exist."""
-    _replace(path, lambda handle: handle.write(content))
+    write_stream(path, [content])
 
 
 def write_text(path: Path, text: str) -> None:
@@ -77,19 +89,24 @@ def write_json(path: Path, value: Any) -> None:
     write_text(path, json.dumps(finite(value), indent=2, ensure_ascii=False, allow_nan=False) + "\n")
 
 
-def write_stream(path: Path, chunks: Iterator[bytes]) -> None:
+def write_stream(path: Path, chunks: Iterable[bytes]) -> None:
     """Replace the file at `path` in one step by what `chunks` yields; nothing changes if the iterator raises."""
-
-    def write(handle: IO[bytes]) -> None:
-        for chunk in chunks:
-            handle.write(chunk)
-
-    _replace(path, write)
+    beside = path.with_name(f"{TEMPORARY}{os.getpid()}-{sha256(path.name.encode())[:16]}")
+    with storage_errors(path):
+        try:
+            _write_durably(beside, chunks)
+            _replace(beside, path)
+        except BaseException:
+            beside.unlink(missing_ok=True)
+            raise
+        _sync_folder(path.parent)
 
 
 def write_figure(path: Path, figure: "Figure") -> Path:
     """Save a matplotlib figure as PNG (or by the suffix of `path`), and return the path."""
-    _replace(path, lambda handle: figure.savefig(handle, format=path.suffix[1:] or "png", dpi=150))
+    buffer = BytesIO()
+    figure.savefig(buffer, format=path.suffix[1:] or "png", dpi=150)
+    write_bytes(path, buffer.getvalue())
     return path
 
 
@@ -100,45 +117,65 @@ def tensors_to_bytes(tensors: "dict[str, Tensor]") -> bytes:
     return save({name: tensor.detach().contiguous().cpu() for name, tensor in tensors.items()})
 
 
-def read_tensors(path: Path) -> "dict[str, Tensor]":
-    """Return the tensors of a safetensors file by name, on the CPU. Raises CheckpointError for anything else."""
+def tensors_from_bytes(content: bytes, where: Path) -> "dict[str, Tensor]":
+    """Return the tensors in a safetensors file's content by name, on the CPU. Raises CheckpointError, which names `where`."""
     from safetensors import SafetensorError
     from safetensors.torch import load
 
     try:
-        return load(path.read_bytes())
-    except FileNotFoundError as error:
-        raise CheckpointError(f"{path} does not exist") from error
-    except (SafetensorError, OSError, ValueError) as error:
-        raise CheckpointError(f"{path} is not a whole safetensors file ({error}); use another checkpoint") from error
+        return load(content)
+    except (SafetensorError, ValueError, KeyError) as error:
+        raise CheckpointError(f"{where} is not a whole safetensors file ({error}); use another checkpoint") from error
 
 
 def write_folder(path: Path, contents: dict[str, bytes]) -> None:
-    """Create the folder `path` with these files in one step; a folder that stands there is replaced."""
+    """Create the folder `path` with these files in one step. Nothing may stand there: what is whole is never taken away for what is new."""
+    needed = sum(map(len, contents.values()))
     beside = path.with_name(TEMPORARY + path.name)
     with storage_errors(path):
+        if path.exists():
+            raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST))
+        if (free := shutil.disk_usage(path.parent).free) < needed + SPARE_BYTES:
+            raise StorageError(
+                f"cannot write {path}: {free / 2**20:,.0f} MiB are free and {needed / 2**20:,.0f} MiB needed; free some space"
+            )
         remove(beside)
-        beside.mkdir(parents=True)
-        for name, content in contents.items():
-            _write_durably(beside / name, lambda handle, content=content: handle.write(content))  # type: ignore[misc]
-        _sync_folder(beside)
-        remove(path)
-        beside.replace(path)
+        try:
+            _make_dir(beside)
+            for name, content in contents.items():
+                _write_durably(beside / name, [content])
+            _sync_folder(beside)
+            _replace(beside, path)
+        except BaseException:
+            shutil.rmtree(beside, ignore_errors=True)
+            raise
         _sync_folder(path.parent)
 
 
 def remove(path: Path) -> None:
-    """Delete a file or a whole folder; nothing happens where nothing is."""
-    if path.is_dir() and not path.is_symlink():
-        shutil.rmtree(path)
-    else:
-        path.unlink(missing_ok=True)
+    """Delete a file or a whole folder; nothing happens where nothing is. A folder is renamed first: it is there whole, or not at all."""
+    if not path.is_dir() or path.is_symlink():
+        _operate("unlink", path, lambda: path.unlink(missing_ok=True))
+        return
+    if not path.name.startswith(TEMPORARY):
+        doomed = path.with_name(f"{TEMPORARY}{path.name}-removed")
+        remove(doomed)
+        _replace(path, doomed)
+        path = doomed
+    _operate("rmtree", path, lambda: shutil.rmtree(path))
+
+
+def clean(folder: Path) -> None:
+    """Delete what a killed writer left behind in `folder`; call it under the lock that its writers hold."""
+    with storage_errors(folder):
+        for path in folder.glob(f"{TEMPORARY}*"):
+            remove(path)
 
 
 def move(source: Path, target: Path) -> None:
     """Put a file that is whole in the place of `target`, in one step; both lie on the same file system."""
     with storage_errors(target):
-        source.replace(target)
+        _replace(source, target)
         _sync_folder(target.parent)
 
 
@@ -154,23 +191,41 @@ def sha256_of_file(path: Path) -> str:
 
 
 class Appender:
-    """An append-only text file; every call writes whole lines and hands them to the operating system at once."""
+    """An append-only text file of whole lines, handed to the operating system at once.
+
+    Lines that a full disk refuses wait, and go out before the next ones; the file ends at a whole line all the while.
+    """
 
     def __init__(self, path: Path) -> None:
         self.path = path
+        self._waiting = b""
         with storage_errors(path):
-            self._handle = path.open("a", encoding="utf-8")
+            self._file = _operate("open", path, lambda: os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o666))
+            self._size = os.fstat(self._file).st_size
 
     def write_lines(self, lines: list[str]) -> None:
-        """Append the lines in one write."""
+        """Append the lines in one write. Raises StorageError where they have to wait."""
+        self._waiting += "".join(line + "\n" for line in lines).encode()
         with storage_errors(self.path):
-            self._handle.write("".join(line + "\n" for line in lines))
-            self._handle.flush()
+            written = _operate("append", self.path, lambda: os.write(self._file, self._waiting), self._waiting)
+            if written < len(self._waiting):
+                with suppress(OSError):
+                    os.ftruncate(self._file, self._size)
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+            self._size += written
+            self._waiting = b""
+
+    def sync(self) -> None:
+        """Bring out the lines that wait, and flush the file to the disk."""
+        if self._waiting:
+            self.write_lines([])
+        with storage_errors(self.path):
+            _operate("fsync", self.path, lambda: os.fsync(self._file))
 
     def close(self) -> None:
         """Close the file."""
         with storage_errors(self.path):
-            self._handle.close()
+            os.close(self._file)
 
 
 _held: set[Path] = set()
@@ -184,61 +239,64 @@ class Lock:
     """
 
     def __init__(self, path: Path, what: str) -> None:
-        self.path = path.absolute()
+        self.path = path
         self.what = what
         self._handle: IO[str] | None = None
 
     def __enter__(self) -> "Lock":
-        if self.path in _held:
+        if self.path.resolve() in _held:
             raise RunBusyError(f"{self.what} is being written by this very process; choose another --name")
         with storage_errors(self.path):
             handle = self.path.open("a+", encoding="utf-8")
-        if not _lock_handle(handle):
+        if not _lock_handle(handle, exclusive=True):
             handle.seek(0)
             holder = handle.read().strip() or "another process"
             handle.close()
             raise RunBusyError(f"{self.what} is being written by {holder}; wait for it, stop it, or choose another --name")
-        handle.seek(0)
-        handle.truncate()
-        handle.write(f"process {os.getpid()} since {time.strftime('%Y-%m-%d %H:%M:%S')}")
-        handle.flush()
+        with suppress(OSError):  # on a full disk the lock holds all the same, without a name
+            handle.seek(0)
+            handle.truncate()
+            handle.write(f"process {os.getpid()} since {time.strftime('%Y-%m-%d %H:%M:%S')}")
+            handle.flush()
         self._handle = handle
-        _held.add(self.path)
+        _held.add(self.path.resolve())
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         assert self._handle is not None
-        _held.discard(self.path)
-        self._handle.close()
+        _held.discard(self.path.resolve())
+        with suppress(OSError):  # what a full disk did not take was the holder's name
+            self._handle.close()
 
 
 def is_locked(path: Path) -> bool:
     """Tell whether a live process holds the lock file."""
-    if path.absolute() in _held:
+    if path.resolve() in _held:
         return True
     try:
-        with path.open("a+", encoding="utf-8") as handle:
-            return not _lock_handle(handle)
-    except OSError:  # no such file, or not ours to write: then nobody we know of writes there
+        with path.open("rb") as handle:
+            return not _lock_handle(handle, exclusive=False)
+    except OSError:  # no such file, or not ours to read: then nobody we know of writes there
         return False
 
 
-def _lock_handle(handle: IO[str]) -> bool:
-    """Try to take the lock; return whether it is ours now."""
+def _lock_handle(handle: IO[Any], *, exclusive: bool) -> bool:
+    """Try to take the lock; return whether it is ours now. Two readers who look at once do not see each other."""
     try:
         import fcntl
     except ImportError:  # Windows
         return _lock_on_windows(handle)
     try:
-        fcntl.lockf(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        fcntl.lockf(handle, (fcntl.LOCK_EX if exclusive else fcntl.LOCK_SH) | fcntl.LOCK_NB)
     except OSError:
         return False
     return True
 
 
-def _lock_on_windows(handle: IO[str]) -> bool:
+def _lock_on_windows(handle: IO[Any]) -> bool:
     import msvcrt
 
+    handle.seek(2**30)  # far behind the holder's name, which others are to read
     try:
         msvcrt.locking(handle.fileno(), msvcrt.LK_NBLCK, 1)  # type: ignore[attr-defined, unused-ignore]
     except OSError:
@@ -246,23 +304,71 @@ def _lock_on_windows(handle: IO[str]) -> bool:
     return True
 
 
-def _replace(path: Path, write: Callable[[IO[bytes]], Any]) -> None:
-    beside = path.with_name(f"{TEMPORARY}{os.getpid()}-{path.name}"[:250])
-    with storage_errors(path):
-        try:
-            _write_durably(beside, write)
-            beside.replace(path)
-        except BaseException:
-            beside.unlink(missing_ok=True)
-            raise
-        _sync_folder(path.parent)
+class Failpoint:
+    """A file operation that fails, so that tests can look at what survives; FIRSTLIGHT_FAILPOINT sets one in a child process.
+
+    `kill:before:7` kills this process ahead of its seventh file operation, `kill:after:7` behind it, `kill:half:7` in the midst of
+    what it writes; `ENOSPC:at:7` lets the seventh fail with that error, `ENOSPC:from:7` it and all that follow.
+    A fourth part, as in `kill:before:3:checkpoints`, counts only the operations on paths that hold it.
+    """
+
+    def __init__(self, text: str) -> None:
+        self.what, self.when, number, self.part = (text + ":").split(":")[:4]
+        self.left = int(number)
+
+    def __call__(self, name: str, path: Path, action: Callable[[], T], detail: Any = None) -> T:
+        """Carry out one operation, or what is to happen in its stead. detail: bytes that are written, or the new name."""
+        self.left -= self.part in str(path)
+        due = self.part in str(path) and (self.left == 0 or (self.left < 0 and self.when == "from"))
+        if due and self.what != "kill":
+            number = getattr(errno, self.what)
+            raise OSError(number, os.strerror(number), str(path))
+        if due and self.when == "half" and name in ("write", "append"):
+            with path.open("ab") as handle:
+                handle.write(detail[: len(detail) // 2])
+        if due and self.when != "after":
+            os.kill(os.getpid(), signal.SIGKILL)
+        result = action()
+        if due:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return result
 
 
-def _write_durably(path: Path, write: Callable[[IO[bytes]], Any]) -> None:
-    with path.open("wb") as handle:
-        write(handle)
-        handle.flush()
-        os.fsync(handle.fileno())
+_failpoint: Callable[..., Any] | None = Failpoint(os.environ["FIRSTLIGHT_FAILPOINT"]) if "FIRSTLIGHT_FAILPOINT" in os.environ else None
+
+
+def _operate(name: str, path: Path, action: Callable[[], T], detail: Any = None) -> T:
+    """Carry out one file operation, past the failpoint where one is set."""
+    if _failpoint is None:
+        return action()
+    result: T = _failpoint(name, path, action, detail)
+    return result
+
+
+def _make_dir(path: Path) -> None:
+    if path.is_dir():
+        return
+    if not path.parent.is_dir():
+        _make_dir(path.parent)
+    _operate("mkdir", path, lambda: path.mkdir(exist_ok=True))
+    _sync_folder(path.parent)
+
+
+def _write_durably(path: Path, chunks: Iterable[bytes]) -> None:
+    with _operate("open", path, lambda: path.open("wb", buffering=0)) as handle:
+        for chunk in chunks:
+            _operate("write", path, lambda chunk=chunk: _write_all(handle, chunk), chunk)  # type: ignore[misc]
+        _operate("fsync", path, lambda: os.fsync(handle.fileno()))
+
+
+def _write_all(handle: RawIOBase, content: bytes) -> None:
+    left = memoryview(content)
+    while left:
+        left = left[handle.write(left) or 0 :]
+
+
+def _replace(source: Path, target: Path) -> None:
+    _operate("replace", source, lambda: source.replace(target), target)
 
 
 def _sync_folder(path: Path) -> None:
@@ -270,7 +376,7 @@ def _sync_folder(path: Path) -> None:
         return
     descriptor = os.open(path, os.O_RDONLY)
     try:
-        os.fsync(descriptor)
+        _operate("fsync", path, lambda: os.fsync(descriptor))
     finally:
         os.close(descriptor)
 

@@ -19,10 +19,10 @@ from firstlight.files import (
     is_locked,
     make_dir,
     move,
-    read_tensors,
     sha256,
     sha256_of_file,
     storage_errors,
+    tensors_from_bytes,
     write_bytes,
     write_folder,
     write_json,
@@ -59,10 +59,11 @@ def test_json_has_null_for_what_is_not_finite(tmp_path: Path) -> None:
     assert json.loads((tmp_path / "x.json").read_text()) == {"a": None, "b": [None, 1.5], "c": [2, None]}
 
 
-def test_a_folder_appears_whole_and_replaces_an_old_one(tmp_path: Path) -> None:
+def test_a_folder_appears_whole_and_replaces_none(tmp_path: Path) -> None:
     write_folder(tmp_path / "step-1", {"a": b"1", "b": b"2"})
-    write_folder(tmp_path / "step-1", {"c": b"3"})
-    assert {p.name: p.read_bytes() for p in (tmp_path / "step-1").iterdir()} == {"c": b"3"}
+    with pytest.raises(StorageError, match="step-1: something else stands there"):
+        write_folder(tmp_path / "step-1", {"c": b"3"})
+    assert {p.name: p.read_bytes() for p in (tmp_path / "step-1").iterdir()} == {"a": b"1", "b": b"2"}
     assert not list(tmp_path.glob(f"{TEMPORARY}*"))
 
 
@@ -160,9 +161,8 @@ def test_a_moved_file_is_gone_from_its_old_place(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("content", [b"", b"x", b"\xff" * 8, np.arange(9).tobytes()])
 def test_what_is_no_safetensors_is_refused(tmp_path: Path, content: bytes) -> None:
-    (tmp_path / "x").write_bytes(content)
-    with pytest.raises(CheckpointError, match="is not a whole safetensors file"):
-        read_tensors(tmp_path / "x")
+    with pytest.raises(CheckpointError, match="x is not a whole safetensors file"):
+        tensors_from_bytes(content, tmp_path / "x")
 
 
 def test_the_cache_folder_is_a_setting(monkeypatch: pytest.MonkeyPatch) -> None:

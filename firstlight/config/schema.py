@@ -81,6 +81,8 @@ class TrainConfig:
     """What decides which epoch is best."""
     patience: PositiveInt | None = None
     """Stop after this many epochs without a better one, and restore the best; null trains to the end."""
+    on_divergence: Literal["stop", "rollback"] = "stop"
+    """At a loss, gradient or weight that is not finite: `stop`, or go back to the last checkpoint and halve the lr (at most 3 times)."""
     log_every: PositiveInt = 50
     """Steps between two fetches of the running loss from the device."""
     test_at_end: bool = False
@@ -95,8 +97,10 @@ class CheckpointConfig:
     """Epochs between two saves."""
     every_steps: PositiveInt | None = None
     """Save also after every so many optimizer steps; null saves at epochs only."""
+    keep_last: PositiveInt = 2
+    """The newest checkpoints that are kept, each with its best: where the last one is damaged, a resume takes the one before."""
     keep_every: PositiveInt | None = None
-    """Keep for good the checkpoint of each so-many-th epoch; null keeps `last` and `best` alone."""
+    """Keep for good the checkpoint of each so-many-th epoch; null keeps none but the newest and the best."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -82,6 +82,10 @@ class Loader:
             rows = self._empty(len(indices)) if buffer is None else buffer[: len(indices)]
             yield Batch(self._images(indices, draws, rows), self.labels[indices], indices)
 
+    def indices(self, epoch: int, number: int) -> Tensor:
+        """Return the places in the data set, int64 [B], of the images in a batch of an epoch."""
+        return self._order(epoch)[number * self.batch_size : (number + 1) * self.batch_size]
+
     def _order(self, epoch: int) -> Tensor:
         order = permutation(len(self.labels), self.seed, epoch) if self.shuffle else torch.arange(len(self.labels))
         return order.to(self.labels.device)

@@ -1,10 +1,13 @@
 """Checkpoints: step folders of safetensors with their checksums, written whole or not at all; `last` and `best` point to them.
 
 checkpoints/step-N/model.safetensors, optim.safetensors, [ema.safetensors], state.json; checkpoints/last.json, best.json.
+A save writes its folder, then `best`, then `last`, then drops what is no longer wanted: a kill in between leaves both
+pointers on whole checkpoints. Reading order: save_checkpoint, find_checkpoint, newest_whole, restore_state.
 """
 
 import json
-from dataclasses import asdict
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -13,18 +16,28 @@ from torch import Tensor
 
 from firstlight.engine.state import Best, TrainState
 from firstlight.errors import CheckpointError
-from firstlight.files import make_dir, read_tensors, remove, sha256, sha256_of_file, tensors_to_bytes, write_folder, write_json
+from firstlight.files import make_dir, move, remove, sha256, storage_errors, tensors_from_bytes, tensors_to_bytes, write_folder, write_json
 
 FORMAT = 1
+"""Version of the layout above."""
 
 
-def save_checkpoint(folder: Path, state: TrainState, *, best: bool, keep: bool) -> Path:
-    """Save the state under `folder`, point `last` (and `best`) to it, then drop checkpoints that nothing points to.
+@dataclass(frozen=True)
+class Checkpoint:
+    """A checkpoint that was read and found whole: its record, and its tensors by file and name."""
 
-    keep: never drop this one.
+    path: Path
+    record: dict[str, Any]
+    tensors: dict[str, dict[str, Tensor]]
+
+
+def save_checkpoint(folder: Path, state: TrainState, *, keep: bool = False, facts: dict[str, Any] | None = None) -> Path:
+    """Save the state under `folder`, then point `best` and `last` where they belong; return the step folder.
+
+    keep: never drop this one; facts: plain data that are kept with it. Raises StorageError; then the checkpoint before is still there.
     """
     make_dir(folder)
-    path = folder / f"step-{state.step}"
+    path = folder / name_of(state)
     optim_tensors, optim_scalars = flatten_optimizer(state.optimizer)
     contents = {"model.safetensors": tensors_to_bytes(state.model.state_dict()), "optim.safetensors": tensors_to_bytes(optim_tensors)}
     if state.ema is not None:
@@ -33,44 +46,115 @@ def save_checkpoint(folder: Path, state: TrainState, *, best: bool, keep: bool) 
         "format": FORMAT,
         "keep": keep,
         "sha256": {name: sha256(content) for name, content in contents.items()},
-        "position": {"epoch": state.epoch, "batch": state.batch, "step": state.step, "stale_epochs": state.stale_epochs},
+        "position": {name: getattr(state, name) for name in POSITION},
         "running": state.running.tolist(),
         "best": None if state.best is None else asdict(state.best),
         "schedule": asdict(state.schedule_state),
+        "lr": [group["lr"] for group in state.optimizer.param_groups],
         "optimizer": optim_scalars,
+        "facts": facts or {},
     }
+    record["sha256_of_record"] = _sha256_of(record)
     write_folder(path, {**contents, "state.json": json.dumps(record, indent=1).encode()})
-    write_json(folder / "last.json", {"step": state.step})
-    if best:
-        write_json(folder / "best.json", {"step": state.step})
-    _prune(folder)
+    point_to_best(folder, state.best)
+    point_to_last(folder, path)
     return path
+
+
+POSITION = ("epoch", "batch", "step", "stale_epochs", "lr_scale", "rollbacks")
+"""The plain numbers of a state."""
+
+
+def name_of(state: TrainState) -> str:
+    """Return the name of the state's folder: another position in the training, another name."""
+    return f"step-{state.step}" + (f"-batch-{state.batch}" if state.batch else "")
+
+
+def point_to_best(folder: Path, best: Best | None) -> None:
+    """Let `best` point to the best epoch's checkpoint, if it does not yet."""
+    pointer, wanted = folder / "best.json", None if best is None else {"folder": f"step-{best.step}", "step": best.step}
+    if wanted is None:
+        if pointer.exists():
+            remove(pointer)
+    elif _read_json(pointer) != wanted:
+        write_json(pointer, wanted)
+
+
+def point_to_last(folder: Path, path: Path) -> None:
+    """Let `last` point to a step folder."""
+    write_json(folder / "last.json", {"folder": path.name, "step": _place(path)[0]})
 
 
 def find_checkpoint(folder: Path, which: str) -> Path:
     """Return the step folder that `last` or `best` points to. Raises CheckpointError where there is none."""
     pointer = folder / f"{which}.json"
-    try:
-        path = folder / f"step-{json.loads(pointer.read_text(encoding='utf-8'))['step']}"
-    except (OSError, ValueError, KeyError, TypeError):
-        raise CheckpointError(f"{folder} has no {which} checkpoint; the run was stopped before its first save") from None
-    if not path.is_dir():
-        raise CheckpointError(f"{pointer} points to {path.name}, which is not there")
-    return path
+    if not pointer.is_file():
+        raise CheckpointError(f"{folder} has no {which} checkpoint: the run was stopped before that was saved")
+    found = _read_json(pointer)
+    name = found.get("folder") if isinstance(found, dict) else None
+    if not isinstance(name, str) or Path(name).name != name or not name.startswith("step-"):
+        raise CheckpointError(f'{pointer} is damaged; write into it the name of a folder beside it, {{"folder": "step-N"}}')
+    if not (folder / name).is_dir():
+        raise CheckpointError(f"{pointer} points to {name}, which is not there; put it back, or point to another step folder")
+    return folder / name
 
 
-def restore_state(path: Path, state: TrainState) -> None:
-    """Load a checkpoint into a freshly built state. Raises CheckpointError for damage or another architecture."""
+def read_checkpoint(path: Path) -> Checkpoint:
+    """Return all that a step folder holds. Raises CheckpointError that names the file which is damaged or of another version."""
     record = read_record(path)
-    load_weights(state.model, _checked_tensors(path, "model.safetensors", record), path)
+    return Checkpoint(path, record, {name: _checked_tensors(path, name, record) for name in record["sha256"]})
+
+
+def newest_whole(folder: Path, warn: Callable[[str], None]) -> Checkpoint | None:
+    """Return the newest checkpoint that is whole, with a warning for each newer one that is not; None where nothing was saved yet.
+
+    A step folder appears whole or not at all, so the newest may be taken before `last` points to it.
+    Raises the first CheckpointError where all are damaged.
+    """
+    errors: list[CheckpointError] = []
+    for path in reversed(step_folders(folder)):
+        try:
+            return read_checkpoint(path)
+        except CheckpointError as error:
+            errors.append(error)
+            warn(str(error))
+    if errors:
+        raise errors[0]
+    return None
+
+
+def restore_state(checkpoint: Checkpoint, state: TrainState, *, optimizer: bool = True) -> None:
+    """Put a checkpoint into a state for the same network, its optimizer's memory too. Raises CheckpointError for another architecture."""
+    record, tensors, where = checkpoint.record, checkpoint.tensors, checkpoint.path
+    load_weights(state.model, tensors["model.safetensors"], where)
     if state.ema is not None:
-        load_weights(state.ema, _checked_tensors(path, "ema.safetensors", record), path)
-    restore_optimizer(state.optimizer, _checked_tensors(path, "optim.safetensors", record), record["optimizer"])
-    for name, value in record["position"].items():
-        setattr(state, name, value)
-    state.running = torch.tensor(record["running"], dtype=torch.float32, device=state.running.device)
-    state.best = None if record["best"] is None else Best(**record["best"])
-    state.schedule_state = type(state.schedule_state)(**record["schedule"])
+        load_weights(state.ema, tensors.get("ema.safetensors", {}), where)
+    try:
+        if optimizer:
+            restore_optimizer(state.optimizer, tensors["optim.safetensors"], record["optimizer"])
+        for name in POSITION:
+            setattr(state, name, record["position"][name])
+        state.running = torch.tensor(record["running"], dtype=torch.float32, device=state.running.device)
+        state.best = None if record["best"] is None else Best(**record["best"])
+        state.schedule_state = type(state.schedule_state)(**record["schedule"])
+        for group, lr in zip(state.optimizer.param_groups, record["lr"], strict=True):
+            group["lr"] = lr
+    except (KeyError, TypeError, ValueError) as error:
+        raise CheckpointError(f"{where} does not fit this training ({type(error).__name__}: {error}); use another checkpoint") from error
+
+
+def step_folders(folder: Path) -> list[Path]:
+    """Return the step folders, in the order in which a training reaches them."""
+    return sorted((path for path in folder.glob("step-*") if path.is_dir()), key=_place)
+
+
+def go_on_from(folder: Path, checkpoint: Checkpoint, best: Best | None) -> None:
+    """Make a checkpoint the last one: set aside the damaged ones past it, under another name, and let both pointers say so."""
+    for path in step_folders(folder):
+        if _place(path) > _place(checkpoint.path):
+            move(path, path.with_name(f"damaged-{path.name}"))
+    point_to_best(folder, best)
+    point_to_last(folder, checkpoint.path)
 
 
 def read_weights(path: Path) -> dict[str, Tensor]:
@@ -85,10 +169,12 @@ def read_record(path: Path) -> dict[str, Any]:
     try:
         record: dict[str, Any] = json.loads((path / "state.json").read_text(encoding="utf-8"))
         version = record["format"]
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise CheckpointError(f"{path} is no whole checkpoint ({type(error).__name__}: {error})") from None
+    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
+        raise CheckpointError(f"{path} is no whole checkpoint ({type(error).__name__}: {error}); use another one") from None
     if version != FORMAT:
-        raise CheckpointError(f"{path} has checkpoint format {version}; this firstlight reads {FORMAT}")
+        raise CheckpointError(f"{path} has checkpoint format {version}; this firstlight reads {FORMAT}: use the version that wrote it")
+    if record.pop("sha256_of_record", None) != _sha256_of(record):
+        raise CheckpointError(f"{path / 'state.json'} is damaged: its sha256 is not the one that it records; use another checkpoint")
     return record
 
 
@@ -133,13 +219,44 @@ def _checked_tensors(path: Path, name: str, record: dict[str, Any]) -> dict[str,
     file = path / name
     if not file.is_file():
         raise CheckpointError(f"{file} is not there; use another checkpoint")
-    if sha256_of_file(file) != record["sha256"].get(name):
+    content = file.read_bytes()
+    if sha256(content) != record["sha256"].get(name):
         raise CheckpointError(f"{file} is damaged: its sha256 is not the one recorded in state.json; use another checkpoint")
-    return read_tensors(file)
+    return tensors_from_bytes(content, file)
 
 
-def _prune(folder: Path) -> None:
-    wanted = {find_checkpoint(folder, which).name for which in ("last", "best") if (folder / f"{which}.json").is_file()}
-    for path in folder.glob("step-*"):
-        if path.name not in wanted and not read_record(path)["keep"]:
-            remove(path)
+def _sha256_of(record: dict[str, Any]) -> str:
+    return sha256(json.dumps(record, sort_keys=True).encode())
+
+
+def prune(folder: Path, keep_last: int) -> None:
+    """Drop all but the newest, those that are kept for good, and the best epoch of each; one that cannot be read is of no use."""
+    folders = step_folders(folder)
+    records = {path: _record_or_none(path) for path in folders}
+    kept = {path: record for path, record in records.items() if record and (record["keep"] or path in folders[-keep_last:])}
+    wanted = {path.name for path in kept} | {f"step-{record['best']['step']}" for record in kept.values() if record["best"]}
+    for path in folders:
+        if path.name not in wanted:
+            with storage_errors(path):
+                remove(path)
+
+
+def _record_or_none(path: Path) -> dict[str, Any] | None:
+    try:
+        return read_record(path)
+    except CheckpointError:
+        return None
+
+
+def _place(path: Path) -> tuple[int, bool, int]:
+    """Return the place of a step folder in the training: by step, and at one step the end of the epoch after its last batch."""
+    numbers = [int(part) for part in path.name.split("-") if part.isdigit()]
+    step, batch = (*numbers, 0, 0)[:2]
+    return step, not batch, batch
+
+
+def _read_json(path: Path) -> Any:
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError):
+        return None

@@ -1,23 +1,33 @@
 """The training loop: fit -> train_one_epoch -> train_step -> the model. Reading order: fit, train_one_epoch, finish_epoch."""
 
+import math
+
 from firstlight.engine.evaluate import evaluate_model
 from firstlight.engine.record import Recorder
 from firstlight.engine.seeding import private_randomness, seed_batch
 from firstlight.engine.signals import StopRequest, stop_requests
 from firstlight.engine.state import Best, Setup, TrainState
 from firstlight.engine.step import train_step
-from firstlight.errors import InterruptedRunError
+from firstlight.errors import DivergedError, InterruptedRunError
 
 
 def fit(state: TrainState, setup: Setup, recorder: Recorder) -> TrainState:
     """Train until the last epoch, or until patience ends; return the state.
 
-    Raises InterruptedRunError after a checkpoint when Ctrl-C or SIGTERM came, and DivergedError for a loss that is not finite.
+    Raises InterruptedRunError after a checkpoint when Ctrl-C or SIGTERM came, DivergedError for a number that is not finite, and
+    StorageError where the disk refused too many checkpoints.
     """
     with private_randomness(), stop_requests() as stop, recorder.progress(state, setup):
+        if state.step == 0 and setup.train.on_divergence == "rollback":
+            recorder.save(state, setup)  # somewhere to go back to
         while state.epoch < setup.train.epochs and not out_of_patience(state, setup):
-            train_one_epoch(state, setup, recorder, stop)
-            finish_epoch(state, setup, recorder)
+            try:
+                train_one_epoch(state, setup, recorder, stop)
+                finish_epoch(state, setup, recorder)
+            except DivergedError as error:
+                recorder.roll_back(state, setup, error)
+            except KeyboardInterrupt:
+                raise InterruptedRunError(recorder.how_to_resume("left at once, nothing saved"), exit_code=stop.exit_code) from None
     return state
 
 
@@ -32,20 +42,19 @@ def train_one_epoch(state: TrainState, setup: Setup, recorder: Recorder, stop: S
         steps_now = state.batch % accumulate == 0 or state.batch == num_batches
         lr = setup.lr(state) if steps_now else None
         share = len(batch.labels) / setup.images_in_step_of(state.batch - 1)
-        loss = train_step(state, batch, setup, share=share, lr=lr)
-        recorder.note_loss(loss * share)
+        result = train_step(state, batch, setup, share=share, lr=lr)
+        recorder.note_loss(result.loss * share)
         if lr is None:
             continue
-        recorder.close_step(state, lr)
+        recorder.close_step(state, lr, result.grad_norms)
         if due(setup.train.log_every, state.step):
             recorder.fetch(state, setup)
-        if setup.checkpoint.every_steps is not None and due(setup.checkpoint.every_steps, state.step):
+        asked_to_stop = stop.signal_number is not None
+        if asked_to_stop or (setup.checkpoint.every_steps is not None and due(setup.checkpoint.every_steps, state.step)):
             recorder.fetch(state, setup)  # a loss that is not finite must not become a checkpoint
-            recorder.save(state, best=False, keep=False)
-        if stop.signal_number is not None:
-            recorder.fetch(state, setup)
-            recorder.save(state, best=False, keep=False)
-            raise InterruptedRunError(recorder.how_to_resume(), exit_code=stop.exit_code)
+            saved = recorder.save(state, setup)
+            if asked_to_stop:
+                raise InterruptedRunError(recorder.how_to_resume("saved" if saved else "not saved"), exit_code=stop.exit_code)
 
 
 def finish_epoch(state: TrainState, setup: Setup, recorder: Recorder) -> None:
@@ -57,13 +66,19 @@ def finish_epoch(state: TrainState, setup: Setup, recorder: Recorder) -> None:
     row = {"train_loss": train_loss, "train_accuracy": train_accuracy}
     if setup.val_loader is not None:
         val = evaluate_model(state.evaluated_model, setup.val_loader, setup.num_classes, setup.arithmetic)
+        if not math.isfinite(val.loss):
+            raise recorder.diverged(state, setup, f"the validation loss became {val.loss}")
         row |= {"val_loss": val.loss, "val_accuracy": val.accuracy, "val_top_k": val.top_k_accuracy}
+    before = state.best
     is_best = judge(state, setup, row)
     state.schedule_state = setup.schedule.update(state.schedule_state, row.get("val_loss", train_loss))
     recorder.close_epoch(state, row, is_best=is_best)
     keep = setup.checkpoint.keep_every is not None and due(setup.checkpoint.keep_every, state.epoch)
-    if is_best or keep or due(setup.checkpoint.every, state.epoch) or state.epoch == setup.train.epochs or out_of_patience(state, setup):
-        recorder.save(state, best=is_best, keep=keep)
+    is_last = state.epoch == setup.train.epochs or out_of_patience(state, setup)
+    if is_best or keep or is_last or due(setup.checkpoint.every, state.epoch):
+        saved = recorder.save(state, setup, keep=keep, must=is_last)
+        if is_best and not saved:
+            state.best = before  # weights that the disk did not take are nobody's best
 
 
 def judge(state: TrainState, setup: Setup, row: dict[str, float]) -> bool:
@@ -72,7 +87,7 @@ def judge(state: TrainState, setup: Setup, row: dict[str, float]) -> bool:
     higher_is_better = setup.train.monitor == "val_accuracy" or setup.train.monitor not in row
     is_best = state.best is None or (value > state.best.value if higher_is_better else value < state.best.value)
     if is_best:
-        state.best = Best(state.epoch, state.step, value)
+        state.best = Best(state.epoch, state.step, value, row)
     state.stale_epochs = 0 if is_best else state.stale_epochs + 1
     return is_best
 

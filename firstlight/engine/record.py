@@ -2,32 +2,47 @@
 
 import math
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from itertools import islice
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from firstlight.engine.checkpoint import save_checkpoint
+from firstlight.engine.checkpoint import newest_whole, prune, restore_state, save_checkpoint, step_folders
+from firstlight.engine.divergence import broken_tensors, nan_report
 from firstlight.engine.state import Setup, TrainState
-from firstlight.errors import DivergedError
+from firstlight.errors import DivergedError, StorageError
+from firstlight.files import write_json
 from firstlight.tracking.console import Bar, Console
 from firstlight.tracking.writer import RunWriter
 
+MAX_FAILED_SAVES = 3
+"""Checkpoints in a row that the disk may refuse before training ends."""
+MAX_ROLLBACKS = 3
+"""Times that a training goes back and halves its learning rate before it gives up."""
+
 
 class Recorder:
-    """Collects what a training says about itself and hands it to the run folder and the console."""
+    """Collects what a training says about itself and hands it to the run folder and the console.
 
-    def __init__(self, writer: RunWriter, console: Console, *, facts: dict[str, Any]) -> None:
+    facts: figures of the network that stand in every epoch's row (parameters, FLOPs); config: the settings as plain data, kept
+    with each checkpoint; resume_line: the command that goes on.
+    """
+
+    def __init__(self, writer: RunWriter, console: Console, *, facts: dict[str, Any], config: dict[str, Any], resume_line: str) -> None:
         self.writer = writer
         self.console = console
         self.facts = facts
-        """Figures of the network that stand in every epoch's row: parameters, FLOPs."""
+        self.config = config
+        self.resume_line = resume_line
+        self.checkpoints = writer.path / "checkpoints"
         self._bar = Bar(None, None)
-        self._pending: list[tuple[int, int, float, Tensor]] = []
+        self._pending: list[tuple[int, int, float, Tensor, Sequence[Tensor]]] = []
         self._losses: list[Tensor] = []
         self._epoch_began = 0.0
+        self._failed_saves = 0
 
     @contextmanager
     def progress(self, state: TrainState, setup: Setup) -> Iterator[None]:
@@ -40,24 +55,34 @@ class Recorder:
         """Remember the loss of one batch of a step (already weighted by its share), without fetching it."""
         self._losses.append(loss)
 
-    def close_step(self, state: TrainState, lr: float) -> None:
-        """End an optimizer step that was made at `lr`."""
+    def close_step(self, state: TrainState, lr: float, grad_norms: Sequence[Tensor]) -> None:
+        """End an optimizer step that was made at `lr` with gradients of these norms."""
         loss = self._losses[0] if len(self._losses) == 1 else torch.stack(self._losses).sum()
         self._losses = []
-        self._pending.append((state.step, state.epoch + 1, lr, loss))
+        self._pending.append((state.step, state.epoch + 1, lr, loss, grad_norms))
 
     def fetch(self, state: TrainState, setup: Setup) -> None:
-        """Bring the pending losses over in one transfer, write their rows, move the bar. Raises DivergedError."""
+        """Bring the pending losses and norms over in one transfer, write their rows, move the bar. Raises DivergedError."""
         if not self._pending:
             return
-        losses = torch.stack([loss for *_, loss in self._pending]).tolist()
+        values = iter(torch.stack([scalar for *_, loss, norms in self._pending for scalar in (loss, *norms)]).tolist())
         rows = [
-            {"kind": "step", "step": step, "epoch": epoch, "lr": lr, "loss": loss}
-            for (step, epoch, lr, _), loss in zip(self._pending, losses, strict=True)
+            {
+                "kind": "step",
+                "step": step,
+                "epoch": epoch,
+                "lr": lr,
+                "loss": next(values),
+                "grad_norm": math.hypot(*islice(values, len(norms))),
+            }
+            for step, epoch, lr, _, norms in self._pending
         ]
         self._pending = []
-        self.writer.append(rows)
-        self._refuse_divergence(rows)
+        self._append(rows)
+        for row in rows:
+            for what, name in (("loss", "loss"), ("gradient", "grad_norm")):
+                if not math.isfinite(row[name]):
+                    raise self.diverged(state, setup, f"the {what} became {row[name]}", row)
         seen = min(state.batch * setup.train.batch_size, setup.train_loader.num_images)
         loss, accuracy = (state.running / max(seen, 1)).tolist()
         self._bar.update(state.step, f"epoch {min(state.epoch + 1, setup.train.epochs)}  loss {loss:.4f}  accuracy {accuracy:.4f}")
@@ -68,25 +93,76 @@ class Recorder:
         seconds, self._epoch_began = now - self._epoch_began, now
         lr = state.optimizer.param_groups[0]["lr"]
         full = {"kind": "epoch", "epoch": state.epoch, "step": state.step, "lr": lr, **row, "best": is_best, "seconds": round(seconds, 3)}
-        self.writer.append([{**full, "memory_mib": peak_memory_mib(), **self.facts}])
+        self._append([{**full, "memory_mib": peak_memory_mib(), **self.facts}])
         self.console.line(epoch_line(full))
 
-    def save(self, state: TrainState, *, best: bool, keep: bool) -> None:
-        """Save a checkpoint of the state."""
-        save_checkpoint(self.writer.path / "checkpoints", state, best=best, keep=keep)
+    def save(self, state: TrainState, setup: Setup, *, keep: bool = False, must: bool = False) -> bool:
+        """Save a checkpoint of the state; tell whether the disk took it.
 
-    def how_to_resume(self) -> str:
+        A disk that refuses costs the checkpoint and not the training; StorageError ends it after MAX_FAILED_SAVES in a row, or at once
+        where it `must` be saved. Raises DivergedError for a state that is not finite: the last good checkpoint stays.
+        """
+        if broken := broken_tensors(state):
+            raise self.diverged(state, setup, f"{', '.join(broken[:3])}{', ...' if broken[3:] else ''} became not finite")
+        try:
+            self.writer.sync()  # the rows first: a resume counts on them
+            save_checkpoint(self.checkpoints, state, keep=keep, facts={"config": self.config, "seconds": self.writer.seconds})
+        except StorageError as error:
+            self._failed_saves += 1
+            if must or self._failed_saves == MAX_FAILED_SAVES:
+                raise StorageError(f"{error}; {self.kept()}; go on with: {self.resume_line}") from error
+            self.console.warn(f"{error}; {self.kept()}, training goes on, failed save {self._failed_saves} of {MAX_FAILED_SAVES}")
+            return False
+        self._failed_saves = 0
+        try:
+            prune(self.checkpoints, setup.checkpoint.keep_last)
+        except StorageError as error:  # the new checkpoint is safe; the old one only takes space
+            self.console.warn(str(error))
+        return True
+
+    def roll_back(self, state: TrainState, setup: Setup, error: DivergedError) -> None:
+        """Go back to the last checkpoint and halve the learning rate, where the config says so; otherwise raise the error."""
+        checkpoint = None if setup.train.on_divergence == "stop" else newest_whole(self.checkpoints, self.console.warn)
+        if checkpoint is None:
+            raise error
+        if state.rollbacks == MAX_ROLLBACKS:
+            raise DivergedError(f"{error}; it went back {MAX_ROLLBACKS} times, down to lr x {state.lr_scale:.3g}, in vain") from error
+        lr_scale, rollbacks = state.lr_scale / 2, state.rollbacks + 1
+        restore_state(checkpoint, state)
+        state.lr_scale, state.rollbacks = lr_scale, rollbacks
+        state.optimizer.zero_grad(set_to_none=True)
+        self._pending, self._losses = [], []
+        self.writer.cut_rows_after(state.step, state.epoch)
+        entry = {"step": state.step, "lr_scale": lr_scale, "why": str(error)}
+        self.writer.update(rollbacks=[*self.writer.info.get("rollbacks", []), entry])
+        self.console.warn(
+            f"{error}; went back to step {state.step:,}, lr x {lr_scale:.3g} from here ({rollbacks} of {MAX_ROLLBACKS} tries)"
+        )
+
+    def kept(self) -> str:
+        """Say which checkpoint is safe."""
+        saved = step_folders(self.checkpoints)
+        return f"checkpoint {saved[-1].name} is kept" if saved else "nothing was saved yet"
+
+    def how_to_resume(self, what: str) -> str:
         """Return the line that an interrupted run ends with."""
-        return f"interrupted; the state is saved, go on with: firstlight train --resume {self.writer.path}"
+        return f"interrupted, {what}; {self.kept()}; go on with: {self.resume_line}"
 
-    def _refuse_divergence(self, rows: list[dict[str, Any]]) -> None:
-        for row in rows:
-            if not math.isfinite(row["loss"]):
-                where = f"step {row['step']} (epoch {row['epoch']}, lr {row['lr']:.3g})"
-                kept = (
-                    "the last checkpoint is kept" if (self.writer.path / "checkpoints" / "last.json").is_file() else "nothing was saved yet"
-                )
-                raise DivergedError(f"the loss became {row['loss']} at {where}; {kept}; try a smaller optim.lr")
+    def diverged(self, state: TrainState, setup: Setup, what: str, row: dict[str, Any] | None = None) -> DivergedError:
+        """Write nan_report.json and return the error. row: of the step that broke; without it that is the last one."""
+        facts = {key: value for key, value in (row or {}).items() if key in ("lr", "loss", "grad_norm")}
+        facts = facts or {"lr": state.optimizer.param_groups[0]["lr"]}
+        report = nan_report(state, setup, row["step"] if row else state.step, {"what": what, **facts})
+        where = f"step {report['step']} (epoch {report['epoch']}, batch {report['batches'][0]}, lr {report['lr']:.3g})"
+        path = self.writer.path / "nan_report.json"
+        write_json(path, report)
+        return DivergedError(f"{what} at {where}; {self.kept()}, {path} says more; try a smaller optim.lr, or train.on_divergence=rollback")
+
+    def _append(self, rows: list[dict[str, Any]]) -> None:
+        try:
+            self.writer.append(rows)
+        except StorageError as error:
+            self.console.warn(f"{error}; the rows wait, training goes on")
 
 
 def epoch_line(row: dict[str, Any]) -> str:

@@ -1,9 +1,10 @@
-"""Ctrl-C and SIGTERM during training: the first sets a flag that the loop looks at, a second Ctrl-C leaves at once."""
+"""Ctrl-C and SIGTERM during training: the first sets a flag that the loop looks at, a second leaves at once."""
 
+import os
 import signal
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -26,9 +27,12 @@ def stop_requests() -> Iterator[StopRequest]:
     request = StopRequest()
 
     def note(number: int, frame: Any) -> None:
-        if number == signal.SIGINT and request.signal_number is not None:
-            raise KeyboardInterrupt
+        again = request.signal_number is not None
         request.signal_number = number
+        if again:
+            raise KeyboardInterrupt
+        with suppress(OSError):  # past the console, which may be drawing just now
+            os.write(2, b"\nstopping after this step, then saving; once more (Ctrl-C) leaves at once without\n")
 
     if threading.current_thread() is not threading.main_thread():
         yield request

@@ -18,6 +18,8 @@ class Best:
     epoch: int
     step: int
     value: float
+    figures: dict[str, float]
+    """Losses and accuracies of that epoch."""
 
 
 @dataclass
@@ -36,6 +38,10 @@ class TrainState:
     best: Best | None = None
     stale_epochs: int = 0
     """Epochs since the best one."""
+    lr_scale: float = 1.0
+    """What the learning rate is multiplied by; halved at each roll-back."""
+    rollbacks: int = 0
+    """Times that training went back to a checkpoint because the numbers broke."""
 
     @property
     def evaluated_model(self) -> Any:
@@ -70,7 +76,12 @@ class Setup:
         factor: float = self.schedule.factor(
             state.step, total_steps=self.total_steps, steps_per_epoch=self.steps_per_epoch, state=state.schedule_state
         )
-        return self.base_lr * factor
+        return self.base_lr * factor * state.lr_scale
+
+    def batches_of_step(self, step: int) -> range:
+        """Return which batches of its epoch an optimizer step (the first is 1) was made of."""
+        first = (step - 1) % self.steps_per_epoch * self.train.accumulate
+        return range(first, min(first + self.train.accumulate, self.train_loader.num_batches))
 
     def images_in_step_of(self, batch: int) -> int:
         """Return how many images the optimizer step has that this batch of the epoch belongs to."""

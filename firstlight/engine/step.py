@@ -1,5 +1,8 @@
 """One training step. Nothing here waits for the device: losses stay tensors until somebody logs them."""
 
+from collections.abc import Sequence
+from typing import NamedTuple
+
 import torch
 from torch import Tensor
 from torch.nn.functional import cross_entropy
@@ -8,27 +11,42 @@ from firstlight.data.loader import Batch
 from firstlight.engine.state import Setup, TrainState
 
 
-def train_step(state: TrainState, batch: Batch, setup: Setup, *, share: float, lr: float | None) -> Tensor:
+class StepResult(NamedTuple):
+    """What a step has to say, on the device: nobody waited for it.
+
+    loss: float32 scalar, the mean over the batch; grad_norms: float32 scalars whose root sum of squares is the norm of the
+    gradient before clipping, none where the optimizer did not step.
+    """
+
+    loss: Tensor
+    grad_norms: Sequence[Tensor]
+
+
+def train_step(state: TrainState, batch: Batch, setup: Setup, *, share: float, lr: float | None) -> StepResult:
     """Learn from one batch: forward, loss, backward, and, when `lr` is given, the optimizer's step.
 
     share: this batch's part of the images whose gradients are added up before a step; 1 without accumulation.
-    Returns the mean loss of the batch, a scalar on the device.
     """
     with setup.arithmetic.autocast():
         logits = state.model(batch.images)
     loss = cross_entropy(logits.float(), batch.labels, label_smoothing=setup.train.label_smoothing)
     (loss if share == 1 else loss * share).backward()
-    if lr is not None:
-        apply_gradients(state, setup, lr)
+    grad_norms = () if lr is None else apply_gradients(state, setup, lr)
     with torch.no_grad():
         state.running += torch.stack((loss * len(batch.labels), (logits.argmax(1) == batch.labels).sum()))
-    return loss.detach()
+    return StepResult(loss.detach(), grad_norms)
 
 
-def apply_gradients(state: TrainState, setup: Setup, lr: float) -> None:
-    """Clip where asked, let the optimizer step at `lr`, clear the gradients, and follow with the moving average."""
-    if setup.train.clip_norm is not None:
-        torch.nn.utils.clip_grad_norm_(state.model.parameters(), setup.train.clip_norm)
+def apply_gradients(state: TrainState, setup: Setup, lr: float) -> Sequence[Tensor]:
+    """Clip where asked, let the optimizer step at `lr`, clear the gradients, follow with the moving average; return the gradient's norms.
+
+    The norms of single tensors are added up by whoever logs them: at each step that took as long again as to find them.
+    """
+    if setup.train.clip_norm is None:
+        parameters = [parameter for group in state.optimizer.param_groups for parameter in group["params"]]
+        norms: Sequence[Tensor] = torch._foreach_norm([parameter.grad for parameter in parameters if parameter.grad is not None])
+    else:
+        norms = (torch.nn.utils.clip_grad_norm_(state.model.parameters(), setup.train.clip_norm),)
     for group in state.optimizer.param_groups:
         group["lr"] = lr
     state.optimizer.step()
@@ -36,6 +54,7 @@ def apply_gradients(state: TrainState, setup: Setup, lr: float) -> None:
     state.step += 1
     if state.ema is not None:
         update_ema(state, setup.train.ema_decay)
+    return norms
 
 
 @torch.no_grad()

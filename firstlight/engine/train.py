@@ -3,7 +3,9 @@
 Reading order: train, resume, run_training, prepare.
 """
 
+import json
 import secrets
+import shlex
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -13,10 +15,11 @@ from typing import Any
 
 import torch
 
+from firstlight.config.describe import to_dict, to_yaml
 from firstlight.config.schema import Config
 from firstlight.data.build import load_training_data, make_loader, make_train_loader
 from firstlight.data.training_data import DataRecord
-from firstlight.engine.checkpoint import find_checkpoint, read_weights, restore_state
+from firstlight.engine.checkpoint import go_on_from, load_weights, newest_whole, read_weights, restore_state
 from firstlight.engine.device import Arithmetic, settle
 from firstlight.engine.evaluate import evaluate_model
 from firstlight.engine.loop import fit
@@ -24,19 +27,20 @@ from firstlight.engine.memory import out_of_memory
 from firstlight.engine.places import data_dir_of, runs_dir_of
 from firstlight.engine.record import Recorder
 from firstlight.engine.restore import arithmetic_of, config_of
+from firstlight.engine.resume import check_config, check_data, inexact, machine
 from firstlight.engine.sealed import open_test_set
 from firstlight.engine.seeding import private_randomness
-from firstlight.engine.sources import load_with_origins
+from firstlight.engine.sources import load_config, load_with_origins
 from firstlight.engine.state import Setup, TrainState
 from firstlight.errors import ConfigError
-from firstlight.files import Lock, write_figure
+from firstlight.files import Lock, write_figure, write_text
 from firstlight.models.build import build_model
 from firstlight.models.layers import count_parameters
 from firstlight.optim.build import build_optimizer, build_schedule
 from firstlight.plotting.curves import plot_curves, plot_steps
 from firstlight.tracking.console import Console
 from firstlight.tracking.environment import describe_environment
-from firstlight.tracking.run import Run, find_run
+from firstlight.tracking.run import Run, find_run, latest_interrupted
 from firstlight.tracking.writer import RunWriter, check_free, check_name
 
 
@@ -67,16 +71,31 @@ def train(
 
 
 def resume(
-    run: str | Path, *, runs_dir: str | Path | None = None, data_dir: str | Path | None = None, console: Console | None = None
+    run: str | Path,
+    *overrides: str,
+    override: bool = False,
+    exact: bool = False,
+    note: str | None = None,
+    runs_dir: str | Path | None = None,
+    data_dir: str | Path | None = None,
+    console: Console | None = None,
 ) -> Run:
-    """Go on with a run from its last checkpoint, on the same path, and return it."""
-    found = find_run(run, runs_dir_of(runs_dir))
+    """Go on with a run from its last whole checkpoint, on the same path, and return it.
+
+    run: a path or a name, or "latest" for the youngest run that was interrupted; overrides: settings to change on the way, such as
+    "train.epochs=20". Those that would lead the training elsewhere are refused without `override`; `exact` refuses another machine.
+    """
+    found = latest_interrupted(runs_dir_of(runs_dir)) if run == "latest" else find_run(run, runs_dir_of(runs_dir))
     with Lock(found.path / "run.lock", f"run {found.path}"):
         pass  # before minutes go into reading data; the writer takes the lock again
-    if found.state == "finished":
-        raise ConfigError(f"run {found.path} is finished; start another with `firstlight train {found.path / 'config.yaml'}`")
-    find_checkpoint(found.path / "checkpoints", "last")
-    return run_training(config_of(found), found.path, console or Console(), data_dir_of(data_dir), resumed=found)
+    config = load_config(found.path / "config.yaml", *overrides)
+    if found.state == "finished" and config.train.epochs <= int(found.summary.get("epochs", config.train.epochs)):
+        raise ConfigError(
+            f"run {found.path} is finished; train it for longer with train.epochs=N (it had {config.train.epochs}), "
+            f"or start another with `firstlight train {shlex.quote(str(found.path / 'config.yaml'))}`"
+        )
+    going_on = GoingOn(found, override=override, exact=exact)
+    return run_training(config, found.path, console or Console(), data_dir_of(data_dir), notes=[note] if note else [], resumed=going_on)
 
 
 def default_name(experiment: str) -> str:
@@ -95,31 +114,43 @@ class _Prepared:
     facts: dict[str, Any]
 
 
+@dataclass(frozen=True)
+class GoingOn:
+    """A run that is taken up again, and what may differ from before."""
+
+    run: Run
+    override: bool = False
+    exact: bool = False
+
+
 def run_training(
-    config: Config, path: Path, console: Console, data_dir: Path, *, notes: list[str] | None = None, resumed: Run | None = None
+    config: Config, path: Path, console: Console, data_dir: Path, *, notes: list[str] | None = None, resumed: GoingOn | None = None
 ) -> Run:
-    """Train `config` into the run folder `path`; with `resumed`, go on from its last checkpoint."""
+    """Train `config` into the run folder `path`; with `resumed`, go on from its last whole checkpoint."""
     with out_of_memory(config.train.batch_size):
-        prepared = prepare(config, data_dir, arithmetic=arithmetic_of(resumed) if resumed else None)
+        prepared = prepare(config, data_dir, arithmetic=_arithmetic_of(resumed, config))
     with (
         RunWriter(path, resume=resumed is not None) as writer,
+        console.logging_to(writer.log),
         _on_threads(prepared.setup.arithmetic),
         out_of_memory(config.train.batch_size),
     ):
-        console.log = writer.log
         if resumed is None:
             _open_folder(writer, config, prepared, notes or [])
         else:
-            _go_on(writer, prepared.state)
-            if asdict(prepared.setup.arithmetic) != resumed.info["arithmetic"]:
-                console.warn(
-                    f"the run began on {resumed.info['arithmetic']['device']}, which is not here; it goes on, but not to the same bits"
-                )
+            _go_on(writer, config, prepared, resumed, console, notes or [])
         _announce(console, prepared, writer, resumed=resumed is not None)
-        recorder = Recorder(writer, console, facts=prepared.facts)
+        line = resume_line(path, data_dir)
+        recorder = Recorder(writer, console, facts=prepared.facts, config=to_dict(config), resume_line=line)
         fit(prepared.state, prepared.setup, recorder)
         _conclude(config, prepared, writer, console, data_dir)
     return Run(path)
+
+
+def resume_line(path: Path, data_dir: Path) -> str:
+    """Return the command that goes on with a run, ready to be pasted into a shell."""
+    elsewhere = [] if data_dir == data_dir_of(None) else ["--data-dir", str(data_dir)]
+    return shlex.join(["firstlight", "train", "--resume", str(path), *elsewhere])
 
 
 def prepare(config: Config, data_dir: Path, *, arithmetic: Arithmetic | None = None) -> _Prepared:
@@ -175,6 +206,13 @@ def _has_dropout(model: Any) -> bool:
     return any(isinstance(module, torch.nn.modules.dropout._DropoutNd) for module in modules)
 
 
+def _arithmetic_of(resumed: GoingOn | None, config: Config) -> Arithmetic | None:
+    """Return the arithmetic of a run that goes on, but where its settings ask for another; None is to be settled."""
+    if resumed is None or config_of(resumed.run).device != config.device:
+        return None
+    return arithmetic_of(resumed.run)
+
+
 @contextmanager
 def _on_threads(arithmetic: Arithmetic) -> Iterator[None]:
     """Let torch use the settled number of CPU threads for the block."""
@@ -187,8 +225,6 @@ def _on_threads(arithmetic: Arithmetic) -> Iterator[None]:
 
 
 def _open_folder(writer: RunWriter, config: Config, prepared: _Prepared, notes: list[str]) -> None:
-    from firstlight.config.describe import to_yaml
-
     seeds = {"seed": config.seed, "init_seed": config.init_seed, "order_seed": config.order_seed, "split_seed": config.split.seed}
     writer.start(
         to_yaml(config),
@@ -196,17 +232,42 @@ def _open_folder(writer: RunWriter, config: Config, prepared: _Prepared, notes: 
         arithmetic=asdict(prepared.setup.arithmetic),
         seeds=seeds,
         data=prepared.data.to_json(),
+        machine=machine(prepared.setup.arithmetic),
         network=prepared.facts,
         notes=notes,
     )
 
 
-def _go_on(writer: RunWriter, state: TrainState) -> None:
-    restore_state(find_checkpoint(writer.path / "checkpoints", "last"), state)
-    writer.cut_rows_after(state.step)
-    writer.update(
-        state="running", resumes=[*writer.info.get("resumes", []), {"when": time.strftime("%Y-%m-%dT%H:%M:%S%z"), "step": state.step}]
-    )
+def _go_on(writer: RunWriter, config: Config, prepared: _Prepared, resumed: GoingOn, console: Console, notes: list[str]) -> None:
+    """Take a run up where its newest whole checkpoint stands: compare first, restore then, write last."""
+    state, folder = prepared.state, writer.path / "checkpoints"
+    checkpoint = newest_whole(folder, console.warn)
+    facts = {} if checkpoint is None else checkpoint.record["facts"]
+    changes = check_config(facts.get("config", to_dict(config)), _as_json(to_dict(config)), override=resumed.override)
+    check_data(writer.info.get("data", {}), _as_json(prepared.data.to_json()))
+    if reason := inexact(writer.info.get("machine", {}), machine(prepared.setup.arithmetic)):
+        if resumed.exact:
+            raise ConfigError(f"{reason}; leave out --exact to go on all the same")
+        console.warn(reason)
+    for key, change in changes.items():
+        console.line(f"changed: {key} {change}")
+    if checkpoint is None:
+        console.warn("nothing was saved yet; training begins at step 0")
+    else:
+        restore_state(checkpoint, state, optimizer="optim.name" not in changes)
+        go_on_from(folder, checkpoint, state.best)
+        writer.seconds_before = max(writer.seconds_before, float(facts.get("seconds", 0)))
+    if missing := writer.cut_rows_after(state.step, state.epoch):
+        console.warn(f"metrics.jsonl lacks {missing} rows up to step {state.step:,}; the curves will have a gap")
+    if changes:
+        write_text(writer.path / "config.yaml", to_yaml(config))
+    entry = {"when": time.strftime("%Y-%m-%dT%H:%M:%S%z"), "step": state.step, "changed": changes, "inexact": reason}
+    writer.update(state="running", resumes=[*writer.info.get("resumes", []), entry], notes=[*writer.info.get("notes", []), *notes])
+
+
+def _as_json(value: Any) -> Any:
+    """Return plain data as they come back from a file: lists for tuples."""
+    return json.loads(json.dumps(value))
 
 
 def _announce(console: Console, prepared: _Prepared, writer: RunWriter, *, resumed: bool) -> None:
@@ -228,9 +289,8 @@ def _conclude(config: Config, prepared: _Prepared, writer: RunWriter, console: C
     """Restore the best weights, open the test set if the config says so, write the summary and the pictures."""
     state, setup = prepared.state, prepared.setup
     assert state.best is not None
-    model = state.evaluated_model
-    model.load_state_dict(read_weights(find_checkpoint(writer.path / "checkpoints", "best")))
-    best = next(row for row in Run(writer.path).epochs if row["epoch"] == state.best.epoch)
+    path, best = writer.path / "checkpoints" / f"step-{state.best.step}", state.best.figures
+    load_weights(state.evaluated_model, read_weights(path), path)
     summary: dict[str, Any] = {"best_epoch": state.best.epoch, "epochs": state.epoch, "steps": state.step}
     summary |= {key: best[key] for key in ("train_loss", "train_accuracy", "val_loss", "val_accuracy") if key in best}
     if state.epoch < setup.train.epochs:

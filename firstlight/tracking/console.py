@@ -3,9 +3,10 @@
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any
 
+from firstlight.errors import StorageError
 from firstlight.files import Appender
 
 if TYPE_CHECKING:
@@ -23,13 +24,23 @@ class Console:
     def line(self, text: str, *, style: str | None = None) -> None:
         """Print one line, and append it to the log with the time of day."""
         if self.log is not None:
-            self.log.write_lines([f"{time.strftime('%H:%M:%S')} {part}" for part in text.splitlines()])
+            with suppress(StorageError):  # on a full disk the line waits for the next one
+                self.log.write_lines([f"{time.strftime('%H:%M:%S')} {part}" for part in text.splitlines()])
         if self.quiet:
             return
         if sys.stderr.isatty():
             self._rich().print(text, style=style, markup=False, highlight=False)
         else:
             print(text, file=sys.stderr, flush=True)
+
+    @contextmanager
+    def logging_to(self, log: Appender) -> Iterator[None]:
+        """Append all lines to a log, too, while the block runs."""
+        self.log = log
+        try:
+            yield
+        finally:
+            self.log = None
 
     def warn(self, text: str) -> None:
         """Print a warning."""

@@ -6,6 +6,7 @@ runs/<name>/  config.yaml   the resolved config
               log.txt       what the console said
               curves.png    train and validation curves
               checkpoints/  step-N/ folders; last.json and best.json point to two of them
+              nan_report.json where a number was not finite: the step, its batches and images
 """
 
 import json
@@ -49,8 +50,21 @@ class Run:
     @property
     def state(self) -> str:
         """`running`, `finished`, `interrupted` or `failed`; a run whose process is gone is interrupted, whatever it last wrote."""
+        if self.damage:
+            return "damaged"
         state: str = self.info["state"]
         return "interrupted" if state == "running" and not is_locked(self.path / "run.lock") else state
+
+    @cached_property
+    def damage(self) -> str | None:
+        """What is wrong with run.json or config.yaml; None where both can be read."""
+        import yaml
+
+        try:
+            known = isinstance(self.info["state"], str) and isinstance(self.info["summary"], dict)
+            return None if known and isinstance(self.config, dict) else "an entry is missing or of another kind"
+        except (ValueError, KeyError, TypeError, OSError, RecursionError, yaml.YAMLError) as error:
+            return f"{type(error).__name__}: {' '.join(str(error).split())}"
 
     @property
     def summary(self) -> dict[str, Any]:
@@ -79,12 +93,8 @@ def load_run(path: str | Path) -> Run:
     run = Run(Path(path))
     if not (run.path / "run.json").is_file():
         raise RunNotFoundError(f"no run at {path}; `firstlight runs` lists the runs there are, --runs-dir says where")
-    try:
-        _ = run.info["state"], run.summary, run.config
-    except (ValueError, KeyError, OSError) as error:
-        raise RunNotFoundError(
-            f"{path} is a damaged run folder ({type(error).__name__}: {error}); its checkpoints may still be whole"
-        ) from error
+    if run.damage:
+        raise RunNotFoundError(f"{path} is a damaged run folder ({run.damage}); its checkpoints may still be whole")
     return run
 
 
@@ -95,24 +105,31 @@ def find_run(name: str | Path, runs_dir: Path) -> Run:
     return load_run(inside if not (path / "run.json").is_file() and (inside / "run.json").is_file() else path)
 
 
+def latest_interrupted(runs_dir: Path) -> Run:
+    """Return the youngest run of a folder that was interrupted. Raises RunNotFoundError where none was."""
+    interrupted = [run for run in list_runs(runs_dir) if run.state == "interrupted"]
+    if not interrupted:
+        raise RunNotFoundError(f"no interrupted run in {runs_dir}; `firstlight runs` lists the runs there are, --runs-dir says where")
+    return interrupted[-1]
+
+
 def list_runs(runs_dir: Path) -> list[Run]:
-    """Return the readable runs of a folder, oldest first."""
-    runs = []
-    for path in sorted(runs_dir.glob("*/run.json")):
-        try:
-            runs.append(load_run(path.parent))
-        except RunNotFoundError:
-            continue
-    return sorted(runs, key=lambda run: (str(run.info.get("started")), run.name))
+    """Return the runs of a folder, oldest first; the damaged ones, whose state says so, at the end."""
+    runs = [Run(path.parent) for path in runs_dir.glob("*/run.json")]
+    whole = [run for run in runs if not run.damage]
+    damaged = [run for run in runs if run.damage]
+    return sorted(whole, key=lambda run: (str(run.info.get("started")), run.name)) + sorted(damaged, key=lambda run: run.name)
 
 
 def read_rows(path: Path) -> list[dict[str, Any]]:
     """Return the rows of a JSON-lines file up to the first torn one; none where there is no file."""
     rows: list[dict[str, Any]] = []
     if path.is_file():
-        for line in path.read_text(encoding="utf-8").splitlines():
+        for line in path.read_text(encoding="utf-8", errors="replace").splitlines():
             try:
-                rows.append(json.loads(line))
-            except ValueError:
+                row = json.loads(line)
+            except (ValueError, RecursionError):
                 break
+            if isinstance(row, dict):
+                rows.append(row)
     return rows

@@ -3,12 +3,13 @@
 import json
 import math
 import time
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Any
 
 from firstlight.errors import ConfigError, StorageError
-from firstlight.files import Appender, Lock, make_dir, write_json, write_text
+from firstlight.files import Appender, Lock, clean, make_dir, write_json, write_text
 from firstlight.tracking.run import FORMAT, Run, read_rows
 
 MAX_NAME = 200
@@ -26,28 +27,38 @@ class RunWriter:
         if not resume:
             check_free(path)
         self.path = make_dir(path)
-        self._lock = Lock(path / "run.lock", f"run {path}")
         self._info: dict[str, Any] = dict(Run(path).info) if resume else {}
-        self._seconds_before = float(self._info.get("seconds", 0.0))
+        self.seconds_before = float(self._info.get("seconds", 0.0))
+        """Seconds of work before this process took the run up."""
 
     def __enter__(self) -> "RunWriter":
-        self._lock.__enter__()
-        self._began = time.monotonic()
-        self._metrics = Appender(self.path / "metrics.jsonl")
-        self.log = Appender(self.path / "log.txt")
+        with ExitStack() as stack:
+            stack.enter_context(Lock(self.path / "run.lock", f"run {self.path}"))
+            for folder in (self.path, self.path / "checkpoints"):
+                clean(folder)  # what a killed writer left; nobody else writes here now
+            self._began = time.monotonic()
+            self._metrics = Appender(self.path / "metrics.jsonl")
+            stack.callback(lambda: self._metrics.close())
+            self.log = Appender(self.path / "log.txt")
+            stack.callback(self.log.close)
+            self._stack = stack.pop_all()
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
-        self._metrics.close()
-        self.log.close()
-        if self._info:
-            self.update(state="finished" if error is None else _state_after(error), seconds=round(self.seconds, 3))
-        self._lock.__exit__(kind, error, trace)
+        with self._stack:
+            if not self._info:
+                return
+            if error is None:
+                self._metrics.sync()
+                self.update(state="finished", seconds=round(self.seconds, 3))
+            else:
+                with suppress(StorageError):  # the error that ended the run counts; a run without a process reads as interrupted
+                    self.update(state=_state_after(error), seconds=round(self.seconds, 3))
 
     @property
     def seconds(self) -> float:
         """Seconds of work so far, those before a resume included."""
-        return self._seconds_before + time.monotonic() - self._began
+        return self.seconds_before + time.monotonic() - self._began
 
     @property
     def info(self) -> dict[str, Any]:
@@ -70,13 +81,29 @@ class RunWriter:
         """Append rows to metrics.jsonl in one write; numbers that are not finite become null."""
         self._metrics.write_lines([json.dumps({key: _plain(value) for key, value in row.items()}) for row in rows])
 
-    def cut_rows_after(self, step: int) -> None:
-        """Drop the rows past an optimizer step, so that a resumed run writes each row once."""
+    def sync(self) -> None:
+        """Bring all rows to the disk. Raises StorageError."""
+        self._metrics.sync()
+
+    def cut_rows_after(self, step: int, epoch: int) -> int:
+        """Drop the rows past an optimizer step and an epoch, so that a resumed run writes each row once; return how many are missing.
+
+        None is missing but where the file was damaged.
+        """
         path = self.path / "metrics.jsonl"
-        kept = [json.dumps(row) for row in read_rows(path) if row["step"] <= step]
+        limits = {"step": step, "epoch": epoch}
+        numbers: dict[str, set[int]] = {kind: set() for kind in limits}
+        kept = []
+        for row in read_rows(path):
+            kind = str(row.get("kind"))
+            number = row.get(kind) if kind in limits else None
+            if isinstance(number, int) and number <= limits[kind] and number not in numbers[kind]:
+                numbers[kind].add(number)
+                kept.append(json.dumps(row) + "\n")
         self._metrics.close()
-        write_text(path, "".join(line + "\n" for line in kept))
+        write_text(path, "".join(kept))
         self._metrics = Appender(path)
+        return sum(limit - len(numbers[kind]) for kind, limit in limits.items())
 
 
 def add_note(run: Run, text: str) -> None:

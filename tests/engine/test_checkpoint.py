@@ -22,12 +22,14 @@ def folders(run: fl.Run) -> set[str]:
 
 def test_last_and_best_are_kept_and_the_rest_is_dropped(train: Train) -> None:
     """D12: epoch, model, optimizer, schedule and best figure; last and a true best."""
-    run = train("train.epochs=6", "optim.lr=0.5")
+    run = train("train.epochs=6", "optim.lr=0.5", "checkpoint.keep_last=1")
     best = max(run.epochs, key=lambda row: row["val_accuracy"])
-    assert folders(run) == {f"step-{best['step']}", "step-42"}
+    assert folders(run) == {f"step-{best['step']}", "step-42"} and best["step"] < 42
+    assert folders(train("train.epochs=6", "checkpoint.keep_last=3", name="three")) >= {"step-28", "step-35", "step-42"}
     record = read_record(find_checkpoint(run.path / "checkpoints", "best"))
     assert record["position"]["epoch"] == best["epoch"] == run.summary["best_epoch"]
-    assert record["best"] == {"epoch": best["epoch"], "step": best["step"], "value": best["val_accuracy"]}
+    assert (record["best"]["epoch"], record["best"]["step"], record["best"]["value"]) == (best["epoch"], best["step"], best["val_accuracy"])
+    assert record["best"]["figures"]["train_loss"] == best["train_loss"]
 
 
 def test_a_save_period_keeps_checkpoints_for_good(train: Train) -> None:

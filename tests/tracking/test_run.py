@@ -32,13 +32,22 @@ def test_a_running_run_without_its_process_is_interrupted(tmp_path: Path) -> Non
     assert load_run(write_run(tmp_path / "b", state="failed")).state == "failed"
 
 
+@pytest.mark.parametrize("content", ["a: [", "a: &x [*x, *y]", "", "- 1", "\0"])
+def test_a_damaged_config_costs_no_other_run(tmp_path: Path, content: str) -> None:
+    write_run(tmp_path / "good")
+    (write_run(tmp_path / "bad") / "config.yaml").write_text(content)
+    assert [(run.name, run.state) for run in list_runs(tmp_path)] == [("good", "finished"), ("bad", "damaged")]
+    with pytest.raises(RunNotFoundError, match="bad is a damaged run folder"):
+        load_run(tmp_path / "bad")
+
+
 @pytest.mark.parametrize("content", ["", "{", "{}", '{"state": "finished"}'])
 def test_a_damaged_run_is_named(tmp_path: Path, content: str) -> None:
     path = write_run(tmp_path / "a")
     (path / "run.json").write_text(content)
     with pytest.raises(RunNotFoundError, match=r"a is a damaged run folder .* its checkpoints may still be whole"):
         load_run(path)
-    assert list_runs(tmp_path) == []
+    assert [(run.name, run.state) for run in list_runs(tmp_path)] == [("a", "damaged")]
 
 
 def test_a_name_is_looked_for_in_the_folder_of_runs_after_the_path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

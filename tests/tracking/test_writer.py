@@ -72,9 +72,20 @@ def test_rows_past_a_step_are_cut(tmp_path: Path) -> None:
     with RunWriter(tmp_path / "a") as writer:
         writer.start("name: x\n")
         writer.append([{"kind": "step", "step": step, "loss": loss} for step, loss in ((1, 0.5), (2, math.nan), (3, 0.1))])
-        writer.cut_rows_after(2)
-        writer.append([{"kind": "step", "step": 3, "loss": 0.2}])
-    assert [(row["step"], row["loss"]) for row in load_run(tmp_path / "a").steps] == [(1, 0.5), (2, None), (3, 0.2)]
+        writer.append([{"kind": "epoch", "step": 2, "epoch": 1}])
+        assert writer.cut_rows_after(2, epoch=0) == 0
+        writer.append([{"kind": "epoch", "step": 2, "epoch": 1}, {"kind": "step", "step": 3, "loss": 0.2}])
+    run = load_run(tmp_path / "a")
+    assert [(row["step"], row["loss"]) for row in run.steps] == [(1, 0.5), (2, None), (3, 0.2)]
+    assert [row["epoch"] for row in run.epochs] == [1]
+
+
+def test_rows_that_are_missing_are_counted_and_doubled_ones_dropped(tmp_path: Path) -> None:
+    with RunWriter(tmp_path / "a") as writer:
+        writer.start("name: x\n")
+        writer.append([{"kind": "step", "step": step} for step in (1, 3, 3, 4)])
+        assert writer.cut_rows_after(5, epoch=1) == 3
+    assert [row["step"] for row in load_run(tmp_path / "a").steps] == [1, 3, 4]
 
 
 def test_notes_and_openings_only_grow(tmp_path: Path) -> None:

@@ -1,0 +1,70 @@
+"""What must hold before a run goes on: the same settings, the same data, the same arithmetic. Each difference is named."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+
+from firstlight.engine.device import Arithmetic
+from firstlight.errors import ConfigError, DataError
+from firstlight.tracking.environment import cpu_model
+
+HARMLESS = ("name", "checkpoint", "device", "data.path", "train.log_every", "train.patience", "train.on_divergence", "train.test_at_end")
+"""Settings, or whole sections, that change nothing of the steps to come (`data.path`: the images themselves are compared)."""
+
+
+def changed_settings(old: Mapping[str, Any], new: Mapping[str, Any], *, prefix: str = "") -> dict[str, str]:
+    """Return the settings that differ between two configs as plain data: `{"optim.lr": "0.1 -> 0.2"}`."""
+    changes: dict[str, str] = {}
+    for key in sorted(old.keys() | new.keys()):
+        before, after, name = old.get(key), new.get(key), prefix + key
+        if isinstance(before, Mapping) and isinstance(after, Mapping):
+            changes |= changed_settings(before, after, prefix=f"{name}.")
+        elif before != after:
+            changes[name] = f"{before} -> {after}"
+    return changes
+
+
+def check_config(old: Mapping[str, Any], new: Mapping[str, Any], *, override: bool) -> dict[str, str]:
+    """Return the settings that changed since a run was saved. Raises ConfigError for those that would lead it elsewhere."""
+    changes = changed_settings(old, new)
+    refused = {} if override else {key: change for key, change in changes.items() if not _is_harmless(key, old, new)}
+    if refused:
+        listed = ", ".join(f"{key} {change}" for key, change in refused.items())
+        raise ConfigError(f"the run was trained with other settings: {listed}; put them back, or add --override to go on with the new ones")
+    return changes
+
+
+def check_data(old: Mapping[str, Any], new: Mapping[str, Any]) -> None:
+    """Raise DataError where the data of a run are no longer those that it began with. Where they lie may change."""
+    common = sorted(old.keys() & new.keys() - {"source"})
+    changes = changed_settings({key: old[key] for key in common}, {key: new[key] for key in common})
+    if changes:
+        listed = ", ".join(f"{key} {change}" if len(change) < 60 else key for key, change in changes.items())
+        raise DataError(f"the data changed since the run began: {listed}; put the old data back, or start a new run")
+
+
+def machine(arithmetic: Arithmetic) -> dict[str, Any]:
+    """Return what decides the last bits of a sum: a run goes on to the same bits only where all of it is the same."""
+    return {
+        "device": arithmetic.device,
+        "precision": arithmetic.precision,
+        "memory format": arithmetic.memory_format,
+        "threads": arithmetic.threads,
+        "torch": torch.__version__,
+        "instruction set": torch.backends.cpu.get_cpu_capability(),
+        "cpu": cpu_model(),
+    }
+
+
+def inexact(old: Mapping[str, Any], new: Mapping[str, Any]) -> str | None:
+    """Return why a resumed run will not have the same bits; None where nothing speaks against it."""
+    changes = changed_settings(old, {key: new.get(key) for key in old})
+    listed = ", ".join(f"{key} {change}" for key, change in changes.items())
+    return f"the resumed run will not be bit-exact because of another machine: {listed}" if changes else None
+
+
+def _is_harmless(key: str, old: Mapping[str, Any], new: Mapping[str, Any]) -> bool:
+    if key == "train.epochs":
+        return bool(new["train"]["epochs"] > old["train"]["epochs"])
+    return key in HARMLESS or key.partition(".")[0] in HARMLESS

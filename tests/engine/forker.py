@@ -1,0 +1,95 @@
+"""A process that trains in forks of itself, so that hundreds of trainings can be killed without a new start of Python for each.
+
+It reads one JSON request a line from stdin and answers each with one JSON line on stdout:
+  {"config": FILE, "overrides": [...], "runs_dir": DIR, "name": NAME, "resume": bool, "failpoint": TEXT, "kill_after": SECONDS}
+  {"exit": code or minus signal, "saved": [steps whose save was acknowledged], "operations": number or null, "error": text or null}
+It has one thread only: a fork of a process with more may hang.
+"""
+
+import json
+import os
+import select
+import signal
+import sys
+import tempfile
+from pathlib import Path
+
+import torch
+
+import firstlight as fl
+from firstlight import files
+from firstlight.engine.record import Recorder
+from firstlight.errors import FirstlightError
+from firstlight.tracking.console import Console
+
+
+class Count:
+    """A failpoint that only counts."""
+
+    def __init__(self):
+        self.operations = 0
+
+    def __call__(self, name, path, action, detail=None):
+        self.operations += 1
+        return action()
+
+
+def child(request, report):
+    """Train, and tell the parent of each save when it is done."""
+
+    def tell(**facts):
+        os.write(report, (json.dumps(facts) + "\n").encode())
+
+    def save(recorder, state, setup, **options):
+        done = real(recorder, state, setup, **options)
+        if done:
+            tell(saved=state.step)
+        return done
+
+    real = Recorder.save
+    Recorder.save = save
+    files._failpoint = files.Failpoint(request["failpoint"]) if request.get("failpoint") else Count()
+    try:
+        quiet, runs_dir, name = Console(quiet=True), request["runs_dir"], request["name"]
+        if request.get("resume"):
+            fl.resume(Path(runs_dir) / name, console=quiet)
+        else:
+            fl.train(request["config"], *request["overrides"], runs_dir=runs_dir, name=name, console=quiet)
+        if isinstance(files._failpoint, Count):
+            tell(operations=files._failpoint.operations)
+    except FirstlightError as error:
+        tell(error=f"{type(error).__name__}: {error}")
+        os._exit(error.exit_code)
+    except BaseException as error:
+        tell(error=f"traceback of {type(error).__name__}: {error}")
+        os._exit(99)
+    os._exit(0)
+
+
+def serve(request):
+    """Answer one request."""
+    read, write = os.pipe()
+    pid = os.fork()
+    if pid == 0:
+        os.close(read)
+        child(request, write)
+    os.close(write)
+    if request.get("kill_after") is not None:
+        select.select([], [], [], request["kill_after"])
+        os.kill(pid, signal.SIGKILL)
+    with os.fdopen(read) as lines:
+        said = [json.loads(line) for line in lines]
+    _, status = os.waitpid(pid, 0)
+    answer = {"exit": os.waitstatus_to_exitcode(status), "saved": [], "operations": None, "error": None}
+    for facts in said:
+        answer["saved"] += [facts.pop("saved")] if "saved" in facts else []
+        answer |= facts
+    return answer
+
+
+if __name__ == "__main__":
+    torch.set_num_threads(1)
+    with tempfile.TemporaryDirectory() as folder:  # imports all that a training needs, once and not in each fork
+        fl.train("quickstart", "train.epochs=1", "device.name=cpu", "device.threads=1", runs_dir=folder, console=Console(quiet=True))
+    for line in sys.stdin:
+        print(json.dumps(serve(json.loads(line))), flush=True)

@@ -1,0 +1,194 @@
+"""No kill and no disk error costs a checkpoint: real trainings are killed at every file operation, and at random instants (F3, faults 1-3, 7, 8, 10)."""
+
+import hashlib
+import json
+import random
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import firstlight as fl
+from firstlight import files
+from firstlight.engine.checkpoint import find_checkpoint, newest_whole, read_checkpoint
+from firstlight.tracking.console import Console
+
+CONFIG = """
+data: digits
+model: {name: mlp, hidden: [8], dropout: 0.2}
+optim: {name: sgd, lr: 0.1, momentum: 0.9}
+schedule: cosine
+split: {num_train: 96}
+augment: {crop: 1}
+train: {epochs: 2, batch_size: 32, log_every: 2, ema_decay: 0.9}
+checkpoint: {every_steps: 2}
+device: {name: cpu, precision: float32, memory_format: contiguous, threads: 1}
+"""
+STEPS = 6
+SIGKILL = -9
+
+Fork = Callable[..., dict[str, Any]]
+
+
+@pytest.fixture(scope="module")
+def fork(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Fork]:
+    """Return `fork(runs_dir, name, *overrides, resume=..., failpoint=..., kill_after=...)`: one training in a process of its own."""
+    config = tmp_path_factory.mktemp("forker") / "small.yaml"
+    config.write_text(CONFIG)
+    script = Path(__file__).with_name("forker.py")
+    with subprocess.Popen([sys.executable, str(script)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdin is not None and process.stdout is not None
+
+        def ask(runs_dir: Path, name: str, *overrides: str, **request: Any) -> dict[str, Any]:
+            assert process.stdin is not None and process.stdout is not None
+            asked = {"config": str(config), "runs_dir": str(runs_dir), "name": name, "overrides": overrides, **request}
+            print(json.dumps(asked), file=process.stdin, flush=True)
+            answer: dict[str, Any] = json.loads(process.stdout.readline())
+            return answer
+
+        yield ask
+        process.stdin.close()
+
+
+@pytest.fixture(scope="module")
+def whole(fork: Fork, tmp_path_factory: pytest.TempPathFactory) -> tuple[dict[str, Any], int]:
+    """What a run that nothing disturbed ends with, and how many file operations it has."""
+    runs_dir = tmp_path_factory.mktemp("whole")
+    answer = fork(runs_dir, "run")
+    assert answer["exit"] == 0, answer
+    return ending(runs_dir / "run"), answer["operations"]
+
+
+def ending(run: Path) -> dict[str, Any]:
+    """Return all that must be equal at the end of a run: every byte of its checkpoints, every row but for its times."""
+    rows = [{k: v for k, v in row.items() if k not in ("seconds", "memory_mib")} for row in fl.load_run(run).rows]
+    tensors = {
+        str(path.relative_to(run)): hashlib.sha256(path.read_bytes()).hexdigest() for path in run.glob("checkpoints/step-*/*.safetensors")
+    }
+    pointers = {path.name: path.read_text() for path in run.glob("checkpoints/*.json")}
+    summary = {key: value for key, value in fl.load_run(run).summary.items() if key != "seconds"}
+    return {"rows": rows, "tensors": tensors, "pointers": pointers, "summary": summary, "state": fl.load_run(run).state}
+
+
+def check_checkpoints(run: Path, saved: list[int]) -> None:
+    """Fault 1, 3: what was acknowledged is there, whole; `last` and `best` can be followed; nothing is half."""
+    if not saved:
+        return
+    folder = run / "checkpoints"
+    found = newest_whole(folder, pytest.fail)
+    assert found is not None and found.record["position"]["step"] >= saved[-1]
+    last = read_checkpoint(find_checkpoint(folder, "last"))
+    assert last.record["position"]["step"] >= saved[-1]
+    if last.record["best"] is not None:
+        assert read_checkpoint(find_checkpoint(folder, "best")).record["position"]["step"] >= last.record["best"]["step"]
+    for path in folder.glob("step-*"):
+        read_checkpoint(path)
+
+
+def finish(fork: Fork, runs_dir: Path, name: str) -> dict[str, Any]:
+    """Resume a run (or start it, where it never became one), and return its ending."""
+    answer = fork(runs_dir, name, resume=(runs_dir / name / "run.json").exists())
+    assert answer["exit"] == 0, answer
+    assert not list((runs_dir / name).rglob(f"{files.TEMPORARY}*")), "what the killed writer left is cleared away"
+    return ending(runs_dir / name)
+
+
+@pytest.mark.parametrize("when", ["before", "half"])
+def test_a_kill_at_every_file_operation_loses_nothing(fork: Fork, whole: tuple[dict[str, Any], int], tmp_path: Path, when: str) -> None:
+    """Fault 1, fault 3: kill -9 ahead of each file operation of a whole run, and in the midst of each write."""
+    expected, operations = whole
+    assert operations > 100
+    for number in range(1, operations + 1):
+        name = f"{when}-{number}"
+        answer = fork(tmp_path, name, failpoint=f"kill:{when}:{number}")
+        assert answer["exit"] == SIGKILL, (number, answer)
+        check_checkpoints(tmp_path / name, answer["saved"])
+        if number % 8 == 0:
+            assert finish(fork, tmp_path, name) == expected, number
+        shutil.rmtree(tmp_path / name, ignore_errors=True)
+
+
+@pytest.mark.parametrize("count", [100, pytest.param(1000, marks=pytest.mark.soak)])
+def test_kills_at_random_instants_lose_nothing(fork: Fork, tmp_path: Path, count: int) -> None:
+    """Fault 1: SIGKILL from outside, while a run does little else than save."""
+    draw = random.Random(count)
+    killed = 0
+    for number in range(count):
+        name = str(number)
+        answer = fork(tmp_path, name, "train.epochs=100", "checkpoint.every_steps=1", kill_after=draw.uniform(0.05, 0.4))
+        killed += answer["exit"] == SIGKILL and bool(answer["saved"])
+        check_checkpoints(tmp_path / name, answer["saved"])
+        shutil.rmtree(tmp_path / name, ignore_errors=True)
+    assert killed > count / 2, "most were killed after a save had been made"
+
+
+@pytest.mark.parametrize("runs", [10, pytest.param(100, marks=pytest.mark.soak)])
+def test_runs_killed_five_times_end_as_if_nothing_had_been(
+    fork: Fork, whole: tuple[dict[str, Any], int], tmp_path: Path, runs: int
+) -> None:
+    """F3, A8: five kills at random file operations, each followed by a resume, and the bits are those of the undisturbed run."""
+    expected, operations = whole
+    draw = random.Random(runs)
+    for number in range(runs):
+        name, kills = str(number), 0
+        while kills < 5:
+            resume = (tmp_path / name / "run.json").exists()
+            answer = fork(tmp_path, name, resume=resume, failpoint=f"kill:{draw.choice(['before', 'half'])}:{draw.randint(10, 40)}")
+            assert answer["exit"] in (SIGKILL, 0, 2), answer  # 2: it is finished already
+            kills += 1
+        if fl.load_run(tmp_path / name).state != "finished":
+            finish(fork, tmp_path, name)
+        assert ending(tmp_path / name) == expected
+        shutil.rmtree(tmp_path / name)
+
+
+@pytest.mark.parametrize("error", ["ENOSPC", "EIO"])
+def test_an_error_of_the_disk_at_every_operation_loses_nothing(
+    fork: Fork, whole: tuple[dict[str, Any], int], tmp_path: Path, error: str
+) -> None:
+    """Fault 7, fault 8, fault 10: one operation fails; the run ends well, or with one line and exit 5, and can be resumed."""
+    expected, operations = whole
+    finished = 0
+    for number in range(1, operations + 1, 3):
+        name = str(number)
+        answer = fork(tmp_path, name, failpoint=f"{error}:at:{number}")
+        assert answer["exit"] in (0, 5), (number, answer)
+        assert answer["exit"] == 0 or answer["error"].startswith("StorageError: cannot "), answer
+        check_checkpoints(tmp_path / name, answer["saved"])
+        finished += answer["exit"] == 0
+        if answer["exit"] == 5 and number % 2:
+            assert finish(fork, tmp_path, name)["rows"] == expected["rows"]
+        elif answer["exit"] == 0:
+            assert ending(tmp_path / name)["rows"] == expected["rows"]
+        shutil.rmtree(tmp_path / name, ignore_errors=True)
+    assert finished > operations / 6, "most errors cost nothing but a warning"
+
+
+def test_a_disk_that_stays_full_ends_the_run_after_three_saves(fork: Fork, tmp_path: Path) -> None:
+    """Fault 7: warn, keep the old checkpoint, train on; exit 5 after the third failed save in a row."""
+    answer = fork(tmp_path, "run", "checkpoint.every_steps=1", "train.epochs=9", failpoint="ENOSPC:from:8:step-")
+    assert answer["exit"] == 5
+    assert "the disk is full; free some space" in answer["error"] and "checkpoint step-" in answer["error"]
+    assert "is kept; go on with: firstlight train --resume" in answer["error"]
+    check_checkpoints(tmp_path / "run", answer["saved"])
+    log = (tmp_path / "run" / "log.txt").read_text()
+    assert "failed save 1 of 3" in log and "failed save 2 of 3" in log
+    assert fl.load_run(tmp_path / "run").state == "failed"
+    assert fl.resume(tmp_path / "run", console=Console(quiet=True)).state == "finished"
+
+
+class Journal:
+    """Records file operations, and rebuilds what a power loss may leave of them (fault 2)."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        self.operations: list[tuple[str, Path, Any]] = []
+
+    def __call__(self, name: str, path: Path, action: Callable[[], Any], detail: Any = None) -> Any:
+        result = action()
+        self.operations.append((name, path, detail))
+        return result
