@@ -19,7 +19,7 @@ from firstlight.config.describe import to_dict, to_yaml
 from firstlight.config.schema import Config
 from firstlight.data.build import load_training_data, make_loader, make_train_loader
 from firstlight.data.training_data import DataRecord
-from firstlight.engine.checkpoint import go_on_from, load_weights, newest_whole, read_weights, restore_state
+from firstlight.engine.checkpoint import go_on_from, load_weights, newest_whole, prune, read_weights, restore_state
 from firstlight.engine.device import Arithmetic, settle
 from firstlight.engine.evaluate import evaluate_model
 from firstlight.engine.loop import fit
@@ -256,6 +256,7 @@ def _go_on(writer: RunWriter, config: Config, prepared: _Prepared, resumed: Goin
     else:
         restore_state(checkpoint, state, optimizer="optim.name" not in changes)
         go_on_from(folder, checkpoint, state.best)
+        prune(folder, config.checkpoint.keep_last)  # a kill may have come between the last save and this
         writer.seconds_before = max(writer.seconds_before, float(facts.get("seconds", 0)))
     if missing := writer.cut_rows_after(state.step, state.epoch):
         console.warn(f"metrics.jsonl lacks {missing} rows up to step {state.step:,}; the curves will have a gap")

@@ -2,15 +2,20 @@
 
 import hashlib
 import json
+import os
+import random
+import shutil
 import signal
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 import firstlight as fl
-from firstlight.engine.checkpoint import find_checkpoint, read_record
-from firstlight.errors import CheckpointError, ConfigError, InterruptedRunError
+from firstlight.engine import train as engine
+from firstlight.engine.checkpoint import find_checkpoint, read_checkpoint, read_record, step_folders
+from firstlight.errors import CheckpointError, ConfigError, DataError, InterruptedRunError, RunNotFoundError
 from firstlight.files import tensors_to_bytes
 from firstlight.tracking.console import Console
 
@@ -104,13 +109,301 @@ def test_a_finished_run_is_not_resumed(train: Train) -> None:
         fl.resume(run.path)
 
 
-def test_a_damaged_checkpoint_is_not_resumed(train: Train, tmp_path: Path) -> None:
-    """Fault 16: one flipped bit is noticed, and named."""
+CNN = "model={name: small_cnn, widths: [4, 8]}"
+OPTIMIZERS = {
+    "sgd": ["optim={name: sgd, momentum: 0.9, nesterov: true}"],
+    "adam": ["optim=adam", "model={name: mlp, hidden: [16], dropout: 0.5}"],
+    "adamw": ["optim=adamw", "train.ema_decay=0.9", "schedule={name: plateau, patience: 1}"],
+    "rmsprop": ["optim={name: rmsprop, momentum: 0.5}", "train.accumulate=3", "augment.flip=true", "augment.crop=1"],
+    "muon": ["optim=muon", "train.clip_norm=0.5", "augment.cutout=3"],
+    "bfloat16": ["optim=adam", "device={name: cpu, precision: bfloat16, memory_format: channels_last, threads: 1}", CNN],
+}
+
+
+@pytest.mark.parametrize("points", [50, pytest.param(500, marks=pytest.mark.soak)])
+@pytest.mark.parametrize("overrides", OPTIMIZERS.values(), ids=OPTIMIZERS)
+def test_resume_from_every_step(train: Train, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, overrides: list[str], points: int) -> None:
+    """F3: every one of 50 steps is a point from which a run goes on to the same bits; in epochs' midst and at their ends."""
+    monkeypatch.setattr(engine, "draw_pictures", lambda run: [run.path])  # half a second each, and not what is asked here
+    epochs = points // 10 * (3 if "train.accumulate=3" in overrides else 1)
+    steps = ["train.batch_size=8", "split.num_train=80", f"train.epochs={epochs}", "train.test_at_end=false"]
+    whole = train(*overrides, *steps, "checkpoint.every_steps=1", "checkpoint.keep_last=100000", name="whole")
+    ending, rows, saved = f"step-{whole.steps[-1]['step']}/", figures_of(whole), step_folders(whole.path / "checkpoints")
+    assert len(saved) >= points
+    expected = {name: digest for name, digest in checkpoint_hashes(whole).items() if name.startswith(ending)}
+    assert len(expected) >= 2
+    cut = tmp_path / "runs" / "cut"
+    for path in saved[:-1]:
+        copy_up_to(whole.path, path, cut)
+        resumed = fl.resume(cut, "checkpoint.every_steps=null", "checkpoint.keep_last=1", console=Console(quiet=True))
+        found = {name: digest for name, digest in checkpoint_hashes(resumed).items() if name.startswith(ending)}
+        assert found == expected, path.name
+        assert figures_of(resumed) == rows, path.name
+        shutil.rmtree(cut)
+
+
+def copy_up_to(run: Path, last: Path, target: Path) -> None:
+    """Copy a run as it would be if it had been killed behind the save `last`: that checkpoint, its best one, all rows and a few more."""
+    shutil.copytree(run, target, ignore=lambda folder, names: [name for name in names if name.startswith("step-")])
+    best = read_record(last)["best"]
+    for path in {last, *([last.with_name(f"step-{best['step']}")] if best else [])}:
+        shutil.copytree(path, target / "checkpoints" / path.name)
+    info = json.loads((target / "run.json").read_text())
+    (target / "run.json").write_text(json.dumps({**info, "state": "running"}))
+
+
+FORGOTTEN = {
+    "position in the epoch": {"position": {"batch": 0}},
+    "step of the schedule": {"position": {"step": 0}},
+    "halved learning rate": {"position": {"lr_scale": 0.5}},
+    "patience": {"position": {"stale_epochs": 5}},
+    "state of the schedule": {"schedule": {"scale": 0.5}},
+    "loss of the running epoch": {"running": [0.0, 0.0]},
+    "best epoch": {"best": {"value": 2.0}},
+}
+
+
+@pytest.mark.parametrize("forgotten", FORGOTTEN.values(), ids=FORGOTTEN)
+def test_a_resume_that_forgets_a_part_of_the_state_is_noticed(train: Train, tmp_path: Path, forgotten: dict[str, Any]) -> None:
+    """Negative control of F3: leave out any one part of what is saved, and the run ends otherwise."""
+    words = ["train.epochs=4", "schedule={name: plateau, patience: 3}", "train.patience=3", "checkpoint.every_steps=1"]
+    whole = train(*words, name="whole")
     with pytest.raises(InterruptedRunError):
-        train(console=StopAfter(1))
-    for path in (tmp_path / "runs" / "run" / "checkpoints").glob("step-*/optim.safetensors"):
-        content = bytearray(path.read_bytes())
-        content[-1] ^= 1
-        path.write_bytes(content)
-    with pytest.raises(CheckpointError, match=r"optim\.safetensors is damaged"):
-        fl.resume(tmp_path / "runs" / "run")
+        train(*words, name="cut", console=StopAfter(2))
+    last = step_folders(tmp_path / "runs" / "cut" / "checkpoints")[-1]
+    record = read_record(last)
+    assert record["position"]["batch"] == 1
+    edit_checkpoint(last, **{key: {**record[key], **value} if isinstance(value, dict) else value for key, value in forgotten.items()})
+    try:
+        resumed = fl.resume(tmp_path / "runs" / "cut", console=Console(quiet=True))
+    except CheckpointError:
+        return  # its steps no longer lead to its best epoch
+    assert (checkpoint_hashes(resumed), figures_of(resumed), resumed.summary["best_epoch"]) != (
+        checkpoint_hashes(whole),
+        figures_of(whole),
+        whole.summary["best_epoch"],
+    )
+
+
+@pytest.fixture
+def cut(train: Train, tmp_path: Path) -> fl.Run:
+    """A run of 3 epochs that was stopped after the first."""
+    with pytest.raises(InterruptedRunError):
+        train("train.epochs=3", name="cut", console=StopAfter(1))
+    return fl.load_run(tmp_path / "runs" / "cut")
+
+
+def test_a_damaged_checkpoint_is_passed_over_for_the_one_before(cut: fl.Run, train: Train, capsys: pytest.CaptureFixture[str]) -> None:
+    """Fault 16: the damage is named, the one before is taken, and the run ends as it would have; the damaged one is set aside."""
+    first, last = step_folders(cut.path / "checkpoints")
+    assert first.name == "step-7"
+    spoil(last / "optim.safetensors")
+    resumed = fl.resume(cut.path)
+    assert f"warning: {last / 'optim.safetensors'} is damaged: its sha256 is not" in capsys.readouterr().err
+    assert resumed.info["resumes"][0]["step"] == 7
+    assert (cut.path / "checkpoints" / f"damaged-{last.name}").is_dir()
+    whole = train("train.epochs=3", name="whole")
+    assert checkpoint_hashes(resumed) == checkpoint_hashes(whole)
+    assert figures_of(resumed) == figures_of(whole)
+
+
+def test_a_run_whose_checkpoints_are_all_damaged_is_not_resumed(cut: fl.Run) -> None:
+    """Fault 16: exit 4, and not one of them is touched."""
+    folders = step_folders(cut.path / "checkpoints")
+    for folder in folders:
+        spoil(folder / "optim.safetensors")
+    with pytest.raises(CheckpointError, match=r"optim\.safetensors is damaged") as caught:
+        fl.resume(cut.path, console=Console(quiet=True))
+    assert caught.value.exit_code == 4
+    assert step_folders(cut.path / "checkpoints") == folders
+
+
+def spoil(path: Path) -> None:
+    """Turn one bit of a file."""
+    content = bytearray(path.read_bytes())
+    content[-1] ^= 1
+    path.write_bytes(content)
+
+
+def test_a_run_that_saved_nothing_begins_again(cut: fl.Run, train: Train, capsys: pytest.CaptureFixture[str]) -> None:
+    shutil.rmtree(cut.path / "checkpoints")
+    resumed = fl.resume(cut.path)
+    assert "nothing was saved yet; training begins at step 0" in capsys.readouterr().err
+    assert figures_of(resumed) == figures_of(train("train.epochs=3", name="whole"))
+
+
+def test_the_pointers_are_not_needed_to_resume(cut: fl.Run, train: Train) -> None:
+    """Fault 3: the step folders say it all."""
+    for name in ("last", "best"):
+        (cut.path / "checkpoints" / f"{name}.json").unlink()
+    resumed = fl.resume(cut.path, console=Console(quiet=True))
+    assert figures_of(resumed) == figures_of(train("train.epochs=3", name="whole"))
+    assert find_checkpoint(cut.path / "checkpoints", "best").name == f"step-{resumed.summary['best_epoch'] * 7}"
+
+
+def test_changed_settings_are_listed_and_refused(cut: fl.Run) -> None:
+    """Fault 22: by an edit of config.yaml or on the command line; all in one message; nothing was written."""
+    text = (cut.path / "config.yaml").read_text()
+    (cut.path / "config.yaml").write_text(text.replace("lr: 0.1", "lr: 0.2"))
+    with pytest.raises(ConfigError, match=r"other settings: optim\.lr 0\.1 -> 0\.2, train\.batch_size 32 -> 16; .*--override"):
+        fl.resume(cut.path, "train.batch_size=16", console=Console(quiet=True))
+    assert "resumes" not in fl.load_run(cut.path).info
+    resumed = fl.resume(cut.path, override=True, console=Console(quiet=True))
+    assert resumed.info["resumes"][0]["changed"] == {"optim.lr": "0.1 -> 0.2"}
+    assert resumed.epochs[-1]["epoch"] == 3
+
+
+def test_harmless_settings_change_on_the_way(cut: fl.Run) -> None:
+    """Fault 22: epochs up, the log interval, how often to save."""
+    resumed = fl.resume(cut.path, "train.epochs=4", "train.log_every=1", "checkpoint.every_steps=2", console=Console(quiet=True))
+    assert [row["epoch"] for row in resumed.epochs] == [1, 2, 3, 4]
+    assert resumed.config["train"]["epochs"] == 4
+    with pytest.raises(ConfigError, match=r"is finished; train it for longer with train\.epochs=N"):
+        fl.resume(resumed.path)
+    assert len(fl.resume(resumed.path, "train.epochs=5", console=Console(quiet=True)).epochs) == 5
+
+
+def test_another_optimizer_begins_with_an_empty_memory(cut: fl.Run) -> None:
+    resumed = fl.resume(cut.path, "optim=adam", override=True, console=Console(quiet=True))
+    assert resumed.state == "finished" and resumed.epochs[-1]["train_loss"] < 10
+
+
+def test_changed_data_are_refused(cut: fl.Run) -> None:
+    """The images and labels themselves are compared; where they lie may change."""
+    info = json.loads((cut.path / "run.json").read_text())
+    info["data"]["source"] = "elsewhere"
+    (cut.path / "run.json").write_text(json.dumps({**info, "data": {**info["data"], "num_train": 199}}))
+    with pytest.raises(DataError, match=r"the data changed since the run began: num_train 199 -> 200; put the old data back"):
+        fl.resume(cut.path, console=Console(quiet=True))
+    (cut.path / "run.json").write_text(json.dumps(info))
+    assert fl.resume(cut.path, console=Console(quiet=True)).state == "finished"
+
+
+def test_another_machine_is_warned_about_or_refused(cut: fl.Run, capsys: pytest.CaptureFixture[str]) -> None:
+    """Fault 21: thread count, instruction set, torch; `--exact` refuses."""
+    info = json.loads((cut.path / "run.json").read_text())
+    info["machine"] |= {"threads": 2, "torch": "2.0", "instruction set": "Z80"}
+    (cut.path / "run.json").write_text(json.dumps(info))
+    with pytest.raises(
+        ConfigError, match=r"not be bit-exact .* instruction set Z80 -> .*threads 2 -> 1, torch 2\.0 -> .*leave out --exact"
+    ):
+        fl.resume(cut.path, exact=True, console=Console(quiet=True))
+    assert fl.resume(cut.path).state == "finished"
+    assert "warning: the resumed run will not be bit-exact because of another machine: instruction set Z80 ->" in capsys.readouterr().err
+
+
+def test_the_same_machine_is_exact(cut: fl.Run) -> None:
+    assert fl.resume(cut.path, exact=True, console=Console(quiet=True)).info["resumes"][0]["inexact"] is None
+
+
+def test_the_clock_decides_nothing(cut: fl.Run, train: Train) -> None:
+    """Fault 14: the order of checkpoints is by step, whatever the files' times say; durations never come from the wall clock."""
+    first, last = step_folders(cut.path / "checkpoints")
+    for path in (*first.rglob("*"), first):
+        os.utime(path, (4e9, 4e9))
+    for path in (*last.rglob("*"), last):
+        os.utime(path, (0, 0))
+    resumed = fl.resume(cut.path, console=Console(quiet=True))
+    assert resumed.info["resumes"][0]["step"] == read_record_step(last.name)
+    assert figures_of(resumed) == figures_of(train("train.epochs=3", name="whole"))
+
+
+def read_record_step(name: str) -> int:
+    return int(name.split("-")[1])
+
+
+def test_the_time_of_a_killed_process_counts(cut: fl.Run) -> None:
+    """The seconds up to the checkpoint are kept in it, for run.json is not written when a process is killed."""
+    last = step_folders(cut.path / "checkpoints")[-1]
+    edit_checkpoint(last, facts={**read_record(last)["facts"], "seconds": 1000.0})
+    assert fl.resume(cut.path, console=Console(quiet=True)).info["seconds"] > 1000
+
+
+def test_the_latest_interrupted_run_is_found(cut: fl.Run, train: Train) -> None:
+    """D12: resume automatically."""
+    train(name="done")
+    assert fl.resume("latest", runs_dir=cut.path.parent, console=Console(quiet=True)).name == "cut"
+    with pytest.raises(RunNotFoundError, match="no interrupted run in"):
+        fl.resume("latest", runs_dir=cut.path.parent)
+
+
+@pytest.mark.parametrize("count", [200, pytest.param(2000, marks=pytest.mark.soak)])
+def test_no_damaged_checkpoint_loads(train: Train, tmp_path: Path, count: int) -> None:
+    """F12, fault 16, 17, 19: bits turned, ends cut off, bytes put in or taken out of any file: refused, or the very same content."""
+    path = find_checkpoint(train("train.ema_decay=0.9").path / "checkpoints", "last")
+    good = read_checkpoint(path)
+    draw = random.Random(count)
+    for number in range(count):
+        damaged = tmp_path / f"step-{number}"
+        shutil.copytree(path, damaged)
+        file = draw.choice(sorted(damaged.iterdir()))
+        content = file.read_bytes()
+        file.write_bytes(mutate(content, draw))
+        try:
+            found = read_checkpoint(damaged)
+        except CheckpointError as error:
+            assert str(damaged) in str(error) and "\n" not in str(error)
+        else:
+            assert found.record == good.record and file.name == "state.json", "only the white space of state.json may differ"
+        shutil.rmtree(damaged)
+
+
+def mutate(content: bytes, draw: random.Random) -> bytes:
+    """Damage some bytes."""
+    at, kind = draw.randrange(len(content)), draw.randrange(5)
+    piece = content[at : at + draw.randint(1, 40)]
+    return {
+        0: content[:at] + bytes([content[at] ^ 1 << draw.randrange(8)]) + content[at + 1 :],
+        1: content[:at],
+        2: content[:at] + content[at + len(piece) :],
+        3: content[:at] + piece[::-1] + piece + content[at:],
+        4: draw.randbytes(draw.randint(0, 200)),
+    }[kind]
+
+
+HOSTILE = [
+    "",
+    "{",
+    "[]",
+    "null",
+    "7",
+    '{"format": 1}',
+    "[" * 100_000,
+    '{"format": 1, "sha256": {"../../../x": "0"}}',
+    '{"format": 0}',
+    "\0",
+]
+
+
+@pytest.mark.parametrize("text", HOSTILE, ids=range(len(HOSTILE)))
+def test_a_state_that_is_none_is_refused(cut: fl.Run, text: str) -> None:
+    """Fault 17: empty, not a checkpoint, of an older version, nested without end, pointing out of the folder."""
+    path = step_folders(cut.path / "checkpoints")[-1]
+    (path / "state.json").write_text(text)
+    with pytest.raises(CheckpointError, match=path.name):
+        read_checkpoint(path)
+
+
+@pytest.mark.parametrize("content", [b"\x80\x04cos\nsystem\n(S'touch hacked'\ntR.", b"PK\x03\x04", b"x" * 600])
+def test_a_pickle_is_never_executed(cut: fl.Run, content: bytes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """F12, fault 18: weights in any other form than safetensors are refused, whatever their checksum."""
+    monkeypatch.chdir(tmp_path)
+    path = step_folders(cut.path / "checkpoints")[-1]
+    edit_checkpoint(path, "model.safetensors", content)
+    with pytest.raises(CheckpointError, match="is not a whole safetensors file"):
+        read_checkpoint(path)
+    assert not (tmp_path / "hacked").exists()
+
+
+def test_a_header_that_promises_more_than_there_is_is_refused(cut: fl.Run) -> None:
+    """Fault 19: a tensor of a terabyte, a header of a gigabyte, 100,000 tensors of nothing: looked at before memory is taken."""
+    path = step_folders(cut.path / "checkpoints")[-1]
+    header = json.dumps({"w": {"dtype": "F32", "shape": [2**38], "data_offsets": [0, 2**40]}}).encode()
+    many = json.dumps({f"w{number}": {"dtype": "F32", "shape": [0], "data_offsets": [0, 0]} for number in range(100_000)}).encode()
+    for content in (len(header).to_bytes(8, "little") + header, (2**30).to_bytes(8, "little") + b"{}"):
+        edit_checkpoint(path, "model.safetensors", content)
+        with pytest.raises(CheckpointError, match="is not a whole safetensors file"):
+            read_checkpoint(path)
+    edit_checkpoint(path, "model.safetensors", len(many).to_bytes(8, "little") + many)
+    with pytest.raises(CheckpointError, match="another architecture"):
+        fl.resume(cut.path, console=Console(quiet=True))
