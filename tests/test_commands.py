@@ -6,6 +6,8 @@ Real child processes where a process is at stake; elsewhere the same `main` in t
 import csv
 import json
 import os
+import re
+import shlex
 import shutil
 import signal
 import struct
@@ -23,6 +25,7 @@ import torch
 import yaml
 from PIL import Image
 
+from firstlight import files
 from firstlight.__main__ import main
 from firstlight.config.schema import Kind
 from firstlight.data.build import load_part
@@ -56,6 +59,7 @@ def start(*words: str, cwd: Path, **env: str) -> subprocess.Popen[str]:
         [sys.executable, "-m", "firstlight", *words],
         cwd=cwd,
         env={**os.environ, **env},
+        start_new_session=True,
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
@@ -427,13 +431,14 @@ def stop(process: subprocess.Popen[str], number: int) -> None:
 
 
 def test_sigterm_then_resume_equals_never_stopped(long_run: subprocess.Popen[str], firstlight: Command) -> None:
-    """D12, and a run folder in use: both with one child."""
+    """D12, fault 4, fault 13: stopped in good order, and a run folder in use; both with one child."""
     busy = firstlight("train", "--resume", "long")
     assert (busy.code, busy.err.count("\n")) == (5, 1) and f"process {long_run.pid} " in busy.err
     stop(long_run, signal.SIGTERM)
     outcome = finish(long_run)
     assert outcome.code == 143 and outcome.out == ""
-    assert outcome.err.splitlines()[-1].endswith("firstlight train --resume runs/long")
+    assert re.search(r"interrupted, saved; checkpoint step-\d+\S* is kept; go on with: firstlight train --resume runs/long\n$", outcome.err)
+    assert "stopping after this step, then saving" in outcome.err
     assert info_of(Path("runs/long"))["state"] == "interrupted"
     resumed = firstlight("train", "--resume", "long", "--note", "went on", "--json")
     assert resumed.code == 0 and info_of(Path("runs/long"))["notes"] == ["went on"]
@@ -443,11 +448,94 @@ def test_sigterm_then_resume_equals_never_stopped(long_run: subprocess.Popen[str
 
 
 def test_ctrl_c(long_run: subprocess.Popen[str], firstlight: Command) -> None:
-    stop(long_run, signal.SIGINT)
+    """Fault 5, fault 6: to the whole group of processes, as a terminal sends it."""
+    os.killpg(long_run.pid, signal.SIGINT)
+    long_run.send_signal(signal.SIGCONT)
     outcome = finish(long_run)
     assert outcome.code == 130 and "Traceback" not in outcome.err
     assert "firstlight train --resume runs/long" in outcome.err
     assert [(row["state"], row["epochs"] < 6) for row in firstlight("runs", "--json").json["runs"]] == [("interrupted", True)]
+
+
+def presses(*operations: str) -> Callable[..., Any]:
+    """Return a failpoint that presses Ctrl-C ahead of file operations on a run's rows and on run.json, such as "append", "replace"."""
+    left = list(operations)
+
+    def press(name: str, path: Path, action: Callable[[], Any], detail: Any = None) -> Any:
+        target = path if detail is None or isinstance(detail, bytes) else detail
+        while left and name == left[0] and target.name in ("metrics.jsonl", "run.json"):
+            left.pop(0)
+            signal.raise_signal(signal.SIGINT)
+        return action()
+
+    return press
+
+
+@pytest.mark.parametrize("times", [2, 3])
+def test_more_ctrl_c_leaves_at_once(firstlight: Command, monkeypatch: pytest.MonkeyPatch, times: int) -> None:
+    """Fault 5: the second leaves without saving and names the last checkpoint; a third, while run.json is written, breaks no file."""
+    assert firstlight("train", *NETWORK, "--name", "run", "train.epochs=1").code == 0
+    monkeypatch.setattr(files, "_failpoint", presses("append", "append", *["replace"] * (times - 2)))
+    outcome = firstlight("train", "--resume", "run", "train.epochs=3")
+    monkeypatch.setattr(files, "_failpoint", None)
+    assert outcome.code == 130 and "Traceback" not in outcome.err
+    if times == 2:
+        said = "error: interrupted, left at once, nothing saved; checkpoint step-21 is kept; go on with: firstlight train --resume runs/run"
+        assert outcome.err.splitlines()[-1] == said
+    assert firstlight("runs", "--json").json["runs"][0]["state"] == "interrupted"
+    assert firstlight("train", "--resume", "run", "--json").json["epochs"] == 3
+
+
+def test_a_killed_run_goes_on(long_run: subprocess.Popen[str], firstlight: Command) -> None:
+    """Fault 27, A8: killed from outside, as the kernel does when memory ends; the lock is free at once, the final numbers are the same."""
+    long_run.kill()
+    long_run.wait()
+    assert firstlight("runs", "--json").json["runs"][0]["state"] == "interrupted"
+    resumed = firstlight("train", "--resume", "latest", "--json").json
+    whole = firstlight("train", *LONG, "--name", "whole", "--json").json
+    assert all(resumed[key] == whole[key] for key in ("val_accuracy", "val_loss", "train_loss", "best_epoch", "steps"))
+
+
+def test_a_full_disk_is_said_with_the_way_out(firstlight: Command, place: Path) -> None:
+    """Fault 7, as a user sees it: the disk fills up for good after the first save."""
+    failpoint = "ENOSPC:from:30:checkpoints"
+    outcome = finish(start("train", *NETWORK, "train.epochs=9", "--name", "run", cwd=place, FIRSTLIGHT_FAILPOINT=failpoint))
+    assert outcome.code == 5 and "Traceback" not in outcome.err
+    last = outcome.err.splitlines()[-1]
+    assert "the disk is full; free some space" in last and "go on with: firstlight train --resume runs/run" in last
+    assert firstlight("train", "--resume", "run", "--json").json["epochs"] == 9
+
+
+def test_the_temporary_folder_does_not_matter(place: Path) -> None:
+    """Fault 11: what is being written lies beside its target."""
+    outcome = finish(start("train", *NETWORK, "train.epochs=1", "--name", "run", cwd=place, TMPDIR="/proc/nowhere"))
+    assert outcome.code == 0, outcome.err
+
+
+@pytest.mark.parametrize("folder", ["a b", "größe ✓", "it's; $(touch hacked)", "x" * 240, "new\nline"])
+def test_a_folder_of_any_name_can_be_trained_in(firstlight: Command, place: Path, folder: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Fault 12: spaces, accents, quotes, a shell's words, a long name, a symbolic link; the line that resumes can be pasted."""
+    (place / folder).mkdir()
+    (place / "link").symlink_to(folder)
+    monkeypatch.setattr(files, "_failpoint", presses("append"))
+    outcome = firstlight("train", *NETWORK, "train.epochs=1", "--runs-dir", folder, "--name", "run")
+    monkeypatch.setattr(files, "_failpoint", None)
+    assert outcome.code == 130
+    words = shlex.split(outcome.err.partition("go on with: ")[2])
+    assert words == ["firstlight", "train", "--resume", f"{folder}/run"]
+    assert firstlight(*words[1:-1], "link/run", "--json").json["run"] == "link/run"
+    assert not (place / "hacked").exists()
+
+
+def test_settings_beside_resume(firstlight: Command, run: Path) -> None:
+    """Fault 22, on the command line; --dry-run shows the run's own settings."""
+    refused = firstlight("train", "--resume", "first", "train.epochs=3", "optim.lr=0.5")
+    assert refused.code == 2 and "optim.lr" in refused.err and "--override" in refused.err and refused.err.count("error: ") == 1
+    shown = firstlight("train", "--resume", "first", "train.epochs=3", "--dry-run")
+    assert "name: linear" in shown.out and "epochs: 3" in shown.out
+    went_on = firstlight("train", "--resume", "first", "train.epochs=3", "optim.lr=0.5", "--override", "--json")
+    assert went_on.json["epochs"] == 3
+    assert info_of(run)["resumes"][-1]["changed"].keys() == {"optim.lr", "train.epochs"}
 
 
 def test_a_finished_run_is_not_resumed(refused: Callable[..., str], run: Path) -> None:
@@ -476,7 +564,9 @@ def test_a_finished_run_is_not_resumed(refused: Callable[..., str], run: Path) -
         (3, "train data=kaggle_digits", ("train.csv", "kaggle.com")),
         (3, "train data=folder data.path=nowhere", ("nowhere", "data.path")),
         (2, "train --resume nothing", ("no run at nothing", "firstlight runs")),
-        (2, "train --resume nothing optim.lr=1 --name x", ("--resume", "optim.lr=1", "x")),
+        (2, "train --resume nothing --name x", ("--resume", "leave out x")),
+        (2, "train --resume latest", ("no interrupted run in runs",)),
+        (2, "train --exact", ("--exact", "needs --resume RUN")),
         (2, "trian", ('"trian"', 'Did you mean "train"?', "firstlight --help")),
         (2, "train --nmae x", ("--nmae", "--help")),
         (2, "evaluate", ("RUN", "firstlight --help")),
