@@ -60,9 +60,9 @@ def test_json_has_null_for_what_is_not_finite(tmp_path: Path) -> None:
 
 
 def test_a_folder_appears_whole_and_replaces_none(tmp_path: Path) -> None:
-    write_folder(tmp_path / "step-1", {"a": b"1", "b": b"2"})
+    write_folder(tmp_path / "step-1", {"a": [b"1"], "b": [b"", b"2"]})
     with pytest.raises(StorageError, match="step-1: something else stands there"):
-        write_folder(tmp_path / "step-1", {"c": b"3"})
+        write_folder(tmp_path / "step-1", {"c": [b"3"]})
     assert {p.name: p.read_bytes() for p in (tmp_path / "step-1").iterdir()} == {"a": b"1", "b": b"2"}
     assert not list(tmp_path.glob(f"{TEMPORARY}*"))
 

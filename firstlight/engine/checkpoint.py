@@ -16,7 +16,7 @@ from torch import Tensor
 
 from firstlight.engine.state import Best, TrainState
 from firstlight.errors import CheckpointError
-from firstlight.files import make_dir, move, remove, sha256, storage_errors, tensors_from_bytes, tensors_to_bytes, write_folder, write_json
+from firstlight.files import make_dir, move, remove, sha256, storage_errors, tensors_from_bytes, tensors_to_chunks, write_folder, write_json
 
 FORMAT = 1
 """Version of the layout above."""
@@ -39,13 +39,13 @@ def save_checkpoint(folder: Path, state: TrainState, *, keep: bool = False, fact
     make_dir(folder)
     path = folder / name_of(state)
     optim_tensors, optim_scalars = flatten_optimizer(state.optimizer)
-    contents = {"model.safetensors": tensors_to_bytes(state.model.state_dict()), "optim.safetensors": tensors_to_bytes(optim_tensors)}
+    contents = {"model.safetensors": tensors_to_chunks(state.model.state_dict()), "optim.safetensors": tensors_to_chunks(optim_tensors)}
     if state.ema is not None:
-        contents["ema.safetensors"] = tensors_to_bytes(state.ema.state_dict())
+        contents["ema.safetensors"] = tensors_to_chunks(state.ema.state_dict())
     record = {
         "format": FORMAT,
         "keep": keep,
-        "sha256": {name: sha256(content) for name, content in contents.items()},
+        "sha256": {name: sha256(*chunks) for name, chunks in contents.items()},
         "position": {name: getattr(state, name) for name in POSITION},
         "running": state.running.tolist(),
         "best": None if state.best is None else asdict(state.best),
@@ -55,7 +55,7 @@ def save_checkpoint(folder: Path, state: TrainState, *, keep: bool = False, fact
         "facts": facts or {},
     }
     record["sha256_of_record"] = _sha256_of(record)
-    write_folder(path, {**contents, "state.json": json.dumps(record, indent=1).encode()})
+    write_folder(path, {**contents, "state.json": [json.dumps(record, indent=1).encode()]})
     point_to_best(folder, state.best)
     point_to_last(folder, path)
     return path

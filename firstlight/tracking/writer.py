@@ -1,7 +1,6 @@
 """The writing side of a run folder: one process, one lock, rows that only grow."""
 
 import json
-import math
 import time
 from contextlib import ExitStack, suppress
 from pathlib import Path
@@ -9,7 +8,7 @@ from types import TracebackType
 from typing import Any
 
 from firstlight.errors import ConfigError, StorageError
-from firstlight.files import Appender, Lock, clean, make_dir, write_json, write_text
+from firstlight.files import Appender, Lock, clean, finite, make_dir, write_json, write_text
 from firstlight.tracking.run import FORMAT, Run, read_rows
 
 MAX_NAME = 200
@@ -79,7 +78,7 @@ class RunWriter:
 
     def append(self, rows: list[dict[str, Any]]) -> None:
         """Append rows to metrics.jsonl in one write; numbers that are not finite become null."""
-        self._metrics.write_lines([json.dumps({key: _plain(value) for key, value in row.items()}) for row in rows])
+        self._metrics.write_lines([_as_line(row) for row in rows])
 
     def sync(self) -> None:
         """Bring all rows to the disk. Raises StorageError."""
@@ -122,8 +121,15 @@ def _add(run: Run, key: str, entry: Any) -> None:
         write_json(run.path / "run.json", {**info, key: [*info[key], entry]})
 
 
-def _plain(value: Any) -> Any:
-    return None if isinstance(value, float) and not math.isfinite(value) else value
+def _as_line(row: dict[str, Any]) -> str:
+    try:
+        return _to_json(row)
+    except ValueError:  # NaN or an infinity
+        return _to_json(finite(row))
+
+
+_to_json = json.JSONEncoder(check_circular=False, allow_nan=False).encode
+"""json.dumps without its checks: it halves the price of a row."""
 
 
 def _state_after(error: BaseException) -> str:

@@ -6,11 +6,12 @@ from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import load, save
 
 import firstlight as fl
 from firstlight.engine.checkpoint import find_checkpoint, load_weights, read_record, read_weights
 from firstlight.errors import CheckpointError, RunNotFoundError
-from firstlight.files import tensors_to_bytes
+from firstlight.files import tensors_to_chunks
 from firstlight.models.mlp import MLP
 
 Train = Callable[..., fl.Run]
@@ -106,10 +107,21 @@ def test_a_run_without_a_checkpoint_says_so(train: Train) -> None:
         fl.load_model(run.path / "nothing")
 
 
-def test_tensors_are_written_contiguous() -> None:
-    """safetensors refuses other layouts; channels_last filters must still be saved."""
-    filters = torch.rand(2, 3, 4, 4).to(memory_format=torch.channels_last)
-    assert tensors_to_bytes({"w": filters}) == tensors_to_bytes({"w": filters.contiguous()})
+def test_tensors_are_written_as_the_library_writes_them() -> None:
+    """Byte for byte, whatever their type, shape and order in memory; safetensors itself reads them back."""
+    tensors = {
+        "filters": torch.rand(2, 3, 4, 4).to(memory_format=torch.channels_last),
+        "scalar": torch.tensor(3.5),
+        "none": torch.zeros(0, 4),
+        "large": torch.rand(700, 800),
+        'naïve "name"': torch.rand(3).to(torch.bfloat16),
+        "flags": torch.tensor([True, False, True]),
+        "count": torch.tensor(7),
+        "turned": torch.rand(5, 6).T,
+    }
+    written = b"".join(tensors_to_chunks(tensors))
+    assert written == save({name: tensor.contiguous() for name, tensor in tensors.items()})
+    assert all(torch.equal(tensor, tensors[name]) for name, tensor in load(written).items())
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="asks for a machine without CUDA")

@@ -179,3 +179,42 @@ def test_a_disk_that_stays_full_ends_the_run_after_three_saves(fork: Fork, tmp_p
     assert "failed save 1 of 3" in log and "failed save 2 of 3" in log
     assert fl.load_run(tmp_path / "run").state == "failed"
     assert fl.resume(tmp_path / "run", console=Console(quiet=True)).state == "finished"
+
+
+REAL = {
+    "quickstart": (["checkpoint.every_steps=10"], 10),
+    "lenet": (["train.epochs=2", "split.num_train=20000", "checkpoint.every_steps=20"], 20),
+}
+
+
+@pytest.mark.soak
+@pytest.mark.parametrize("name", REAL)
+def test_a_real_training_killed_in_a_loop_ends_bit_equal(name: str, shared_data: Path, tmp_path: Path) -> None:
+    """F3, A8: `firstlight train` in a process of its own, SIGKILL every few seconds until it ends; no kill costs more than since the last save."""
+    overrides, every = REAL[name]
+    words = [name, *overrides, "device={name: cpu, precision: float32, memory_format: contiguous, threads: 1}", "train.test_at_end=false"]
+    assert train_real(words, tmp_path, shared_data, "whole") == 0
+    draw, kills, lost = random.Random(0), 0, []
+    cut = tmp_path / "cut"
+    while not (cut / "run.json").exists() or fl.load_run(cut).state != "finished":
+        start = ["--resume", str(cut)] if (cut / "run.json").exists() else [*words, "--name", "cut"]
+        code = train_real(start, tmp_path, shared_data, kill_after=draw.uniform(3, 8) + kills / 4)
+        assert code in (0, SIGKILL)
+        if code == SIGKILL and (cut / "metrics.jsonl").exists() and fl.load_run(cut).steps:
+            kills += 1
+            found = newest_whole(cut / "checkpoints", pytest.fail)
+            reached = fl.load_run(cut).steps[-1]["step"]
+            lost.append(reached - (found.record["position"]["step"] if found else 0))
+    assert kills >= 3 and max(lost) <= every, (kills, lost)
+    assert ending(cut) == ending(tmp_path / "whole")
+
+
+def train_real(words: list[str], runs_dir: Path, data_dir: Path, name: str | None = None, *, kill_after: float | None = None) -> int:
+    """Run the command `train`; kill it after some seconds where asked; return its exit code."""
+    command = [sys.executable, "-m", "firstlight", "train", *words, "--runs-dir", str(runs_dir), "--data-dir", str(data_dir)]
+    with subprocess.Popen([*command, *(["--name", name] if name else [])], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
+        try:
+            return process.wait(kill_after)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            return process.wait()
