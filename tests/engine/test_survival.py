@@ -190,7 +190,7 @@ REAL = {
 @pytest.mark.soak
 @pytest.mark.parametrize("name", REAL)
 def test_a_real_training_killed_in_a_loop_ends_bit_equal(name: str, shared_data: Path, tmp_path: Path) -> None:
-    """F3, A8: `firstlight train` in a process of its own, SIGKILL every few seconds until it ends; no kill costs more than since the last save."""
+    """F3, A8: `firstlight train` in a process of its own, SIGKILL every few seconds; none costs more than the steps since the last save."""
     overrides, every = REAL[name]
     words = [name, *overrides, "device={name: cpu, precision: float32, memory_format: contiguous, threads: 1}", "train.test_at_end=false"]
     assert train_real(words, tmp_path, shared_data, "whole") == 0
