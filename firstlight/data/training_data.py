@@ -1,5 +1,6 @@
 """The training part of a data set, parted into train and validation, with a record of exactly which images are where."""
 
+import hashlib
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -14,6 +15,7 @@ class DataRecord:
     """What a run remembers of its data; `asdict` makes JSON of it.
 
     train_hash, val_hash: name the images of each part by their places in the data set.
+    content_hash: names what those images are: shapes, labels and pixels, of the training part first.
     """
 
     source: str
@@ -23,6 +25,7 @@ class DataRecord:
     num_val: int
     train_hash: str
     val_hash: str
+    content_hash: str
     normalize: Normalize
 
     @property
@@ -61,7 +64,7 @@ def part_training_data(dataset: Dataset, *, val_fraction: float, split_seed: int
     train, val = carve(dataset.labels, val_fraction, split_seed)
     if num_train is not None:
         train = train[take(dataset.labels[train], num_train, split_seed)]
-    train_set = dataset.subset(train)
+    train_set, val_set = dataset.subset(train), dataset.subset(val)
     record = DataRecord(
         source=dataset.source,
         class_names=dataset.class_names,
@@ -70,9 +73,23 @@ def part_training_data(dataset: Dataset, *, val_fraction: float, split_seed: int
         num_val=len(val),
         train_hash=split_hash(train),
         val_hash=split_hash(val),
+        content_hash=content_hash(train_set, val_set),
         normalize=Normalize.measure(train_set.images) if normalize else Normalize.identity(dataset.image_shape[0]),
     )
-    return TrainingData(train_set, dataset.subset(val) if len(val) else None, record, tuple(_warnings(dataset, train_set)))
+    return TrainingData(train_set, val_set if len(val) else None, record, tuple(_warnings(dataset, train_set)))
+
+
+def content_hash(*parts: Dataset) -> str:
+    """Return the hexadecimal SHA-256 of the shapes, dtypes, labels and pixels of labelled images.
+
+    MNIST (47 MB) takes 0.03 s on a processor with SHA instructions."""
+    digest = hashlib.sha256()
+    for part in parts:
+        assert part.labels is not None
+        digest.update(f"{part.images.dtype} {list(part.images.shape)}\n".encode())
+        digest.update(part.labels.numpy().astype("<i8", copy=False).data)
+        digest.update(part.images.contiguous().numpy().data)
+    return digest.hexdigest()
 
 
 def _warnings(dataset: Dataset, train: Dataset) -> list[str]:
