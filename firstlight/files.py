@@ -217,6 +217,18 @@ def move(source: Path, target: Path) -> None:
         _sync_folder(target.parent)
 
 
+def append_chunks(path: Path, start: int, chunks: Iterator[bytes]) -> None:
+    """Write what `chunks` yields into the file from byte `start` on, and hand each chunk to the operating system at once.
+
+    What was written stays when the iterator raises or the process dies; a caller checks the whole before it trusts it.
+    """
+    with storage_errors(path), _operate("open", path, lambda: path.open("ab", buffering=0)) as handle:
+        _operate("truncate", path, lambda: handle.truncate(start))
+        for chunk in chunks:
+            _operate("append", path, lambda chunk=chunk: _write_all(handle, chunk), chunk)  # type: ignore[misc]
+        _operate("fsync", path, lambda: os.fsync(handle.fileno()))
+
+
 def sha256(*chunks: Chunk) -> str:
     """Return the hexadecimal SHA-256 of a content, in one piece or several."""
     digest = hashlib.sha256()
