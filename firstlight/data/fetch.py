@@ -3,21 +3,21 @@
 import gzip
 import hashlib
 import http.client
-import io
 import urllib.error
 import urllib.request
 import zlib
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
-from typing import IO
 
 from firstlight.data.places import waiting_lock
 from firstlight.errors import DataError
-from firstlight.files import make_dir, move, remove, storage_errors, write_stream
+from firstlight.files import append_chunks, make_dir, move, remove, write_stream
 
 CHUNK = 1 << 18
 TIMEOUT_SECONDS = 30
+MAX_SECONDS = 3 * 3600
+"""How long a process waits for another one's download: CIFAR-10's home server takes 50 minutes."""
 NETWORK_ERRORS = (OSError, http.client.HTTPException)  # urllib's errors are OSErrors
 
 Progress = Callable[[str, int, int], None]
@@ -97,24 +97,35 @@ def _fetch_one(file: RemoteFile, target: Path, progress: Progress) -> Path:
     if _problem(target, file) is None:
         return target
     reasons = []
-    with waiting_lock(target.parent, target.name):  # a second process waits, then finds the file here
+    with waiting_lock(target.parent, target.name, wait_seconds=MAX_SECONDS):  # a second process waits, then finds the file here
         if _problem(target, file) is None:
             return target
         part = target.with_name(target.name + ".part")
         for url in file.urls:
-            reason = _download(url, part, file, progress)
+            reason = _bring(url, part, file, progress)
             if reason is None:
-                reason = _problem(part, file)
-                if reason is None:
-                    with storage_errors(target):
-                        move(part, target)
-                    return target
-                remove(part)  # whole and wrong: nothing to go on from
+                move(part, target)
+                return target
             reasons.append(f"{url}: {reason}")
+    kept = part.stat().st_size if part.exists() else 0
+    goes_on = f"; {kept:,} bytes are kept in {part}, and the same command goes on from there" if kept else ""
     raise DataError(
-        f"cannot fetch {target.name}: {'; '.join(reasons)}. If this machine is offline, download it on another one"
-        " and run `firstlight data fetch NAME --from FILE`; what has come is kept, so that the same command goes on from there"
+        f"cannot fetch {target.name}: {'; '.join(reasons)}{goes_on}. If this machine is offline, download it on another one"
+        " and run `firstlight data fetch NAME --from FILE`"
     )
+
+
+def _bring(url: str, part: Path, file: RemoteFile, progress: Progress) -> str | None:
+    """Bring `part` up to the whole file and check it; return the reason where that failed. What cannot be gone on from is removed."""
+    went_on = part.exists()
+    reason = _download(url, part, file, progress)
+    if reason is not None:
+        return reason
+    problem = _problem(part, file)
+    if problem is None:
+        return None
+    remove(part)
+    return _bring(url, part, file, progress) if went_on else problem  # the fault may lie in what was there before
 
 
 def _download(url: str, part: Path, file: RemoteFile, progress: Progress) -> str | None:
@@ -128,7 +139,6 @@ def _download(url: str, part: Path, file: RemoteFile, progress: Progress) -> str
                 return "the server sent a web page in place of the file"
             length = int(reply.headers.get("Content-Length") or 0)
             if have + length > file.size:
-                remove(part)
                 return f"the server offers {have + length:,} bytes, expected {'at most ' * file.unzipped}{file.size:,}"
             total = have + length if length else 0
             reason = _receive(reply, part, file, have, lambda done: progress(part.stem, done, total))
@@ -146,28 +156,22 @@ def _resumes(reply: http.client.HTTPResponse, have: int) -> bool:
     return reply.status == 206 and reply.headers.get("Content-Range", "").startswith(f"bytes {have}-")
 
 
-def _receive(reply: IO[bytes], part: Path, file: RemoteFile, have: int, progress: Callable[[int], None]) -> str | None:
-    """Write the first `have` bytes of `part` and what the server sends after them; a break, Ctrl-C included, keeps what has come."""
-    stopped: list[BaseException] = []
+def _receive(reply: http.client.HTTPResponse, part: Path, file: RemoteFile, have: int, progress: Callable[[int], None]) -> str | None:
+    """Append what the server sends to the first `have` bytes of `part`; whatever ends it, what has come is kept."""
+    broken: list[Exception] = []
 
     def chunks() -> Iterator[bytes]:
-        done = 0
-        with part.open("rb") if have else io.BytesIO() as old:
-            for stream in (old, reply):
-                try:
-                    while chunk := stream.read(CHUNK):
-                        done += len(chunk)
-                        yield chunk
-                        progress(done)
-                        if done > file.size:
-                            return
-                except (*NETWORK_ERRORS, KeyboardInterrupt) as error:
-                    stopped.append(error)
+        done = have
+        try:
+            while (chunk := reply.read1(CHUNK)) and done <= file.size:
+                yield chunk
+                done += len(chunk)
+                progress(done)
+        except NETWORK_ERRORS as error:
+            broken.append(error)
 
-    write_stream(part, chunks())
-    if stopped and not isinstance(stopped[0], NETWORK_ERRORS):
-        raise stopped[0]
-    return f"the connection broke ({stopped[0]})" if stopped else None
+    append_chunks(part, have, chunks())
+    return f"the connection broke ({broken[0]})" if broken else None
 
 
 def _problem(path: Path, file: RemoteFile) -> str | None:
