@@ -19,7 +19,7 @@ from firstlight.data.kaggle_digits import load_kaggle_digits
 from firstlight.data.loader import Loader
 from firstlight.data.mnist import load_mnist
 from firstlight.data.normalize import Normalize
-from firstlight.data.places import default_data_dir
+from firstlight.data.places import data_dir_of
 from firstlight.data.resize import resize
 from firstlight.data.training_data import TrainingData, part_training_data
 from firstlight.errors import ConfigError, DataError, did_you_mean
@@ -108,4 +108,4 @@ def load_images(paths: Sequence[Path], image_shape: tuple[int, int, int], class_
 
 def load_data(name: str, part: str = "train", *, data_dir: str | Path | None = None, **settings: Any) -> Dataset:
     """Return one part of a data set by name, such as `load_data("mnist")` or `load_data("folder", path="photos")`."""
-    return load_part(Kind(name, settings), part, default_data_dir() if data_dir is None else Path(data_dir))
+    return load_part(Kind(name, settings), part, data_dir_of(data_dir))

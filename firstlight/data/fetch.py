@@ -16,8 +16,6 @@ from firstlight.files import append_chunks, make_dir, move, remove, write_stream
 
 CHUNK = 1 << 18
 TIMEOUT_SECONDS = 30
-MAX_SECONDS = 3 * 3600
-"""How long a process waits for another one's download: CIFAR-10's home server takes 50 minutes."""
 NETWORK_ERRORS = (OSError, http.client.HTTPException)  # urllib's errors are OSErrors
 
 Progress = Callable[[str, int, int], None]
@@ -97,7 +95,7 @@ def _fetch_one(file: RemoteFile, target: Path, progress: Progress) -> Path:
     if _problem(target, file) is None:
         return target
     reasons = []
-    with waiting_lock(target.parent, target.name, wait_seconds=MAX_SECONDS):  # a second process waits, then finds the file here
+    with waiting_lock(target.parent, target.name):  # a second process waits, then finds the file here
         if _problem(target, file) is None:
             return target
         part = target.with_name(target.name + ".part")

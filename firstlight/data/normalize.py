@@ -1,6 +1,5 @@
 """Mean and deviation of each channel, measured on the training part, and the map from pixels to what the network sees."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -46,11 +45,6 @@ class Normalize:
         factor, shift = (_columns(values, images) for values in self.coefficients(pixel_scale(images)))
         return torch.addcmul(shift, images.to(torch.float32), factor)
 
-    def undo(self, images: Tensor) -> Tensor:
-        """Return normalised images [..., C, H, W] as float32 pixels in [0, 1], to be looked at."""
-        mean, std = (_columns(_float32(values), images) for values in (self.mean, self.std))
-        return (images.to(torch.float32) * std + mean).clamp(0, 1)
-
 
 def channel_statistics(images: Tensor) -> tuple[Tensor, Tensor]:
     """Return mean and standard deviation (over all N * H * W pixels in [0, 1]) of each channel, float64 [C].
@@ -76,7 +70,3 @@ def pixel_scale(images: Tensor) -> float:
 
 def _columns(values: Tensor, images: Tensor) -> Tensor:
     return values.to(images.device)[:, None, None]
-
-
-def _float32(values: Sequence[float]) -> Tensor:
-    return torch.tensor(values, dtype=torch.float32)

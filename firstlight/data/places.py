@@ -9,11 +9,13 @@ from pathlib import Path
 from firstlight.errors import DataError, RunBusyError, StorageError
 from firstlight.files import Lock, cache_dir, make_dir
 
+MAX_WAIT_SECONDS = 3 * 3600
+"""How long a process waits for another one's work: CIFAR-10's home server takes 50 minutes. A process that died holds no lock."""
 
-def default_data_dir() -> Path:
-    """Return FIRSTLIGHT_DATA, or `data` in the cache folder; it may not exist yet."""
-    chosen = os.environ.get("FIRSTLIGHT_DATA")
-    return Path(chosen).expanduser() if chosen else cache_dir() / "data"
+
+def data_dir_of(chosen: str | Path | None = None) -> Path:
+    """Return the folder of data: the one given, FIRSTLIGHT_DATA, or `data` in the cache folder; it may not exist yet."""
+    return Path(chosen or os.environ.get("FIRSTLIGHT_DATA") or cache_dir() / "data").expanduser()
 
 
 def missing(what: str, looked_in: Sequence[Path], remedy: str) -> DataError:
@@ -23,7 +25,7 @@ def missing(what: str, looked_in: Sequence[Path], remedy: str) -> DataError:
 
 
 @contextmanager
-def waiting_lock(folder: Path, name: str, *, wait_seconds: float = 600) -> Iterator[None]:
+def waiting_lock(folder: Path, name: str, *, wait_seconds: float = MAX_WAIT_SECONDS) -> Iterator[None]:
     """Hold the lock `folder/.NAME.lock`; wait while another process holds it, so that the second one finds the work done.
 
     Raises StorageError after `wait_seconds`.

@@ -11,7 +11,7 @@ from firstlight.config.kinds import settings_of
 from firstlight.config.schema import Kind
 from firstlight.data.build import DOWNLOADS, SOURCES, load_part
 from firstlight.data.fetch import install_local
-from firstlight.data.places import default_data_dir, waiting_lock
+from firstlight.data.places import data_dir_of, waiting_lock
 from firstlight.errors import ConfigError, StorageError
 
 
@@ -24,7 +24,7 @@ def test_load_part_by_name():
 
 def test_settings_are_the_keyword_only_parameters():
     assert {name for name, source in SOURCES.items() if settings_of(source)} == {"folder"}
-    assert set(settings_of(SOURCES["folder"])) == {"path", "test_fraction", "image_size"}
+    assert set(settings_of(SOURCES["folder"])) == {"path", "test_fraction", "image_size", "bad_images"}
     assert set(DOWNLOADS) <= set(SOURCES)
 
 
@@ -33,13 +33,14 @@ def test_pinned_digests_are_those_of_mnist(shared_data: Path, tmp_path: Path):
     assert [path.parent for path in installed] == [tmp_path / "MNIST" / "raw"] * 4
 
 
-def test_default_data_dir(monkeypatch: pytest.MonkeyPatch):
-    """A9: the environment variable, else the cache folder."""
-    monkeypatch.setenv("FIRSTLIGHT_DATA", "/somewhere")
-    assert default_data_dir() == Path("/somewhere")
+def test_the_folder_of_data(monkeypatch: pytest.MonkeyPatch):
+    """A9: what is given, the environment variable, else the cache folder; `~` means home in each."""
+    monkeypatch.setenv("HOME", "/home/me")
+    monkeypatch.setenv("FIRSTLIGHT_DATA", "~/data")
+    assert (data_dir_of("~/here"), data_dir_of()) == (Path("/home/me/here"), Path("/home/me/data"))
     monkeypatch.delenv("FIRSTLIGHT_DATA")
     monkeypatch.setenv("FIRSTLIGHT_CACHE", "/cache")
-    assert default_data_dir() == Path("/cache/data")
+    assert data_dir_of() == Path("/cache/data")
 
 
 def test_a_second_process_waits_and_gives_up_with_one_line(tmp_path: Path):
