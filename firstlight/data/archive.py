@@ -7,6 +7,7 @@ import gzip
 import hashlib
 import io
 import os
+import stat
 import tarfile
 import zipfile
 import zlib
@@ -75,7 +76,10 @@ class DirectoryArchive:
         for name in sorted(names):
             path = self.path / name
             try:
-                _check_member(self.path, name, path.stat().st_size)
+                status = path.stat()
+                if not stat.S_ISREG(status.st_mode):  # a pipe would be waited for, and a device may never end
+                    raise _no_file(self.path, name)
+                _check_member(self.path, name, status.st_size)
                 yield name, path.read_bytes()
             except OSError as error:
                 raise DataError(f"{path} cannot be read: {error.strerror}") from error
@@ -132,10 +136,8 @@ class TarArchive:
     def _checked(self, tar: tarfile.TarFile, stream: "_BoundedStream") -> Iterator[tuple[tarfile.TarFile, tarfile.TarInfo]]:
         for count, member in enumerate(tar, 1):
             _check_count(self.path, count)
-            if not (member.isreg() or member.isdir()):
-                raise DataError(
-                    f"{self.path}: {member.name!r} is a link or a device; only files and folders are read; pack it without them"
-                )
+            if not (member.isreg() or member.isdir()) or member.issparse():  # a sparse file of 1 kB reads as GBs of zeros
+                raise _no_file(self.path, member.name)
             _check_member(self.path, member.name, member.size)
             tar.members = []  # type: ignore[attr-defined]  # tarfile keeps every header otherwise
             stream.next_member()
@@ -170,8 +172,8 @@ class ZipArchive:
             members = handle.infolist()
             _check_count(self.path, len(members))
             for member in members:
-                if member.external_attr >> 28 == 0o12:  # the Unix file type of a symbolic link
-                    raise DataError(f"{self.path}: {member.filename!r} is a link; only files and folders are read; pack it without them")
+                if member.external_attr >> 28 not in (0, 0o4, 0o10):  # the Unix file types of nothing known, a folder and a file
+                    raise _no_file(self.path, member.filename)
                 _check_member(self.path, member.filename, member.file_size)
             _check_ratio(self.path, sum(member.file_size for member in members))
             yield handle, {member.filename: member for member in members}
@@ -211,6 +213,10 @@ def _check_member(path: Path, name: str, num_bytes: int) -> None:
         raise DataError(f"{path}: the name {name!r} leads out of the archive; pack it with relative names")
     if num_bytes > MAX_MEMBER_BYTES:
         raise DataError(f"{path}: {name!r} has {num_bytes:,} bytes; an image may have {MAX_MEMBER_BYTES:,}")
+
+
+def _no_file(path: Path, name: str) -> DataError:
+    return DataError(f"{path}: {name!r} is a link or a device; only plain files and folders are read; leave it out")
 
 
 def _check_count(path: Path, count: int) -> None:

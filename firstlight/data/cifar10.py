@@ -1,6 +1,7 @@
 """CIFAR-10 (Krizhevsky 2009, "Learning Multiple Layers of Features from Tiny Images"): three forms, the original ones first."""
 
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -37,7 +38,7 @@ def load_cifar10(part: str, data_dir: Path) -> Dataset:
             return _join(list(read(data_dir / name, BATCHES[part])), part)
     if (data_dir / JPEG_TAR).is_file():
         copy = load_folder(part, data_dir, path=str((data_dir / JPEG_TAR).resolve()))
-        return Dataset(copy.images, copy.labels, copy.class_names, _source("CIFAR-10 (JPEG copy", len(copy), part))
+        return replace(copy, source=_source("CIFAR-10 (JPEG copy", len(copy), part))
     wanted = f"CIFAR-10: {BINARY_FOLDER}/, {BINARY_TAR}, {PYTHON_FOLDER}/ or {JPEG_TAR}"
     raise missing(wanted, [data_dir], "run `firstlight data fetch cifar10`")
 

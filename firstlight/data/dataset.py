@@ -1,7 +1,7 @@
 """A data set as one value: images, labels, class names, and where they came from."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -18,12 +18,14 @@ class Dataset:
     images: uint8 [N, C, H, W], or float32 in [0, 1] where the values are not whole 255ths.
     labels: int64 [N], or None for images whose labels nobody has (a competition's test set).
     source: one line for people, such as "MNIST (60,000 training images)".
+    warnings: what a run should say about the images, a line each.
     """
 
     images: Tensor
     labels: Tensor | None
     class_names: tuple[str, ...]
     source: str
+    warnings: tuple[str, ...] = ()
 
     def __len__(self) -> int:
         return self.images.shape[0]
@@ -42,7 +44,7 @@ class Dataset:
     def subset(self, indices: Tensor) -> "Dataset":
         """Return a copy of the images at `indices` (int64 [M]), in that order."""
         labels = None if self.labels is None else self.labels[indices]
-        return Dataset(self.images[indices], labels, self.class_names, self.source)
+        return replace(self, images=self.images[indices], labels=labels)
 
     def pixels(self, index: int) -> NDArray[np.uint8]:
         """Return one image to look at, uint8 [H, W] where it is grey, else [H, W, C]."""

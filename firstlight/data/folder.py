@@ -1,14 +1,16 @@
 """Any images in class folders: a directory or an archive, decoded once into the cache.
 
-A decoded part is two files in the cache, KEY.npy (pixels) and KEY.json (labels, names, hash); the second is written last.
+A decoded part is a folder of the cache with pixels.bin and facts.json (shape, labels, hashes), which is written last. There is one for
+each path and its settings: when the images change, the new pixels take the place of the old ones.
 """
 
 import hashlib
-import io
 import json
 from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from itertools import chain
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -17,31 +19,59 @@ from numpy.typing import NDArray
 from firstlight.data.archive import Archive, open_archive
 from firstlight.data.dataset import Dataset, make_dataset
 from firstlight.data.decode import decode_image, decode_images, is_grey
-from firstlight.data.layout import Items, Layout, find_layout
+from firstlight.data.layout import Items, find_layout
 from firstlight.data.places import missing, waiting_lock
 from firstlight.errors import DataError
-from firstlight.files import cache_dir, sha256, write_json, write_stream
+from firstlight.files import TEMPORARY, cache_dir, make_dir, remove, sha256, write_json, write_stream
 from firstlight.limits import Fraction, PositiveInt
 
-CACHE_VERSION = 1
+CACHE_VERSION = 2
+BAD_SHARE = 1000
+"""One image of so many may be replaced with bad_images=skip; one always may."""
+
+Pixels = NDArray[np.uint8]
 
 
-def load_folder(part: str, data_dir: Path, *, path: str, test_fraction: Fraction = 0.2, image_size: PositiveInt | None = None) -> Dataset:
+@dataclass(frozen=True, kw_only=True)
+class _Wanted:
+    """Which part of which archive, and how it is decoded."""
+
+    archive: Archive
+    part: str
+    test_fraction: float
+    image_size: int | None
+    bad_images: str
+
+    @property
+    def kind(self) -> str:
+        return "training" if self.part == "train" else "test"
+
+
+def load_folder(
+    part: str,
+    data_dir: Path,
+    *,
+    path: str,
+    test_fraction: Fraction = 0.2,
+    image_size: PositiveInt | None = None,
+    bad_images: Literal["stop", "skip"] = "stop",
+) -> Dataset:
     """Return one part of the images in a directory, .tar, .tar.gz or .zip of class folders.
 
     path: the directory or archive; a relative path is tried from the working directory, then from the data folder.
     test_fraction: share that becomes the test part, stratified, where there are no folders train/ and test/.
     image_size: cut out the middle square of each image and resize it to so many pixels; null wants images of one size.
+    bad_images: what one that does not decode does: "stop" names it and ends; "skip" puts the next good image of its class in its place
+    and warns, for one image in a thousand at most. No file is changed.
 
     Pixels are uint8, grey if all training images are, else RGB. Raises DataError that names the image that is in the way.
     """
     archive = open_archive(_find(path, data_dir))
-    settings = [CACHE_VERSION, archive.content_key(), part, test_fraction, image_size]
-    base = cache_dir() / "folders" / sha256(json.dumps(settings).encode())[:32]
-    images, facts = _read_cache(base) or _decode_into_cache(archive, base, part, test_fraction, image_size)
-    kind = "training" if part == "train" else "test"
-    source = f"{archive.path.name} ({len(images):,} {kind} images{facts['note']})"
-    return make_dataset(torch.from_numpy(images), torch.tensor(facts["labels"]), facts["class_names"], source)
+    wanted = _Wanted(archive=archive, part=part, test_fraction=test_fraction, image_size=image_size, bad_images=bad_images)
+    images, facts = _cached(wanted)
+    source = f"{archive.path.name} ({len(images):,} {wanted.kind} images{facts['note']})"
+    dataset = make_dataset(torch.from_numpy(images), torch.tensor(facts["labels"]), facts["class_names"], source)
+    return replace(dataset, warnings=tuple(facts["warnings"]))
 
 
 def _find(path: str, data_dir: Path) -> Path:
@@ -52,78 +82,130 @@ def _find(path: str, data_dir: Path) -> Path:
     raise missing(f"the image folder or archive {path!r}", [Path.cwd(), data_dir], "correct data.path")
 
 
-def _decode_into_cache(
-    archive: Archive, base: Path, part: str, test_fraction: float, image_size: int | None
-) -> tuple[NDArray[np.uint8], dict[str, Any]]:
-    with waiting_lock(base.parent, base.name):
-        made_meanwhile = _read_cache(base)
-        if made_meanwhile is not None:
-            return made_meanwhile
-        layout = find_layout(archive, test_fraction)
-        items = layout.train if part == "train" else layout.test
-        if not items:
-            raise DataError(f"{archive.path} has no {part} part with test_fraction={test_fraction:g}; choose another, or add images")
-        images = _decode(archive, layout, items, image_size)
-        facts = {
-            "labels": [label for _, label in items],
-            "class_names": layout.class_names,
-            "note": layout.note,
-            "sha256": hashlib.sha256(images.data).hexdigest(),
-        }
-        write_stream(base.with_suffix(".npy"), _npy_chunks(images))
-        write_json(base.with_suffix(".json"), facts)
+def _cached(wanted: _Wanted) -> tuple[Pixels, dict[str, Any]]:
+    """Return pixels and facts from the cache, or decode them into it; a second process waits for the first and takes what it made."""
+    archive, content = wanted.archive, wanted.archive.content_key()
+    settings = [CACHE_VERSION, str(archive.path), wanted.part, wanted.test_fraction, wanted.image_size, wanted.bad_images]
+    entry = cache_dir() / "folders" / sha256(json.dumps(settings).encode())[:32]
+    found = _read_cache(entry, content)
+    if found is not None:
+        return found
+    with waiting_lock(entry.parent, entry.name):
+        found = _read_cache(entry, content)
+        if found is not None:
+            return found
+        for left_behind in make_dir(entry).glob(f"{TEMPORARY}*"):
+            remove(left_behind)
+        images, facts = _decode(wanted)
+        facts |= {"content": content, "shape": images.shape, "sha256": hashlib.sha256(images.data).hexdigest()}
+        write_stream(entry / "pixels.bin", _chunks(images))
+        write_json(entry / "facts.json", facts)
         return images, facts
 
 
-def _decode(archive: Archive, layout: Layout, items: Items, image_size: int | None) -> NDArray[np.uint8]:
-    """Return the pixels of the items, [N, C, H, W]; the training images alone decide the channels and the size."""
-    grey = _all_grey(archive, layout.train)
-    first, shape = _first_shape(archive, layout.train, grey=grey, image_size=image_size)
-    row_of = {name: row for row, (name, _) in enumerate(items)}
-    images = np.empty((len(items), 1 if grey else 3, *shape[:2]), np.uint8)
-    for name, pixels in decode_images(archive.read(row_of.keys()), grey=grey, image_size=image_size):
-        if isinstance(pixels, DataError):
-            raise DataError(f"{archive.path}: {name}: {pixels}; `firstlight data check {archive.path}` lists every such image") from pixels
-        if pixels.shape != shape:
-            sizes = f"{first} has {shape[1]} x {shape[0]} pixels and {name} {pixels.shape[1]} x {pixels.shape[0]}"
-            raise DataError(f"{archive.path}: the images differ in size: {sizes}; resize all with data.image_size=64")
-        images[row_of[name]] = pixels if grey else pixels.transpose(2, 0, 1)
-    return images
-
-
-def _all_grey(archive: Archive, items: Items) -> bool:
-    """Tell from the headers whether no training image has colour; the first that has ends the search."""
-    for name, content in archive.read([name for name, _ in items]):
-        try:
-            if not is_grey(content):
-                return False
-        except DataError as error:
-            raise DataError(f"{archive.path}: {name}: {error}; `firstlight data check {archive.path}` lists every such image") from error
-    return True
-
-
-def _first_shape(archive: Archive, items: Items, *, grey: bool, image_size: int | None) -> tuple[str, tuple[int, ...]]:
-    name, content = next(iter(archive.read([items[0][0]])))
+def _read_cache(entry: Path, content: str) -> tuple[Pixels, dict[str, Any]] | None:
+    """Return what the cache holds whole and of this content; anything else is made again."""
     try:
-        return name, decode_image(content, grey=grey, image_size=image_size).shape
-    except DataError as error:
-        raise DataError(f"{archive.path}: {name}: {error}; `firstlight data check {archive.path}` lists every such image") from error
+        facts = json.loads((entry / "facts.json").read_text(encoding="utf-8"))
+        if facts["content"] != content:
+            return None
+        images = np.fromfile(entry / "pixels.bin", np.uint8).reshape(facts["shape"])
+        whole = hashlib.sha256(images.data).hexdigest() == facts["sha256"]
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+    return (images, facts) if whole else None
 
 
-def _npy_chunks(images: NDArray[np.uint8]) -> Iterator[bytes]:
-    header = io.BytesIO()
-    np.lib.format.write_array_header_1_0(header, np.lib.format.header_data_from_array_1_0(images))
-    yield header.getvalue()
+def _chunks(images: Pixels) -> Iterator[bytes]:
     for start in range(0, len(images), 1024):
         yield images[start : start + 1024].tobytes()
 
 
-def _read_cache(base: Path) -> tuple[NDArray[np.uint8], dict[str, Any]] | None:
-    """Return what the cache holds whole; anything else is made again."""
+def _decode(wanted: _Wanted) -> tuple[Pixels, dict[str, Any]]:
+    """Return the pixels of a part, [N, C, H, W], and what is known of them; the training images alone decide the channels and the size."""
+    layout = find_layout(wanted.archive, wanted.test_fraction)
+    items = layout.train if wanted.part == "train" else layout.test
+    if not items:
+        hint = f"with test_fraction={wanted.test_fraction:g}; choose another, or add images"
+        raise DataError(f"{wanted.archive.path} has no {wanted.part} part {hint}")
+    labels = [label for _, label in items]
+    images, bad = _decode_items(wanted, items, layout.train)
+    facts = {"labels": labels, "class_names": layout.class_names, "note": layout.note, "warnings": []}
+    if bad:
+        _replace_bad(images, labels, bad, wanted)
+        examples = "; ".join([*list(bad.values())[:3], *["..."] * (len(bad) > 3)])
+        facts["note"] = f"{layout.note}, {len(bad):,} bad replaced"
+        facts["warnings"] = [f"{len(bad):,} of {len(items):,} {wanted.kind} images are bad, replaced by others of their class: {examples}"]
+    return images, facts
+
+
+def _decode_items(wanted: _Wanted, items: Items, training: Items) -> tuple[Pixels, dict[int, str]]:
+    """Return the pixels of the items, and by row the name and the reason of each bad one, whose pixels are left out."""
+    archive = wanted.archive
+    grey = _all_grey(archive, training)
+    first, shape = _first_shape(archive, training, grey=grey, image_size=wanted.image_size)
+    row_of = {name: row for row, (name, _) in enumerate(items)}
+    images = np.empty((len(items), 1 if grey else 3, *shape[:2]), np.uint8)
+    num_left = len(items)
+    bad: dict[int, str] = {}
+    for name, pixels in decode_images(archive.read(row_of.keys()), grey=grey, image_size=wanted.image_size):
+        num_left -= 1
+        row = row_of[name]
+        if isinstance(pixels, DataError):
+            bad[row] = f"{name}: {pixels}"
+            _check_bad(wanted, bad, len(items))
+        elif pixels.shape != shape:
+            sizes = f"{first} has {shape[1]} x {shape[0]} pixels and {name} {pixels.shape[1]} x {pixels.shape[0]}"
+            raise DataError(f"{archive.path}: the images differ in size: {sizes}; resize all with data.image_size=64")
+        else:
+            images[row] = pixels if grey else pixels.transpose(2, 0, 1)
+    if num_left:
+        raise DataError(f"{archive.path} changed while it was read: {num_left:,} of {len(items):,} images were gone; start again")
+    return images, bad
+
+
+def _check_bad(wanted: _Wanted, bad: dict[int, str], num_images: int) -> None:
+    """Raise DataError where more images are bad than the setting bears."""
+    row, reason = list(bad.items())[-1]
+    lists_all = f"`firstlight data check {wanted.archive.path}` lists every such image"
+    most = max(1, num_images // BAD_SHARE)
+    if wanted.bad_images == "stop":
+        where = f"{reason} (number {row} of the {wanted.kind} images, from 0)"
+        raise DataError(f"{wanted.archive.path}: {where}; {lists_all}; data.bad_images=skip replaces up to {most:,}")
+    if len(bad) > most:
+        raise DataError(
+            f"{wanted.archive.path}: more than {most:,} of {num_images:,} {wanted.kind} images are bad, the last one {reason}; {lists_all}"
+        )
+
+
+def _replace_bad(images: Pixels, labels: list[int], bad: dict[int, str], wanted: _Wanted) -> None:
+    """Copy the next good image of its class, round the end where need be, over each bad one."""
+    for row in bad:
+        later_first = chain(range(row + 1, len(labels)), range(row))
+        good = next((other for other in later_first if labels[other] == labels[row] and other not in bad), None)
+        if good is None:
+            raise DataError(f"{wanted.archive.path}: {bad[row]}; its class has no good {wanted.kind} image to take its place")
+        images[row] = images[good]
+
+
+def _all_grey(archive: Archive, items: Items) -> bool:
+    """Tell from the headers whether no training image has colour; the first that has ends the search. Bad ones are named later."""
+    return not any(_has_colour(content) for _, content in archive.read([name for name, _ in items]))
+
+
+def _has_colour(content: bytes) -> bool:
     try:
-        facts = json.loads(base.with_suffix(".json").read_text(encoding="utf-8"))
-        images = np.load(base.with_suffix(".npy"), allow_pickle=False)
-        whole = hashlib.sha256(images.data).hexdigest() == facts["sha256"]
-    except (OSError, ValueError, KeyError, EOFError):
-        return None
-    return (images, facts) if whole else None
+        return not is_grey(content)
+    except DataError:
+        return False
+
+
+def _first_shape(archive: Archive, items: Items, *, grey: bool, image_size: int | None) -> tuple[str, tuple[int, ...]]:
+    """Return name and shape of the first training image that decodes."""
+    problem = ""
+    for name, content in archive.read([name for name, _ in items]):
+        try:
+            return name, decode_image(content, grey=grey, image_size=image_size).shape
+        except DataError as error:
+            problem = problem or f"{name}: {error}"
+    raise DataError(f"{archive.path}: no training image decodes, the first: {problem}; `firstlight data check {archive.path}` lists all")

@@ -2,9 +2,13 @@
 
 import io
 import os
+import socket
+import subprocess
+import sys
 import tarfile
 import zipfile
 from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -14,11 +18,14 @@ from PIL import Image
 from firstlight.data import archive as archives
 from firstlight.data.check import check_images
 from firstlight.data.folder import load_folder
+from firstlight.data.training_data import part_training_data
 from firstlight.errors import DataError
 
+ROOT = Path(__file__).parents[2]
 Files = dict[str, bytes]
 
 
+@cache
 def image(value: int, size: tuple[int, int] = (6, 4), mode: str = "RGB", kind: str = "PNG") -> bytes:
     buffer = io.BytesIO()
     Image.new(mode, size, value if mode == "L" else (value, 10, 20)).save(buffer, kind)
@@ -74,7 +81,7 @@ def to_zip(files: Files, folder: Path) -> Path:
 
 
 @pytest.fixture(autouse=True)
-def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def folder_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("FIRSTLIGHT_CACHE", str(tmp_path / "cache"))
     return tmp_path / "cache" / "folders"
 
@@ -128,23 +135,78 @@ def test_sizes_must_agree_or_be_resized(tmp_path: Path):
     assert resized.images[:, 0, 2, 2].tolist() == [1, 2, 3]
 
 
-def test_cache_follows_the_content_and_mends_itself(tmp_path: Path, cache: Path):
-    """FAULTS 43: a half cache is made again."""
+def test_cache_follows_the_content_and_mends_itself(tmp_path: Path, folder_cache: Path):
+    """Fault 43: damaged pixels and other facts are made again; a changed folder replaces its entry, so that nothing piles up."""
     path = to_directory(PARTED, tmp_path)
     load_folder("train", tmp_path, path=str(path))
-    (array,) = cache.glob("*.npy")
-    damaged = bytearray(array.read_bytes())
-    damaged[-1] ^= 255
-    array.write_bytes(damaged)
-    assert load_folder("train", tmp_path, path=str(path)).images[2, 2, 3, 5] == 20
+    (pixels,) = folder_cache.glob("*/pixels.bin")
+    whole = pixels.read_bytes()
+    for damaged in (whole[:-1] + b"\0", whole[:-1], whole + b"\0", b""):
+        pixels.write_bytes(damaged)
+        assert load_folder("train", tmp_path, path=str(path)).images[2, 2, 3, 5] == 20
+    for facts in ("", "[]", "{}", '{"content": 1}'):
+        (pixels.parent / "facts.json").write_text(facts)
+        assert load_folder("train", tmp_path, path=str(path)).images[2, 2, 3, 5] == 20
     (path / "train/dog/deep/3.png").write_bytes(image(33))
     os.utime(path / "train/dog/deep/3.png", ns=(1, 1))
     assert load_folder("train", tmp_path, path=str(path)).images[2, 0, 0, 0] == 33
-    assert len(list(cache.glob("*.npy"))) == 2
+    assert list(folder_cache.glob("*/pixels.bin")) == [pixels]
+
+
+LOAD = """
+import sys, os, hashlib
+from pathlib import Path
+from firstlight.data import folder
+if sys.argv[2] == "kill":
+    folder.write_json = lambda path, facts: os.kill(os.getpid(), 9)
+if sys.argv[2] == "kill while writing":
+    folder._chunks = lambda images: (os.kill(os.getpid(), 9) if number else b"half" for number in range(2))
+decode = folder.decode_images
+folder.decode_images = lambda *args, **words: print("decodes", flush=True) or (sys.argv[2] == "wait" and input()) or decode(*args, **words)
+print(folder.load_folder("train", Path(), path=sys.argv[1]).images.sum().item())
+"""
+
+
+def loading(path: Path, what: str) -> "subprocess.Popen[str]":
+    command = [sys.executable, "-c", LOAD, str(path), what]
+    environment = os.environ | {"PYTHONPATH": str(ROOT)}
+    return subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment)
+
+
+@pytest.mark.parametrize("when", ["kill", "kill while writing"])
+def test_a_process_that_is_killed_leaves_no_half_cache(tmp_path: Path, folder_cache: Path, when: str):
+    """Fault 43: kill -9 between the two files of an entry, and in the midst of one."""
+    path = to_zip(PARTED, tmp_path)
+    with loading(path, when) as process:
+        process.communicate()
+    assert process.returncode == -9
+    assert not list(folder_cache.glob("*/facts.json"))
+    assert load_folder("train", tmp_path, path=str(path)).images[:, 0, 0, 0].tolist() == [1, 2, 3]
+    (entry,) = (path for path in folder_cache.iterdir() if path.is_dir())
+    assert sorted(path.name for path in entry.iterdir()) == ["facts.json", "pixels.bin"]
+
+
+def test_a_second_process_waits_and_takes_what_the_first_decoded(tmp_path: Path):
+    """Fault 43: one of the two decodes."""
+    path = to_zip(PARTED, tmp_path)
+    with loading(path, "wait") as first:
+        assert first.stdout is not None
+        assert first.stdout.readline() == "decodes\n"
+        with loading(path, "") as second:
+            total = first.communicate("\n")[0]
+            assert second.communicate()[0] == total
+    assert int(total) == 3 * 4 * 6 * (2 + 10 + 20)
+
+
+def test_a_folder_that_changes_while_it_is_read_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """Fault 43: no row is left with what lay in memory."""
+    monkeypatch.setattr(archives.DirectoryArchive, "read", lambda self, names: iter([("train/cat/1.png", image(1))]))
+    with pytest.raises(DataError, match="changed while it was read: 2 of 3 images were gone"):
+        load_folder("train", tmp_path, path=str(to_directory(PARTED, tmp_path)))
 
 
 def test_a_truncated_photo_is_named(tmp_path: Path):
-    """FAULTS 30: Pillow's verify() accepts this one."""
+    """Fault 30: Pillow's verify() accepts this one."""
     broken = photo()[:-300]
     Image.open(io.BytesIO(broken)).verify()
     path = to_zip({"a/1.jpg": photo(), "a/2.jpg": broken, "b/3.jpg": photo()}, tmp_path)
@@ -152,8 +214,57 @@ def test_a_truncated_photo_is_named(tmp_path: Path):
         load_folder("train", tmp_path, path=str(path), test_fraction=0.0)
 
 
+def many(num: int, bad: dict[int, bytes]) -> Files:
+    """Return images of two classes whose red is their number; those in `bad` hold something else."""
+    return {f"{'ab'[2 * row // num]}/{row:04}.png": bad.get(row, image(row % 256)) for row in range(num)}
+
+
+def test_a_bad_image_stops_the_training_by_name_and_number(tmp_path: Path):
+    """Fault 30: name, number and reason, and what to do."""
+    path = to_zip(many(8, {5: b"broken"}), tmp_path)
+    expected = (
+        r"pets.zip: b/0005.png: no image .* \(number 5 of the training images, from 0\); `firstlight data check .*=skip replaces up to 1$"
+    )
+    with pytest.raises(DataError, match=expected):
+        load_folder("train", tmp_path, path=str(path), test_fraction=0.0)
+
+
+@pytest.mark.parametrize("pack", [to_directory, to_zip])
+def test_a_skipped_image_is_replaced_by_the_next_of_its_class(tmp_path: Path, pack: Callable[[Files, Path], Path]):
+    """Fault 30: the same one each time, counted, said, and no file of the user's is touched. The last goes round to the first."""
+    path = pack(many(2000, {999: photo()[:-300], 1500: b"broken"}), tmp_path)
+    before = {file: file.read_bytes() for file in tmp_path.rglob("*") if file.is_file()}
+    for _ in range(2):  # the second time from the cache
+        train = load_folder("train", tmp_path, path=str(path), test_fraction=0.0, bad_images="skip")
+        assert train.images[[999, 1500], 0, 0, 0].tolist() == [0, 1501 % 256]
+        assert train.images[[998, 1499, 1501], 0, 0, 0].tolist() == [998 % 256, 1499 % 256, 1501 % 256]
+        assert train.labels.tolist() == [0] * 1000 + [1] * 1000
+        assert train.source.endswith("(2,000 training images, 0% held out to test, 2 bad replaced)")
+    (warning,) = part_training_data(train, val_fraction=0.0, split_seed=0, num_train=None, normalize=False).warnings
+    assert warning.startswith("2 of 2,000 training images are bad, replaced by others of their class: a/0999.png: damaged image")
+    assert all(file.read_bytes() == content for file, content in before.items())
+
+
+@pytest.mark.parametrize(("num", "bad", "message"), [(8, (1, 2), "more than 1 of 8"), (2000, (1, 2, 3), "more than 2 of 2,000")])
+def test_more_than_one_in_a_thousand_is_not_skipped(tmp_path: Path, num: int, bad: tuple[int, ...], message: str):
+    """Fault 30: the cap, and one is always borne."""
+    path = to_zip(many(num, dict.fromkeys(bad, b"broken")), tmp_path)
+    with pytest.raises(DataError, match=rf"{message} training images are bad, the last one a/000{bad[-1]}.png.*firstlight data check"):
+        load_folder("train", tmp_path, path=str(path), test_fraction=0.0, bad_images="skip")
+
+
+def test_a_class_without_a_good_image_and_a_folder_without_one(tmp_path: Path):
+    """Fault 30."""
+    path = to_zip({"a/1.png": b"broken", "b/2.png": image(2)}, tmp_path)
+    with pytest.raises(DataError, match=r"a/1.png: no image .*; its class has no good training image to take its place"):
+        load_folder("train", tmp_path, path=str(path), test_fraction=0.0, bad_images="skip")
+    path = to_zip({"a/1.png": b"broken", "b/2.png": b""}, tmp_path)
+    with pytest.raises(DataError, match=r"no training image decodes, the first: a/1.png: no image"):
+        load_folder("train", tmp_path, path=str(path), test_fraction=0.0, bad_images="skip")
+
+
 def test_check_lists_every_finding(tmp_path: Path):
-    """FAULTS 30 and 33."""
+    """Faults 30 and 33."""
     files = {
         "train/a/1.jpg": photo(),
         "train/a/2.jpg": photo()[:-300],
@@ -183,13 +294,13 @@ def test_check_lists_every_finding(tmp_path: Path):
 )
 @pytest.mark.parametrize("pack", [to_tar, to_tgz, to_zip])
 def test_refused_layouts(tmp_path: Path, files: Files, message: str, pack: Callable[[Files, Path], Path]):
-    """FAULTS 42."""
+    """Fault 42."""
     with pytest.raises(DataError, match=message):
         load_folder("train", tmp_path, path=str(pack(files, tmp_path)))
 
 
 def test_an_empty_class_folder_is_named(tmp_path: Path):
-    """FAULTS 33."""
+    """Fault 33."""
     path = to_directory({"a/1.png": image(1)}, tmp_path)
     (path / "b").mkdir()
     with pytest.raises(DataError, match="the class folder 'b' holds no images"):
@@ -198,7 +309,7 @@ def test_an_empty_class_folder_is_named(tmp_path: Path):
 
 @pytest.mark.parametrize("kind", [tarfile.SYMTYPE, tarfile.LNKTYPE, tarfile.FIFOTYPE, tarfile.CHRTYPE])
 def test_links_and_devices_in_a_tar_are_refused(tmp_path: Path, kind: bytes):
-    """FAULTS 42."""
+    """Fault 42."""
     with tarfile.open(tmp_path / "pets.tar", "w") as tar:
         member = tarfile.TarInfo("a/1.png")
         member.type, member.linkname = kind, "/etc/passwd"
@@ -207,19 +318,43 @@ def test_links_and_devices_in_a_tar_are_refused(tmp_path: Path, kind: bytes):
         load_folder("train", tmp_path, path="pets.tar")
 
 
-def test_links_in_a_zip_are_refused(tmp_path: Path):
-    """FAULTS 42."""
+@pytest.mark.parametrize("kind", [0o120, 0o020, 0o060, 0o010])
+def test_what_is_no_file_in_a_zip_is_refused(tmp_path: Path, kind: int):
+    """Fault 42: a link, two kinds of device, a pipe."""
     with zipfile.ZipFile(tmp_path / "pets.zip", "w") as handle:
         member = zipfile.ZipInfo("a/1.png")
-        member.external_attr = 0o120777 << 16
+        member.external_attr = (kind << 25) | (0o777 << 16)
         handle.writestr(member, "/etc/passwd")
-    with pytest.raises(DataError, match=r"'a/1.png' is a link"):
+    with pytest.raises(DataError, match=r"'a/1.png' is a link or a device"):
         load_folder("train", tmp_path, path="pets.zip")
+
+
+def test_pipes_sockets_and_devices_in_a_folder_are_refused(tmp_path: Path):
+    """Fault 42: to read the pipe would wait for ever, the device would never end."""
+    path = to_directory({"a/1.png": image(1), "b/2.png": image(2)}, tmp_path)
+    odd = path / "b" / "3.png"
+    with socket.socket(socket.AF_UNIX) as listening:
+        for make in (lambda: os.mkfifo(odd), lambda: odd.symlink_to("/dev/zero"), lambda: listening.bind(str(odd))):
+            make()
+            with pytest.raises(DataError, match=r"'b/3.png' is a link or a device"):
+                load_folder("train", tmp_path, path=str(path), test_fraction=0.0)
+            odd.unlink()
+
+
+def test_sparse_files_in_a_tar_are_refused(tmp_path: Path):
+    """Fault 42: 1 kB that reads as 200 MB of zeros, which no ratio of packed to unpacked bytes would show."""
+    with tarfile.open(tmp_path / "pets.tar", "w", format=tarfile.PAX_FORMAT) as tar:
+        member = tarfile.TarInfo("GNUSparseFile.0/1.png")
+        sparse = {"GNU.sparse.major": "1", "GNU.sparse.minor": "0", "GNU.sparse.name": "a/1.png", "GNU.sparse.realsize": str(200 << 20)}
+        member.pax_headers, member.size = sparse, 512
+        tar.addfile(member, io.BytesIO(b"1\n0\n0\n".ljust(512, b"\0")))
+    with pytest.raises(DataError, match=r"'a/1.png' is a link or a device"):
+        load_folder("train", tmp_path, path="pets.tar")
 
 
 @pytest.mark.parametrize("pack", [to_tgz, to_zip])
 def test_bombs_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, pack: Callable[[Files, Path], Path]):
-    """FAULTS 42."""
+    """Fault 42."""
     monkeypatch.setattr(archives, "ALWAYS_ALLOWED_BYTES", 1 << 20)
     path = pack({f"a/{number}.bmp": bytes(1 << 20) for number in range(8)}, tmp_path)
     with pytest.raises(DataError, match="unpacks to more than 500 times its size"):
@@ -227,7 +362,7 @@ def test_bombs_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, pack
 
 
 def test_too_many_members_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    """FAULTS 42."""
+    """Fault 42."""
     monkeypatch.setattr(archives, "MAX_MEMBERS", 3)
     for pack in (to_directory, to_tar, to_zip):
         with pytest.raises(DataError, match="holds more than 3 files"):
