@@ -1,7 +1,7 @@
 """A full check of a folder or archive of images: every image decoded to its last pixel, every class looked at."""
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 from firstlight.data.archive import Archive, open_archive
@@ -27,21 +27,15 @@ def check_images(path: Path, *, one_size: bool = True, progress: Callable[[int, 
     hashes: dict[str, str] = {}
     shapes: dict[str, tuple[int, ...]] = {}
     findings: Findings = []
-    contents = _hashed(archive.read(names), hashes)
-    for done, (name, pixels) in enumerate(decode_images(contents, grey=False, image_size=None), 1):
+    for done, (name, pixels) in enumerate(decode_images(archive.read(names), grey=False, image_size=None), 1):
         if isinstance(pixels, DataError):
             findings.append((name, str(pixels)))
         else:
             shapes[name] = pixels.shape
+            hashes[name] = sha256(pixels.tobytes())
         if progress:
             progress(done, len(names))
     return findings + (_odd_sizes(shapes) if one_size else []) + _odd_classes(layout, archive) + _in_both_parts(layout, hashes)
-
-
-def _hashed(items: Iterable[tuple[str, bytes]], hashes: dict[str, str]) -> Iterator[tuple[str, bytes]]:
-    for name, content in items:
-        hashes[name] = sha256(content)
-        yield name, content
 
 
 def _odd_sizes(shapes: dict[str, tuple[int, ...]]) -> Findings:
@@ -69,4 +63,4 @@ def _odd_classes(layout: Layout, archive: Archive) -> Findings:
 def _in_both_parts(layout: Layout, hashes: dict[str, str]) -> Findings:
     first = {hashes[name]: name for name, _ in layout.train if name in hashes}
     twins = [(name, first[hashes[name]]) for name, _ in layout.test if hashes.get(name) in first]
-    return [(name, f"the same file as {twin}, which is a training image") for name, twin in twins]
+    return [(name, f"the same pixels as {twin}, which is a training image") for name, twin in twins]

@@ -44,21 +44,25 @@ def _read_rows(path: Path, columns: list[str]) -> Iterator[NDArray[np.uint8]]:
         line = 2
         rest = b""
         while block := handle.read(BLOCK_BYTES):
-            whole, newline, rest = (rest + block.replace(b"\r", b"")).rpartition(b"\n")
+            whole, newline, rest = (rest + block).rpartition(b"\n")
             if newline:
-                rows = _parse(whole + newline, columns, path, line)
+                rows = _parse((whole + newline).replace(b"\r\n", b"\n"), columns, path, line)
                 line += len(rows)
                 yield rows
             if line > MAX_ROWS or len(rest) > BLOCK_BYTES:
                 raise DataError(f"{path} has more than {MAX_ROWS:,} rows or a row of more than {BLOCK_BYTES:,} bytes; is it another file?")
         if rest:
-            yield _parse(rest + b"\n", columns, path, line)
+            yield _parse(rest.removesuffix(b"\r") + b"\n", columns, path, line)
         elif line == 2:
             raise DataError(f"{path} has a header and no rows; download it again")
 
 
 def _check_header(header: bytes, columns: list[str], path: Path) -> None:
-    names = header.decode("utf-8-sig", errors="replace").strip().replace('"', "").split(",")
+    try:
+        names = header.decode("utf-8-sig").strip().replace('"', "").split(",")
+    except UnicodeDecodeError as error:
+        found = f"byte {error.start} is 0x{header[error.start]:02x}"
+        raise DataError(f"{path}: line 1 is not UTF-8 ({found}); save the table as CSV in UTF-8, or download it again") from error
     if names == columns:
         return
     hint = "; it has semicolons where commas are needed" if b";" in header else ""

@@ -1,4 +1,4 @@
-"""Odd images: modes, turned photographs, too many pixels, damage (FAULTS 31)."""
+"""Odd images: modes, turned photographs, too many pixels, damage (fault 31)."""
 
 import io
 import struct
@@ -63,6 +63,13 @@ def test_photographs_are_turned_upright():
     assert upright[0, 0] < 20 < 190 < upright[-1, 0]
 
 
+def test_a_line_of_pixels_is_an_image():
+    """Fault 31: 1 x 100,000 pixels are few; a square is cut out of them where a size is asked for."""
+    line = encoded(Image.new("L", (1, 100_000), 7))
+    assert decode_image(line, grey=True).shape == (100_000, 1)
+    assert (decode_image(line, grey=True, image_size=8) == 7).all()
+
+
 def test_resizing_cuts_out_the_middle():
     picture = Image.new("L", (30, 10), 0)
     picture.paste(100, (10, 0, 20, 10))
@@ -77,6 +84,11 @@ def bomb(width: int, height: int) -> bytes:
 @pytest.mark.parametrize(
     ("content", "message"),
     [
+        (bomb(0, 0), "no image"),
+        (bomb(0, 5), "no image"),
+        (b"P5 0 0 255\n", "no image"),
+        (b"P5 1 100000 255\n", "damaged image .*truncated"),
+        (encoded(Image.new("L", (1, 1)), "BMP")[:18] + bytes(8) + encoded(Image.new("L", (1, 1)), "BMP")[26:], "no image"),
         (bomb(8001, 8000), "8001 x 8000 pixels; at most 64,000,000"),
         (bomb(10_000, 10_000), "too many pixels"),
         (bomb(60_000, 60_000), "too many pixels"),
@@ -89,6 +101,7 @@ def bomb(width: int, height: int) -> bytes:
     ],
 )
 def test_refused(content: bytes, message: str):
+    """Fault 31: nothing is allocated for what a header only promises."""
     with pytest.raises(DataError, match=message):
         decode_image(content)
 

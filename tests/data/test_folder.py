@@ -263,6 +263,17 @@ def test_a_class_without_a_good_image_and_a_folder_without_one(tmp_path: Path):
         load_folder("train", tmp_path, path=str(path), test_fraction=0.0, bad_images="skip")
 
 
+def test_check_sees_the_same_pixels_in_another_format(tmp_path: Path):
+    """Fault 33: a copy that was saved again is still the same image."""
+    files = {
+        "train/a/1.png": image(1),
+        "train/b/2.png": image(2),
+        "test/a/3.bmp": image(1, kind="BMP"),
+        "test/b/4.bmp": image(4, kind="BMP"),
+    }
+    assert check_images(to_zip(files, tmp_path)) == [("test/a/3.bmp", "the same pixels as train/a/1.png, which is a training image")]
+
+
 def test_check_lists_every_finding(tmp_path: Path):
     """Faults 30 and 33."""
     files = {
@@ -277,7 +288,7 @@ def test_check_lists_every_finding(tmp_path: Path):
     assert set(findings) == {"train/a/2.jpg", "train/b/3.jpg", "train/b/4.jpg", "b", "test/a/5.jpg"}
     assert findings["train/b/4.jpg"].startswith("32 x 32 pixels where 2 images have 64 x 64")
     assert findings["b"] == "has training images and no test images"
-    assert findings["test/a/5.jpg"] == "the same file as train/a/1.jpg, which is a training image"
+    assert findings["test/a/5.jpg"] == "the same pixels as train/a/1.jpg, which is a training image"
     assert seen[-1] == (5, 5)
 
 

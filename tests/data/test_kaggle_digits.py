@@ -25,11 +25,13 @@ def folder(tmp_path: Path) -> Path:
 
 
 @pytest.mark.parametrize(
-    "content", [csv(), csv().rstrip("\n"), "\ufeff" + csv(end="\r\n")], ids=["plain", "no last newline", "BOM and CRLF"]
+    "content",
+    [csv(), csv().rstrip("\n"), "\ufeff" + csv(end="\r\n"), csv(end="\r\n").removesuffix("\n")],
+    ids=["plain", "no last newline", "BOM and CRLF", "no last LF"],
 )
 @pytest.mark.parametrize("block", [1000, 4 << 20])
 def test_labelled_table(folder: Path, content: str, block: int, monkeypatch: pytest.MonkeyPatch):
-    """E8, FAULTS 39."""
+    """E8, fault 39."""
     monkeypatch.setattr(kaggle_digits, "BLOCK_BYTES", max(block, 4000))
     (folder / "train.csv").write_bytes(content.encode())
     train = load_kaggle_digits("train", folder.parent)
@@ -64,6 +66,11 @@ def cell(row: int, column: int, text: str) -> str:
         (cell(2, 7, "1000"), r"'1000'"),
         (cell(2, 7, "1,2"), "line 4 has 786 values; expected 785"),
         (cell(2, 7, "\0"), "line 4, column 'pixel6'"),
+        (cell(2, 7, "1\r2"), "line 4, column 'pixel6': '1\\\\r2'"),
+        (cell(2, 7, '"12"'), "line 4, column 'pixel6': '\"12\"'"),
+        (cell(2, 7, '"1\n2"'), "line 4 has 8 values; expected 785"),
+        (csv(end="\n\n"), "line 2 has 1 values"),
+        (csv(end="\r"), "line 1 must be the header"),
         (csv() + "1,2\n", "line 32 has 2 values"),
         (csv().replace(",", ";"), "line 1 must be the header .*semicolons"),
         (csv(header=HEADER.removeprefix("label,")), "line 1 must be the header"),
@@ -72,8 +79,24 @@ def cell(row: int, column: int, text: str) -> str:
     ],
 )
 def test_wrong_values_are_named(folder: Path, content: str, message: str):
-    """E8, FAULTS 39: the line and the column."""
-    (folder / "train.csv").write_text(content)
+    """E8, fault 39: the line and the column."""
+    (folder / "train.csv").write_bytes(content.encode())
+    with pytest.raises(DataError, match=message):
+        load_kaggle_digits("train", folder.parent)
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (csv().encode("utf-16"), r"line 1 is not UTF-8 \(byte 0 is 0xff\); save the table as CSV in UTF-8"),
+        (csv().replace("pixel5,", "pïxel5,").encode("latin-1"), r"line 1 is not UTF-8 \(byte 42 is 0xef\)"),
+        (csv().encode() + b"\xe9" + b",1" * 784, "line 32, column 'label': '\ufffd'"),
+    ],
+    ids=["UTF-16", "Latin-1 in the header", "Latin-1 in a row"],
+)
+def test_other_encodings_are_named(folder: Path, content: bytes, message: str):
+    """Fault 39: by the place of the first wrong byte."""
+    (folder / "train.csv").write_bytes(content)
     with pytest.raises(DataError, match=message):
         load_kaggle_digits("train", folder.parent)
 
