@@ -204,7 +204,8 @@ def _named_errors(path: Path) -> Iterator[None]:
     try:
         yield
     except BROKEN_ARCHIVE as error:
-        raise DataError(f"{path} is not a whole archive: {error}; fetch or pack it again") from error
+        reason = " ".join(str(error).split())[:200] or type(error).__name__
+        raise DataError(f"{path} is not a whole archive: {reason}; fetch or pack it again") from error
 
 
 def _check_member(path: Path, name: str, num_bytes: int) -> None:

@@ -54,7 +54,9 @@ def _instructions(content: bytes, path: Path) -> Instructions:
     try:
         return [(opcode.name, argument) for opcode, argument, _ in pickletools.genops(content) if opcode.name not in MEMO]
     except Exception as error:  # pickletools raises several kinds on damaged bytes
-        raise DataError(f"{path} is no batch of CIFAR-10's python version ({error}); fetch it again") from error
+        raise DataError(
+            f"{path} is no batch of CIFAR-10's python version ({' '.join(str(error).split())[:200]}); fetch it again"
+        ) from error
 
 
 def _labels(instructions: Instructions, path: Path) -> list[int]:
