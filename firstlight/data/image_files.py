@@ -39,6 +39,8 @@ def read_images(paths: Sequence[Path], image_shape: tuple[int, int, int], class_
 
 
 def _read(path: Path, *, grey: bool, size: int | None) -> "np.ndarray[tuple[int, ...], np.dtype[np.uint8]]":
+    if path.exists() and not path.is_file():
+        raise DataError(f"{path} is a device, a pipe or a folder; give image files")
     try:
         return decode_image(path.read_bytes(), grey=grey, image_size=size)
     except OSError as error:

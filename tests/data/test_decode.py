@@ -2,6 +2,7 @@
 
 import io
 import struct
+import warnings
 import zlib
 
 import numpy as np
@@ -90,7 +91,7 @@ def bomb(width: int, height: int) -> bytes:
         (b"P5 1 100000 255\n", "damaged image .*truncated"),
         (encoded(Image.new("L", (1, 1)), "BMP")[:18] + bytes(8) + encoded(Image.new("L", (1, 1)), "BMP")[26:], "no image"),
         (bomb(8001, 8000), "8001 x 8000 pixels; at most 64,000,000"),
-        (bomb(10_000, 10_000), "too many pixels"),
+        (bomb(10_000, 10_000), "10000 x 10000 pixels; at most 64,000,000"),
         (bomb(60_000, 60_000), "too many pixels"),
         (bomb(4, 4), "damaged image"),
         (bomb(4, 4)[:-8], "no image"),
@@ -116,3 +117,11 @@ def test_many_come_in_order_with_errors_in_place(size: int):
     assert [name for name, _ in results] == [str(number) for number in range(300)]
     assert [number for number, (_, pixels) in enumerate(results) if isinstance(pixels, DataError)] == [150]
     assert (results[299][1] == noise).all()
+
+
+def test_what_pillow_warns_of_is_one_error_and_no_warning():
+    """Fault 31: a hundred million pixels are refused by our limit, and nothing else is printed."""
+    with warnings.catch_warnings(record=True) as seen, pytest.raises(DataError):
+        warnings.simplefilter("always")
+        decode_image(bomb(10_000, 10_000))
+    assert seen == []
