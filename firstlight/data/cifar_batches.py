@@ -6,6 +6,7 @@ pickle as plain data; the bytes and the ints are picked out of that list, and an
 
 import hashlib
 import pickletools
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +26,8 @@ PUBLISHED_MD5 = {
     "test_batch": "40351d587109b95175f43aff81a1287e",
 }
 MAX_BYTES = 64 << 20
+MAX_INSTRUCTIONS = 200_000
+"""A published batch has some 40,000; 64 MB of the shortest would take 10 GB as a list."""
 
 MEMO = {"PUT", "BINPUT", "LONG_BINPUT", "MEMOIZE"}
 INTS = {"INT", "BININT", "BININT1", "BININT2", "LONG", "LONG1"}
@@ -52,11 +55,14 @@ def read_batch(path: Path) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
 
 def _instructions(content: bytes, path: Path) -> Instructions:
     try:
-        return [(opcode.name, argument) for opcode, argument, _ in pickletools.genops(content) if opcode.name not in MEMO]
+        listed = list(islice(pickletools.genops(content), MAX_INSTRUCTIONS + 1))
     except Exception as error:  # pickletools raises several kinds on damaged bytes
         raise DataError(
             f"{path} is no batch of CIFAR-10's python version ({' '.join(str(error).split())[:200]}); fetch it again"
         ) from error
+    if len(listed) > MAX_INSTRUCTIONS:
+        raise DataError(f"{path} has more than {MAX_INSTRUCTIONS:,} instructions; it is no batch of CIFAR-10's python version")
+    return [(opcode.name, argument) for opcode, argument, _ in listed if opcode.name not in MEMO]
 
 
 def _labels(instructions: Instructions, path: Path) -> list[int]:

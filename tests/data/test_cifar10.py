@@ -85,6 +85,7 @@ def test_torchvision_folder(tmp_path: Path):
         (python2_pickle(order=b"\x88"), "does not lay its images out"),
         (b"<html></html>", "no batch"),
         (pickle.dumps({"data": 1}, protocol=2), "no key 'labels'"),
+        (b"N" * 200_001 + b".", "more than 200,000 instructions"),
         (b"\x80\x02}(U\x06labels]u.", "0 labels"),
     ],
 )
