@@ -144,7 +144,7 @@ WORDS = {int: "whole number", float: "number", str: "text", bool: "true or false
 def type_name(annotation: Any) -> str:
     """Return an annotation in words: `number > 0`, `list of whole number >= 1`, one of some names."""
     if hasattr(annotation, "__metadata__"):
-        return f"{WORDS[annotation.__origin__]} {annotation.__metadata__[0]}".replace(" and < inf", "")
+        return f"{WORDS[annotation.__origin__]} {annotation.__metadata__[0]}"
     arguments = getattr(annotation, "__args__", ())
     if str(annotation).startswith("typing.Literal"):
         return ", ".join(f"`{value}`" for value in arguments)

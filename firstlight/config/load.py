@@ -14,7 +14,7 @@ from firstlight.config.override import KINDS, as_kind, merge, parse_overrides
 from firstlight.config.schema import AugmentConfig, CheckpointConfig, Config, DeviceConfig, InputConfig, Kind, SplitConfig, TrainConfig
 from firstlight.config.yaml import MAX_BYTES, MAX_DEPTH, parse_yaml
 from firstlight.errors import ConfigError, did_you_mean
-from firstlight.limits import NonNegativeInt
+from firstlight.limits import Seed
 
 SECTIONS = {
     "split": SplitConfig,
@@ -135,9 +135,9 @@ def _check(tree: Mapping[str, Any], registries: Registries) -> tuple[Config, lis
 def _scalars(
     *,
     name: str = Config.name,
-    seed: NonNegativeInt = Config.seed,
-    init_seed: NonNegativeInt | None = None,
-    order_seed: NonNegativeInt | None = None,
+    seed: Seed = Config.seed,
+    init_seed: Seed | None = None,
+    order_seed: Seed | None = None,
 ) -> None:
     """Stand in for the top-level keys that are no section."""
 

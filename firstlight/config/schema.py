@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from firstlight.limits import Fraction, NonNegative, NonNegativeInt, Positive, PositiveInt, Probability
+from firstlight.limits import Fraction, NonNegative, NonNegativeInt, Positive, PositiveInt, Probability, Seed, Size, Threads
 
 
 @dataclass(frozen=True)
@@ -25,7 +25,7 @@ class SplitConfig:
 
     val_fraction: Fraction = 0.1
     """Share of the training part that is held out for validation, stratified by class; 0 trains on everything."""
-    seed: int = 0
+    seed: Seed = 0
     """Seed of the carving, apart from `seed`, so that runs with other seeds are validated on the same images."""
     num_train: PositiveInt | None = None
     """Train on this many images only (stratified; a smaller number is a subset of a larger one); null takes all."""
@@ -35,7 +35,7 @@ class SplitConfig:
 class InputConfig:
     """What the network sees of an image."""
 
-    image_size: PositiveInt | None = None
+    image_size: Size | None = None
     """Resize every image to this many pixels square (bilinear, antialiased); null keeps the size of the data."""
     normalize: Literal["channel", "none"] = "channel"
     """`channel`: subtract the mean and divide by the deviation of each channel of the training part; `none`: pixels in [0, 1]."""
@@ -113,7 +113,7 @@ class DeviceConfig:
     """Arithmetic of the forward and backward pass; weights stay float32."""
     memory_format: Literal["auto", "contiguous", "channels_last"] = "auto"
     """Order of the image dimensions in memory."""
-    threads: PositiveInt | None = None
+    threads: Threads | None = None
     """Threads that torch may use on the CPU; null times one step with one thread and with all, and takes the faster."""
 
 
@@ -123,11 +123,11 @@ class Config:
 
     name: str = "experiment"
     """Name of the experiment; the run folder's name begins with it."""
-    seed: NonNegativeInt = 0
+    seed: Seed = 0
     """Seed of everything random that has no seed of its own."""
-    init_seed: NonNegativeInt | None = None
+    init_seed: Seed | None = None
     """Seed of the initial weights; null takes `seed`."""
-    order_seed: NonNegativeInt | None = None
+    order_seed: Seed | None = None
     """Seed of the order of the data, of augmentation and of dropout; null takes `seed`."""
     data: Kind = Kind("digits")
     split: SplitConfig = field(default_factory=SplitConfig)

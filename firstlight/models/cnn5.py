@@ -2,11 +2,14 @@
 
 import math
 from collections.abc import Iterator
+from typing import Annotated
 
 from torch import Tensor, nn
 
-from firstlight.limits import PositiveInt
+from firstlight.limits import Range, Size
 from firstlight.models.layers import BatchNorm2d
+
+Depth = Annotated[int, Range(least=1, most=64)]
 
 
 class CNN5(nn.Module):
@@ -19,7 +22,7 @@ class CNN5(nn.Module):
     """
 
     def __init__(
-        self, image_shape: tuple[int, int, int], num_classes: int, *, width: PositiveInt = 64, depth: PositiveInt = 4, norm: bool = True
+        self, image_shape: tuple[int, int, int], num_classes: int, *, width: Size = 64, depth: Depth = 4, norm: bool = True
     ) -> None:
         super().__init__()
         channels = [image_shape[0], *(width * min(2**i, 8) for i in range(depth))]

@@ -8,7 +8,7 @@ from typing import Literal
 
 from torch import nn
 
-from firstlight.limits import Fraction, PositiveInt
+from firstlight.limits import Fraction, Size
 from firstlight.models.init import InitName
 from firstlight.models.layers import ACTIVATIONS, ActivationName, BatchNorm1d
 from firstlight.models.linear import dense
@@ -33,7 +33,7 @@ class MLP(nn.Sequential):
         image_shape: tuple[int, int, int],
         num_classes: int,
         *,
-        hidden: tuple[PositiveInt, ...] = (128, 64),
+        hidden: tuple[Size, ...] = (128, 64),
         activation: ActivationName = "relu",
         dropout: Fraction = 0.0,
         norm: NormPlace = "none",

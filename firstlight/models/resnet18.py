@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from firstlight.limits import Range
 from firstlight.models.layers import BatchNorm2d
 
-Width = Annotated[int, Range(least=8)]
+Width = Annotated[int, Range(least=8, most=2**20)]
 """torch 2.13 aborts the process in the backward pass of a channels_last 1x1 convolution with stride 2 on 4 channels."""
 
 

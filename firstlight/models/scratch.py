@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from firstlight.errors import CheckpointError
-from firstlight.limits import PositiveInt
+from firstlight.limits import Size
 from firstlight.models.init import InitName, init_layer
 
 ScratchActivation = Literal["relu", "leaky_relu", "silu", "sigmoid", "tanh", "identity"]
@@ -67,7 +67,7 @@ class ScratchMLP:
         image_shape: tuple[int, int, int],
         num_classes: int,
         *,
-        hidden: tuple[PositiveInt, ...] = (128, 64),
+        hidden: tuple[Size, ...] = (128, 64),
         activation: ScratchActivation = "relu",
         init: InitName = "kaiming_uniform",
     ) -> None:

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 from torch import Tensor, nn
 
-from firstlight.limits import Fraction, PositiveInt
+from firstlight.limits import Fraction, Size
 from firstlight.models.layers import BatchNorm2d
 
 
@@ -20,7 +20,7 @@ class SmallCNN(nn.Module):
         image_shape: tuple[int, int, int],
         num_classes: int,
         *,
-        widths: tuple[PositiveInt, ...] = (32, 64, 128),
+        widths: tuple[Size, ...] = (32, 64, 128),
         dropout: Fraction = 0.1,
     ) -> None:
         super().__init__()
