@@ -7,8 +7,10 @@ import inspect
 import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import cache
 from typing import Any, get_type_hints
 
+from firstlight.config.yaml import brief, show_key
 from firstlight.errors import did_you_mean
 
 Registry = Mapping[str, Callable[..., Any]]
@@ -52,20 +54,31 @@ def check_settings(
 
     Strict: no text for a number, no 2.5 or true for an int; an int is a float, a list is a tuple.
     """
-    from pydantic import ConfigDict, ValidationError, create_model
+    from pydantic import ValidationError
 
     settings = settings_of(constructor)
     problems = [
-        Problem((*path, key), f"unknown key {key!r} in {'.'.join(path)}{_hint(key, settings)}") for key in values if key not in settings
+        Problem((*path, key), f"unknown key {brief(repr(key))} in {'.'.join(path)}{_hint(key, settings)}")
+        for key in values
+        if key not in settings
     ]
     known = {key: value for key, value in values.items() if key in settings}
-    fields: dict[str, Any] = {name: (s.annotation, ... if s.default is REQUIRED else s.default) for name, s in settings.items()}
-    checker = create_model("Settings", __config__=ConfigDict(strict=True, protected_namespaces=()), **fields)
     try:
-        checked = checker.model_validate_json(json.dumps(known))
+        checked = _checker(constructor).model_validate_json(json.dumps(known))
     except ValidationError as error:
         return {}, problems + [_problem(dict(e), path) for e in error.errors()]
     return {name: getattr(checked, name) for name in settings}, problems
+
+
+@cache
+def _checker(constructor: Callable[..., Any]) -> Any:
+    """Return the pydantic model of a constructor's settings (0.5 ms each to make)."""
+    from pydantic import ConfigDict, create_model
+
+    fields: dict[str, Any] = {
+        name: (s.annotation, ... if s.default is REQUIRED else s.default) for name, s in settings_of(constructor).items()
+    }
+    return create_model("Settings", __config__=ConfigDict(strict=True, protected_namespaces=()), **fields)
 
 
 def check_kind(registry: Registry, value: Any, section: str) -> tuple[str, dict[str, Any], list[Problem]]:
@@ -73,13 +86,16 @@ def check_kind(registry: Registry, value: Any, section: str) -> tuple[str, dict[
     path = (section,)
     if not isinstance(value, Mapping) or not isinstance(value.get("name"), str):
         found = value.get("name") if isinstance(value, Mapping) else value
-        message = (
-            f"{section} needs one name, found {found!r}; write `{section}: {{name: {next(iter(registry))}}}`{did_you_mean('', registry)}"
-        )
+        example = f"`{section}: {{name: {next(iter(registry))}}}`"
+        message = f"{section} needs one name, found {brief(repr(found))}; write {example}{did_you_mean('', registry)}"
         return "", {}, [Problem(path, message)]
     name, options = value["name"], {key: item for key, item in value.items() if key != "name"}
     if name not in registry:
-        return name, {}, [Problem((*path, "name"), f"{name!r} is no {NOUNS.get(section, section)}{did_you_mean(name, registry)}")]
+        return (
+            name,
+            {},
+            [Problem((*path, "name"), f"{brief(repr(name))} is no {NOUNS.get(section, section)}{did_you_mean(name, registry)}")],
+        )
     others = [key for key in options if key in registry and key not in settings_of(registry[name])]
     if others:
         message = f"{section} names {name!r} and holds {', '.join(map(repr, others))} as well; keep one kind, as `name:`"
@@ -106,5 +122,5 @@ def _problem(error: dict[str, Any], path: tuple[str, ...]) -> Problem:
     where = (*path, *(str(part) for part in error["loc"] if isinstance(part, int) or part.isidentifier()))
     message = error["msg"].removeprefix("Value error, ").removeprefix("Input ").strip()
     if error["type"] == "missing":
-        return Problem(where, f"{'.'.join(where)} is required")
-    return Problem(where, f"{'.'.join(where)} is {json.dumps(error['input'])}; it {message.replace('should be', 'must be')}")
+        return Problem(where, f"{show_key(where)} is required; give it a value")
+    return Problem(where, f"{show_key(where)} is {brief(json.dumps(error['input']))}; it {message.replace('should be', 'must be')}")
