@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from firstlight.config.kinds import Problem
+from firstlight.config.yaml import brief, show_key
 from firstlight.errors import did_you_mean
 
 KEYS: dict[str, str] = {
@@ -82,13 +83,23 @@ def translate(
         if key in KEYS:
             target = tuple(KEYS[key].split("."))
             problems += _place(ours, target, _tidy(key, value), path)
-            our_lines[target] = lines[path]
+            our_lines[target] = _line_of(path, lines)
         elif key in IDLE:
             notes.append(f"{key} is not used: {IDLE[key]}")
-        else:
-            our_lines[path] = lines[path]
-            problems.append(Problem(path, f"unknown key {key}{did_you_mean(key, (*KEYS, *IDLE))}"))
+        elif value is not None or not _is_section(key):  # a section with nothing below it says nothing
+            our_lines[path] = _line_of(path, lines)
+            known = f"{key} is a section; write its keys below it" if _is_section(key) else ""
+            problems.append(Problem(path, known or f"unknown key {show_key(path)}{did_you_mean(key, (*KEYS, *IDLE))}"))
     return ours, our_lines, problems, notes
+
+
+def _is_section(key: str) -> bool:
+    return any(other.startswith(f"{key}.") for other in KEYS)
+
+
+def _line_of(path: tuple[str, ...], lines: Mapping[tuple[str, ...], int]) -> int:
+    """Return the line of a key, or of the key above it that an alias gave its parts."""
+    return next(lines[path[:length]] for length in range(len(path), 0, -1) if path[:length] in lines)
 
 
 def _leaves(tree: Mapping[str, Any], path: tuple[str, ...] = ()) -> list[tuple[tuple[str, ...], Any]]:
@@ -104,14 +115,15 @@ def _place(tree: dict[str, Any], target: tuple[str, ...], value: Any, path: tupl
     for part in parents:
         tree = tree.setdefault(part, {})
     if last in tree and tree[last] != value:
-        return [Problem(path, f"{'.'.join(target)} is given twice, as {tree[last]!r} and (by {'.'.join(path)}) as {value!r}; keep one")]
+        first, second = brief(repr(tree[last])), brief(repr(value))
+        return [Problem(path, f"{'.'.join(target)} is given twice, as {first} and (by {'.'.join(path)}) as {second}; keep one")]
     tree[last] = value
     return []
 
 
 def _tidy(key: str, value: Any) -> Any:
-    if key == "OUTPUT":
-        return str(value).rstrip("/").rsplit("/", 1)[-1]
+    if key == "OUTPUT" and isinstance(value, str):
+        return value.rstrip("/").rsplit("/", 1)[-1]
     if key in NULL_IF_ZERO and not value:
         return None
     return value.lower() if isinstance(value, str) and key.endswith(("NAME", "DATASET")) else value

@@ -1,10 +1,12 @@
 """A config as plain data and as YAML: what is written into a run folder and printed for people."""
 
+import sys
 from collections.abc import Mapping
 from dataclasses import fields, is_dataclass
 from typing import Any
 
 from firstlight.config.schema import Config, Kind
+from firstlight.config.yaml import parse_scalar
 
 
 def to_dict(config: Any) -> Any:
@@ -42,7 +44,14 @@ def _dump(value: Any, *, flow: bool = False) -> str:
     import yaml
 
     class Dumper(yaml.SafeDumper):
-        """Writes floats so that YAML 1.1 readers see floats too, and quotes words that they would misread."""
+        """Writes floats so that YAML 1.1 readers see floats too, and quotes words that they or YAML 1.2 would misread."""
 
-    text = yaml.dump(value, Dumper=Dumper, sort_keys=False, default_flow_style=True if flow else None, allow_unicode=True, width=120)
+    def represent_text(dumper: Dumper, text: str) -> Any:
+        style = '"' if not text.isprintable() else "'" if parse_scalar(text) != text else None
+        return dumper.represent_scalar("tag:yaml.org,2002:str", text, style=style)
+
+    Dumper.add_representer(str, represent_text)
+    text = yaml.dump(
+        value, Dumper=Dumper, sort_keys=False, default_flow_style=True if flow else None, allow_unicode=True, width=sys.maxsize
+    )
     return text.removesuffix("\n...\n").rstrip("\n") if flow else text

@@ -3,16 +3,16 @@
 Everything that is wrong is reported at once, each with its file and line. Reading order: load_config, _layers, build_config.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from firstlight.config.course import is_course_style, translate
 from firstlight.config.kinds import Problem, Registries, check_kind, check_settings
-from firstlight.config.override import KINDS, as_kind, merge, parse_overrides
+from firstlight.config.override import KINDS, as_kind, is_renamed, merge, parse_overrides, plain_settings
 from firstlight.config.schema import AugmentConfig, CheckpointConfig, Config, DeviceConfig, InputConfig, Kind, SplitConfig, TrainConfig
-from firstlight.config.yaml import MAX_BYTES, MAX_DEPTH, parse_yaml
+from firstlight.config.yaml import MAX_BYTES, MAX_DEPTH, brief, parse_yaml, printable, show_key
 from firstlight.errors import ConfigError, did_you_mean
 from firstlight.limits import Seed
 
@@ -27,6 +27,12 @@ SECTIONS = {
 """The fixed sections: their keys are the fields of a dataclass."""
 
 SHIPPED = Path(__file__).parents[1] / "configs"
+
+MAX_FILES = 100
+"""Base files of one config; each counts as often as it is named, for 30 files that name the next one twice would be read 2^30 times."""
+
+MAX_PROBLEMS = 20
+"""Problems that one message lists."""
 
 SCALARS = ("name", "seed", "init_seed", "order_seed")
 
@@ -66,9 +72,10 @@ def load_config(
     Raises ConfigError that lists every problem with its file, line and key.
     """
     path = find_config(source)
-    layers = _layers(path, root=_root_of(path), chain=())
+    layers = _layers(path, root=_root_of(path), chain=(), read=[])
     layers.append(_Layer({"name": path.stem}) if all("name" not in layer.tree for layer in layers) else _Layer({}))
-    for origin, tree in (("override", parse_overrides(overrides)), ("argument", dict(settings or {}))):
+    for origin, tree in (("override", parse_overrides(overrides)), ("argument", plain_settings(settings or {}))):
+        tree = {key: as_kind(value) if key in KINDS else value for key, value in tree.items()}
         layers.append(_Layer(tree, dict.fromkeys(_paths(tree), origin)))
     return build_config(layers, registries)
 
@@ -76,15 +83,25 @@ def load_config(
 def find_config(source: str | Path) -> Path:
     """Return the path of a config: a file, or the name of a shipped experiment."""
     shipped = shipped_experiments()
-    if str(source) in shipped and not Path(source).is_file():
-        return shipped[str(source)]
     path = Path(source)
-    if path.is_file():
+    if _is(path.is_file):
         return path
+    if str(source) in shipped:
+        return shipped[str(source)]
     hint = did_you_mean(path.stem, shipped)
-    if path.suffix in (".yaml", ".yml") or path.exists():
-        raise ConfigError(f"{path} is {'a folder' if path.is_dir() else 'not there'}; give a YAML file or a shipped experiment{hint}")
-    raise ConfigError(f"no experiment and no file is called {str(source)!r}{hint}")
+    is_dir = _is(path.is_dir)
+    if path.suffix in (".yaml", ".yml") or is_dir:
+        raise ConfigError(
+            f"{printable(str(path))} is {'a folder' if is_dir else 'not there'}; give a YAML file or a shipped experiment{hint}"
+        )
+    raise ConfigError(f"no experiment and no file is called {brief(repr(str(source)))}{hint}")
+
+
+def _is(question: Callable[[], bool]) -> bool:
+    try:
+        return question()
+    except (OSError, ValueError, RuntimeError):  # a name that no file can have, or links in a circle
+        return False
 
 
 def build_config(layers: Iterable[_Layer], registries: Registries) -> LoadedConfig:
@@ -94,14 +111,17 @@ def build_config(layers: Iterable[_Layer], registries: Registries) -> LoadedConf
     problems: list[Problem] = []
     notes: list[str] = []
     for layer in layers:
+        flat = {key for key in SECTIONS if not isinstance(layer.tree.get(key, {}), Mapping)}
+        above = {key: value for key, value in layer.tree.items() if key not in flat}
         shape = [
             Problem((key,), f"{key} is a section; write its keys below it, or {key}.KEY=VALUE")
-            for key in SECTIONS
-            if not isinstance(layer.tree.get(key, {}), Mapping)
+            for key in sorted(flat)
+            if layer.tree[key] is not None  # a section with nothing below it says nothing
         ]
         problems += layer.problems + shape
-        tree = merge(tree, {key: value for key, value in layer.tree.items() if (key,) not in {p.path for p in shape}})
-        origins |= layer.origins
+        renamed = {key for key in KINDS if is_renamed(tree.get(key), above.get(key))}
+        origins = {path: origin for path, origin in origins.items() if path[0] not in renamed} | layer.origins
+        tree = merge(tree, above)
         notes += layer.notes
     config, found = _check(tree, registries)
     problems += found
@@ -113,7 +133,7 @@ def build_config(layers: Iterable[_Layer], registries: Registries) -> LoadedConf
 def _check(tree: Mapping[str, Any], registries: Registries) -> tuple[Config, list[Problem]]:
     fields: dict[str, Any] = {}
     problems = [
-        Problem((key,), f"unknown key {key!r}{did_you_mean(key, (*SCALARS, *KINDS, *SECTIONS))}")
+        Problem((key,), f"unknown key {brief(repr(key))}{did_you_mean(key, (*SCALARS, *KINDS, *SECTIONS))}")
         for key in tree
         if key not in (*SCALARS, *KINDS, *SECTIONS)
     ]
@@ -129,7 +149,16 @@ def _check(tree: Mapping[str, Any], registries: Registries) -> tuple[Config, lis
         problems += found
         fields[section] = Kind(name, options)
     scalars, found = check_settings(_scalars, {key: tree[key] for key in SCALARS if key in tree}, ())
-    return Config(**fields, **scalars), problems + found
+    return Config(**fields, **scalars), problems + found + _contradictions(fields)
+
+
+def _contradictions(fields: Mapping[str, Any]) -> list[Problem]:
+    """Return the settings that each are allowed and together mean nothing."""
+    split, train = fields["split"], fields["train"]
+    if split is None or train is None or train.patience is None or split.val_fraction > 0:
+        return []
+    message = f"train.patience is {train.patience}, but nothing is validated; set split.val_fraction above 0, or train.patience=null"
+    return [Problem(("train", "patience"), message)]
 
 
 def _scalars(
@@ -142,25 +171,29 @@ def _scalars(
     """Stand in for the top-level keys that are no section."""
 
 
-def _layers(path: Path, *, root: Path, chain: tuple[Path, ...]) -> list[_Layer]:
-    """Return the base files of `path`, deepest first, and then the file itself."""
-    shown = " -> ".join(str(step) for step in (*chain, path))
+def _layers(path: Path, *, root: Path, chain: tuple[Path, ...], read: list[Path]) -> list[_Layer]:
+    """Return the base files of `path`, deepest first, and then the file itself; `read` collects every file on the way."""
+    shown = " -> ".join(printable(str(step)) for step in (*chain, path))
     if path.resolve() in [step.resolve() for step in chain]:
-        raise ConfigError(f"base files lead back to themselves: {shown}")
+        raise ConfigError(f"base files lead back to themselves: {shown}; take one of them out")
     if len(chain) > MAX_DEPTH:
-        raise ConfigError(f"base files go more than {MAX_DEPTH} levels deep: {shown}")
+        raise ConfigError(f"base files go more than {MAX_DEPTH} levels deep: {shown}; put some together")
+    if len(read) >= MAX_FILES:
+        raise ConfigError(f"more than {MAX_FILES} base files, each counted as often as it is named: {shown}; name each once")
+    read.append(path)
     layer, bases = _read_layer(path)
     layers: list[_Layer] = []
     for base in bases:
-        layers += _layers(_base_path(base, path, root, shown), root=root, chain=(*chain, path))
+        layers += _layers(_base_path(base, path, root, shown), root=root, chain=(*chain, path), read=read)
     return [*layers, layer]
 
 
 def _read_layer(path: Path) -> tuple[_Layer, list[str]]:
-    document = parse_yaml(_read_text(path), str(path))
+    shown = printable(str(path))
+    document = parse_yaml(_read_text(path), shown)
     tree = document.value if document.value is not None else {}
     if not isinstance(tree, dict):
-        raise ConfigError(f"{path}: a config is a mapping of keys to values, found {type(tree).__name__}")
+        raise ConfigError(f"{shown}: a config is a mapping of keys to values, found {type(tree).__name__}; write `key: value` lines")
     bases = _bases(tree, path)
     course = is_course_style(tree)
     lines = document.lines
@@ -169,9 +202,14 @@ def _read_layer(path: Path) -> tuple[_Layer, list[str]]:
     if course:
         lower = [key for key in tree if not key.isupper()]
         if lower:
-            raise ConfigError(f"{path}: both styles in one file: {', '.join(lower)} beside upper-case keys; keep one style")
+            raise ConfigError(
+                f"{shown}: both styles in one file: {brief(', '.join(map(printable, lower)))} beside upper-case keys; keep one"
+            )
         tree, lines, problems, notes = translate(tree, lines)
-    origins = {key: f"{path}:{line}" for key, line in lines.items()}
+    origins = {key: f"{shown}:{line}" for key, line in lines.items()}
+    for kind in KINDS:
+        if isinstance(tree.get(kind), str):  # the short form says the name
+            tree[kind], origins[kind, "name"] = as_kind(tree[kind]), origins.pop((kind,))
     return _Layer(tree, origins, problems, [f"{path.name}: {note}" for note in notes]), bases
 
 
@@ -179,7 +217,7 @@ def _bases(tree: dict[str, Any], path: Path) -> list[str]:
     found = [tree.pop(key) for key in ("base", "BASE") if key in tree]
     bases = [base for entry in found for base in (entry if isinstance(entry, list) else [entry]) if base not in (None, "")]
     if not all(isinstance(base, str) for base in bases):
-        raise ConfigError(f"{path}: base must be a file name or a list of file names, found {bases!r}")
+        raise ConfigError(f"{printable(str(path))}: base is {brief(repr(bases))}; it must be a file name or a list of file names")
     return bases
 
 
@@ -187,11 +225,12 @@ def _base_path(base: str, path: Path, root: Path, shown: str) -> Path:
     shipped = shipped_experiments()
     if base in shipped:
         return shipped[base]
-    found = path.parent / base
-    if not found.resolve().is_relative_to(root):
-        raise ConfigError(f"{path}: base file {base} lies outside {root}; copy it beside this config ({shown})")
-    if not found.is_file():
-        raise ConfigError(f"{path}: base file {found} is not there (relative to {path.parent}); {shown} -> {base}")
+    found, name = path.parent / base, show_key([base])
+    trail = f"{printable(str(path))}: base file {name}"
+    if _is(lambda: not found.resolve().is_relative_to(root)):
+        raise ConfigError(f"{trail} lies outside {root}; copy it beside this config ({shown} -> {name})")
+    if not _is(found.is_file):
+        raise ConfigError(f"{trail} is not there ({shown} -> {name}); write its path from {printable(str(path.parent))}")
     return found
 
 
@@ -202,14 +241,15 @@ def _root_of(path: Path) -> Path:
 
 
 def _read_text(path: Path) -> str:
+    shown = printable(str(path))
     try:
         if path.stat().st_size > MAX_BYTES:
-            raise ConfigError(f"{path}: {path.stat().st_size:,} bytes; a config has at most {MAX_BYTES:,}")
+            raise ConfigError(f"{shown}: {path.stat().st_size:,} bytes; a config has at most {MAX_BYTES:,}, so this is another file")
         return path.read_text(encoding="utf-8")
     except OSError as error:
-        raise ConfigError(f"cannot read {path}: {error.strerror}") from error
+        raise ConfigError(f"cannot read {shown}: {error.strerror}; give a file that you may read") from error
     except UnicodeDecodeError as error:
-        raise ConfigError(f"{path}: byte {error.start} is not UTF-8; save the file as UTF-8") from None
+        raise ConfigError(f"{shown}: byte {error.start} is not UTF-8; save the file as UTF-8") from None
 
 
 def _paths(tree: Mapping[str, Any], path: tuple[str, ...] = ()) -> list[tuple[str, ...]]:
@@ -220,8 +260,11 @@ def _paths(tree: Mapping[str, Any], path: tuple[str, ...] = ()) -> list[tuple[st
 
 
 def _report(problems: list[Problem], origins: Lines) -> str:
-    lines = [f"{_origin(problem.path, origins)}{problem.message}" for problem in problems]
-    return lines[0] if len(lines) == 1 else f"{len(lines)} problems in the config:\n" + "\n".join(f"  {line}" for line in lines)
+    lines = [f"{_origin(problem.path, origins)}{problem.message}" for problem in problems[:MAX_PROBLEMS]]
+    if len(problems) == 1:
+        return lines[0]
+    which = f", the first {MAX_PROBLEMS} are" if len(problems) > MAX_PROBLEMS else ""
+    return f"{len(problems):,} problems in the config{which}:\n" + "\n".join(f"  {line}" for line in lines)
 
 
 def _origin(path: tuple[str, ...], origins: Lines) -> str:

@@ -78,9 +78,9 @@ class TrainConfig:
     ema_decay: Fraction = 0.0
     """Keep an exponential moving average of the weights and evaluate that; 0 keeps none."""
     monitor: Literal["val_loss", "val_accuracy"] = "val_accuracy"
-    """What decides which epoch is best."""
+    """What decides which epoch is best; where nothing is validated, the last one is."""
     patience: PositiveInt | None = None
-    """Stop after this many epochs without a better one, and restore the best; null trains to the end."""
+    """Stop after this many epochs without a better one, and restore the best (needs validation); null trains to the end."""
     on_divergence: Literal["stop", "rollback"] = "stop"
     """At a loss, gradient or weight that is not finite: `stop`, or go back to the last checkpoint and halve the lr (at most 3 times)."""
     log_every: PositiveInt = 50

@@ -3,9 +3,11 @@
 from pathlib import Path
 from typing import Literal
 
+import numpy as np
 import pytest
 
 from firstlight.config.describe import describe, to_dict, to_yaml
+from firstlight.config.kinds import Registries
 from firstlight.config.load import load_config, shipped_experiments
 from firstlight.config.schema import Config, Kind
 from firstlight.errors import ConfigError
@@ -21,7 +23,7 @@ def digits(part: str, data_dir: Path) -> None: ...
 def folder(part: str, data_dir: Path, *, path: str) -> None: ...
 
 
-REGISTRIES = {
+REGISTRIES: Registries = {
     "data": {"digits": digits, "folder": folder, "cifar10": digits},
     "model": {"small_cnn": net, "wide": wide, "lenet": net},
     "optim": {"sgd": sgd, "adam": adam},
@@ -149,6 +151,15 @@ def test_course_style_files_load(tmp_path: Path) -> None:
         ("base: ../../../../etc/passwd", [], ["lies outside"]),
         ("MODEL: {NAMES: lenet}", [], ["my.yaml:1: unknown key MODEL.NAMES; did you mean 'MODEL.NAME'?"]),
         ("MODEL: {NAME: lenet}\nmodel: wide", [], ["both styles in one file: model"]),
+        ("BASE: my.yaml", [], ["base files lead back to themselves", "my.yaml -> "]),
+        ("base: [3]", [], ["my.yaml: base is [3]; it must be a file name or a list of file names"]),
+        ('base: "a\\0b"', [], ["base file a\\x00b is not there"]),
+        (f"base: {'x' * 5000}", [], ["is not there"]),
+        ("TRAIN: 3", [], ["my.yaml:1: TRAIN is a section; write its keys below it"]),
+        ("TRAIN: &t {EPOCH: 3}\nMODEL: *t", [], ["2 problems", "my.yaml:2: unknown key MODEL.EPOCH;"]),
+        ("seed: 0x" + "f" * 5000, [], ['my.yaml:1: seed is "0xfff', "it must be a valid integer"]),
+        ("", [f"{'a.' * 100_000}b=1"], ["a key has at most 64 parts"]),
+        ("train: {patience: 2}", ["split.val_fraction=0"], ["my.yaml:1: train.patience is 2, but nothing is validated; set split.val"]),
         ("TRAIN: {LR: 1, BASE_LR: 2}", [], ["optim.lr is given twice, as 1 and (by TRAIN.BASE_LR) as 2"]),
         ("", ["optim.lr"], ["'optim.lr' is no override; write key=value"]),
         ("", ["nothing.at.all=1"], ["unknown key 'nothing'"]),
@@ -157,7 +168,8 @@ def test_course_style_files_load(tmp_path: Path) -> None:
 def test_what_is_wrong_is_named_in_one_line_with_its_place(tmp_path: Path, text: str, overrides: list[str], parts: list[str]) -> None:
     """Faults 44, 45, 46: place, what is allowed, the nearest key."""
     message = refusal(tmp_path, text, *overrides)
-    assert "\n" not in message
+    assert "\n" not in message or parts[0] == "2 problems"
+    assert max(map(len, message.splitlines())) < 500 + 3 * len(str(tmp_path))
     for part in parts:
         assert part in message
 
@@ -167,6 +179,70 @@ def test_all_problems_are_listed_at_once(tmp_path: Path) -> None:
     assert message.startswith("5 problems in the config:\n")
     for part in ("seed is -1", "train.epochs is 0", "unknown key 'batchsize'", "'lenett' is no model", "optim.lr is 0"):
         assert part in message
+
+
+def test_of_very_many_problems_the_first_are_listed(tmp_path: Path) -> None:
+    """Fault 44."""
+    message = refusal(tmp_path, "".join(f"kay{number}: 1\n" for number in range(1000)))
+    assert message.startswith("1,000 problems in the config, the first 20 are:\n")
+    assert len(message.splitlines()) == 21
+
+
+def test_base_files_that_double_at_each_level_are_refused(tmp_path: Path) -> None:
+    """Fault 46: thirty small files that name the next one twice would be read 2^30 times."""
+    for number in range(30):
+        (tmp_path / f"base{number}.yaml").write_text(f"base: [base{number + 1}.yaml, base{number + 1}.yaml]\n")
+    (tmp_path / "base30.yaml").write_text("seed: 1\n")
+    message = refusal(tmp_path, "base: base0.yaml")
+    assert "more than 100 base files, each counted as often as it is named" in message
+    assert "my.yaml -> " in message and "base28.yaml -> " in message
+
+
+def test_base_files_may_go_64_levels_deep(tmp_path: Path) -> None:
+    """Fault 46: depth is bounded, and the chain is shown."""
+    for number in range(70):
+        (tmp_path / f"base{number}.yaml").write_text(f"base: base{number + 1}.yaml\n")
+    assert "base files go more than 64 levels deep: " in refusal(tmp_path, "base: base0.yaml")
+    (tmp_path / "base60.yaml").write_text("seed: 7\n")
+    assert load(tmp_path, "base: base0.yaml").seed == 7
+
+
+def test_a_file_too_large_for_a_config_is_not_read(tmp_path: Path) -> None:
+    """Fault 46: a gigabyte (sparse here) is refused by its size, as the config and as a base file."""
+    with (tmp_path / "huge.yaml").open("wb") as file:
+        file.truncate(1 << 30)
+    assert "huge.yaml: 1,073,741,824 bytes; a config has at most 1,048,576" in refusal(tmp_path, "base: huge.yaml")
+
+
+def test_links_in_a_circle_are_no_base_file(tmp_path: Path) -> None:
+    """Fault 46."""
+    (tmp_path / "loop.yaml").symlink_to(tmp_path / "loop.yaml")
+    assert "base file loop.yaml is not there" in refusal(tmp_path, "base: loop.yaml")
+
+
+def test_aliases_share_a_section_in_both_styles(tmp_path: Path) -> None:
+    assert load(tmp_path, "input: &a {image_size: 3}\nmodel: {name: wide, hidden: &h [4]}\n").input.image_size == 3
+    course = "MODEL: &m {NAME: &n lenet}\nDATA: {DATASET: digits}\nTRAIN: {OPTIMIZER: &o {NAME: sgd}, LR_SCHEDULER: {NAME: constant}}\n"
+    assert load(tmp_path, course).model.name == "lenet"
+    found = refusal(tmp_path, course + "AUG: *o\n")
+    assert "my.yaml:4: unknown key AUG.NAME" in found
+
+
+def test_an_empty_section_says_nothing(tmp_path: Path) -> None:
+    """All keys of a section may be commented out."""
+    (tmp_path / "root.yaml").write_text("train: {epochs: 2}\n")
+    assert load(tmp_path, "base: root.yaml\ntrain:\n  # epochs: 3\n").train.epochs == 2
+    (tmp_path / "root.yaml").write_text("TRAIN: {EPOCHS: 2}\n")
+    assert load(tmp_path, "BASE: root.yaml\nTRAIN:\nSEED: 1\n").train.epochs == 2
+
+
+def test_settings_from_python_may_be_paths_and_numpy_scalars(tmp_path: Path) -> None:
+    config = load(
+        tmp_path, "", seed=np.int64(3), data={"name": "folder", "path": tmp_path}, model={"name": "wide", "hidden": np.array([3, 2])}
+    )
+    assert (config.seed, config.data.options["path"], config.model.options["hidden"]) == (3, str(tmp_path), (3, 2))
+    with pytest.raises(ConfigError, match=r"^optim\.lr cannot be such a object; give text, a number"):
+        load(tmp_path, "", optim={"lr": object()})
 
 
 def test_every_key_of_the_schema_can_be_set_and_reads_back(tmp_path: Path) -> None:
