@@ -60,11 +60,15 @@ def plot_steps(rows: Sequence[Row]) -> "Figure":
 
 def smooth(values: Sequence[float] | NDArray[np.float64], window: int) -> NDArray[np.float64]:
     """Return the mean of the last `window` values at each place, or of those that are there; NaN is left out of a mean."""
-    padded = np.concatenate([np.full(window - 1, np.nan), np.asarray(values, dtype=np.float64)])
-    windows = np.lib.stride_tricks.sliding_window_view(padded, window) if len(padded) >= window else np.empty((0, window))
-    there = np.isfinite(windows)
-    counts = there.sum(1)
-    means: NDArray[np.float64] = np.divide(np.where(there, windows, 0).sum(1), counts, out=np.full(len(windows), np.nan), where=counts > 0)
+    column = np.asarray(values, dtype=np.float64)
+    there = np.isfinite(column)
+    level = column[there].mean() if there.any() else 0.0  # sums of deviations stay small, so that their differences stay exact
+    sums = np.concatenate([[0.0], np.cumsum(np.where(there, column - level, 0.0))])
+    counts = np.concatenate([[0], np.cumsum(there)])
+    ends = np.arange(1, len(column) + 1)
+    begins = np.maximum(ends - window, 0)
+    num = counts[ends] - counts[begins]
+    means: NDArray[np.float64] = np.divide(sums[ends] - sums[begins], num, out=np.full(len(column), np.nan), where=num > 0) + level
     return means
 
 

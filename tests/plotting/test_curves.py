@@ -1,5 +1,6 @@
 import io
 import math
+import tracemalloc
 
 import numpy as np
 import pytest
@@ -108,3 +109,26 @@ def test_smooth_is_the_mean_of_what_is_there():
     np.testing.assert_allclose(smooth([1, math.nan, 3], 2), [1, 1, 3])
     np.testing.assert_allclose(smooth([math.nan, math.nan], 1), [math.nan, math.nan])
     assert len(smooth([], 3)) == 0
+    np.testing.assert_allclose(smooth([math.inf, 3, 5], 3), [math.nan, 3, 4])
+
+
+def test_smooth_is_the_plain_mean_of_every_window():
+    generator = np.random.default_rng(0)
+    losses = np.exp(generator.normal(size=300)) * np.where(np.arange(300) < 5, 1e6, 1)
+    losses[generator.random(300) < 0.2] = np.nan
+    plain = [
+        np.nanmean(losses[max(end - 7, 0) : end]) if np.isfinite(losses[max(end - 7, 0) : end]).any() else np.nan for end in range(1, 301)
+    ]
+    np.testing.assert_allclose(smooth(losses, 7), plain, rtol=1e-8)
+
+
+def test_a_million_steps_are_smoothed_in_memory_of_their_size():
+    """A window of 20,000 steps over a million of them was an array of 20,000,000,000 numbers."""
+    losses = np.ones(1_000_000)
+    losses[::1000] = np.nan
+    tracemalloc.start()
+    smoothed = smooth(losses, 20_000)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    np.testing.assert_allclose(smoothed[1:], 1)
+    assert peak < 200e6
