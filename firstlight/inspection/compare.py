@@ -27,23 +27,29 @@ def compare(runs: Sequence[str | Path], *, runs_dir: str | Path = "runs", out: s
 
 
 def run_row(run: Run) -> dict[str, Any]:
-    """Return the line of a run in a table: what it trained on what, how far, and how well."""
-    data, model, summary = run.config["data"], run.config["model"], run.summary
-    best = max((row.get("val_accuracy", 0.0) for row in run.epochs), default=None)
+    """Return the line of a run in a table: what it trained on what, how far, and how well; None for what a damaged run does not say."""
+    summary = run.info.get("summary") or {}
+    best = max((row.get("val_accuracy") or 0.0 for row in run.epochs), default=None)
     return {
         "run": str(run.path),
         "name": run.name,
         "state": run.state,
-        "data": data["name"],
-        "model": model["name"],
+        "data": _kind(run, "data"),
+        "model": _kind(run, "model"),
         "epochs": len(run.epochs),
         "val_accuracy": summary.get("val_accuracy", best),
         "test_accuracy": summary.get("test_accuracy"),
-        "num_parameters": run.info.get("network", {}).get("num_parameters"),
+        "num_parameters": (run.info.get("network") or {}).get("num_parameters"),
         "seconds": run.info.get("seconds"),
         "started": run.info.get("started"),
-        "notes": run.info["notes"],
+        "notes": run.info.get("notes") or [],
     }
+
+
+def _kind(run: Run, section: str) -> str | None:
+    """Return the name under a section of a run's config; None where the run is damaged and does not say it."""
+    kind = run.config.get(section)
+    return kind.get("name") if isinstance(kind, Mapping) else None
 
 
 def differences(configs: Sequence[Mapping[str, Any]]) -> dict[str, list[Any]]:

@@ -6,6 +6,7 @@ import pytest
 
 from firstlight.errors import ConfigError
 from firstlight.inspection.compare import compare, differences, run_row
+from firstlight.inspection.tables import print_runs
 from firstlight.tracking.run import Run, load_run
 from firstlight.tracking.writer import RunWriter
 
@@ -31,6 +32,21 @@ def test_a_row_of_a_run_without_summary_takes_its_best_epoch(tmp_path: Path) -> 
     row = run_row(write_run(tmp_path / "a", 0.1, [0.2, 0.8, 0.5]))
     assert (row["run"], row["name"], row["epochs"], row["val_accuracy"]) == (str(tmp_path / "a"), "a", 3, 0.8)
     assert row["test_accuracy"] is None and row["state"] == "finished"
+
+
+def test_a_run_that_says_little_has_a_row_too(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Fault 50: a damaged run is shown with what it says, beside the others."""
+    (tmp_path / "b").mkdir()
+    (tmp_path / "b" / "run.json").write_text('{"state": "failed"}')
+    (tmp_path / "b" / "config.yaml").write_text("data: digits\n")
+    rows = [run_row(write_run(tmp_path / "a", 0.1, [0.5])), run_row(Run(tmp_path / "b"))]
+    assert {key: value for key, value in rows[1].items() if value not in (None, [], 0)} == {
+        "run": str(tmp_path / "b"),
+        "name": "b",
+        "state": "failed",
+    }
+    print_runs({"runs_dir": str(tmp_path), "runs": rows})
+    assert [line.split()[0] for line in capsys.readouterr().out.splitlines()[-2:]] == ["a", "b"]
 
 
 def test_runs_of_one_name_are_told_apart_by_path(tmp_path: Path) -> None:
