@@ -1,6 +1,6 @@
 """The data commands: list, fetch, check, describe. The training part alone is looked at; the test set stays sealed."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -143,10 +143,6 @@ def print_description(result: dict[str, Any]) -> None:
         print(f"picture: {file}")
 
 
-def _what(load: Callable[..., Dataset]) -> str:
-    return (load.__doc__ or "").splitlines()[0].removeprefix("Return one part of ")
-
-
 def _counts(dataset: Dataset) -> list[int]:
     if dataset.labels is None:
         raise DataError(f"{dataset.source}: these images have no labels")
@@ -161,4 +157,4 @@ def _existing(path: str, data_dir: Path) -> Path:
 
 def _first_sentence(load: Any) -> str:
     """Return what a loader's docstring promises, without its `Return`."""
-    return str(load.__doc__).splitlines()[0].removeprefix("Return ").rstrip(".")
+    return str(load.__doc__).splitlines()[0].removeprefix("Return ").removeprefix("one part of ").rstrip(".")

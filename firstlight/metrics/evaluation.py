@@ -62,20 +62,13 @@ class Evaluation:
         return wilson_interval(round(self.accuracy * self.num_images), self.num_images, confidence)
 
     def to_json(self, class_names: Sequence[str] | None = None) -> dict[str, Any]:
-        """Return everything as numbers, texts and lists, with a row a class under `classes`; `from_json` takes it back."""
+        """Return everything as numbers, texts and lists, with a row a class under `classes`."""
         names = class_names or [str(number) for number in range(len(self.confusion))]
         columns = (self.support, self.precision, self.recall, self.f1)
         rows = zip(names, *(column.tolist() for column in columns), strict=True)
         classes = [dict(zip(("class", "images", "precision", "recall", "f1"), row, strict=True)) for row in rows]
         interval = list(self.accuracy_interval())
         return {**asdict(self), "accuracy_interval": interval, "macro_f1": self.macro_f1, "classes": classes}
-
-    @classmethod
-    def from_json(cls, record: dict[str, Any]) -> "Evaluation":
-        """Return the evaluation that `to_json` wrote; what can be derived is derived again."""
-        fields = {name: record[name] for name in ("loss", "accuracy", "top_k", "top_k_accuracy", "num_images")}
-        loss = math.nan if fields["loss"] is None else fields["loss"]  # null is how a loss that was no number is stored
-        return cls(**{**fields, "loss": loss}, confusion=tuple(tuple(row) for row in record["confusion"]))
 
 
 def wilson_interval(num_correct: int, num_images: int, confidence: float = 0.95) -> tuple[float, float]:

