@@ -5,10 +5,11 @@ The choice is printed, written into the run, and kept in the cache, so that the 
 
 import json
 import time
-from collections.abc import Callable
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from copy import deepcopy
 from dataclasses import asdict, dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -17,7 +18,7 @@ from torch.nn.functional import cross_entropy
 
 from firstlight.config.schema import DeviceConfig
 from firstlight.engine.seeding import mix, private_randomness
-from firstlight.errors import ConfigError
+from firstlight.errors import ConfigError, StorageError
 from firstlight.files import cache_dir, make_dir, write_json
 from firstlight.tracking.environment import cpu_model
 
@@ -46,6 +47,16 @@ class Arithmetic:
         if self.precision == "float32":
             return nullcontext()
         return torch.autocast(self.device, torch.bfloat16)
+
+    @contextmanager
+    def on_threads(self) -> Iterator[None]:
+        """Let torch use the settled number of CPU threads for the block."""
+        before = torch.get_num_threads()
+        torch.set_num_threads(self.threads)
+        try:
+            yield
+        finally:
+            torch.set_num_threads(before)
 
     def place(self, model: Any) -> Any:
         """Move a model to the device, its filters in the chosen order."""
@@ -111,15 +122,10 @@ def _fastest(model: Any, batch: tuple[Tensor, Tensor], fixed: dict[str, Any], th
 
 def _time_step(model: Any, batch: tuple[Tensor, Tensor], arithmetic: Arithmetic) -> float:
     """Return the seconds of the faster of two steps, after one to warm up."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(arithmetic.threads)
-    try:
-        with private_randomness():
-            step = _probe_step(arithmetic.place(deepcopy(model)), batch, arithmetic)
-            step()
-            return min(step(), step())
-    finally:
-        torch.set_num_threads(before)
+    with arithmetic.on_threads(), private_randomness():
+        step = _probe_step(arithmetic.place(deepcopy(model)), batch, arithmetic)
+        step()
+        return min(step(), step())
 
 
 def _probe_step(model: Any, batch: tuple[Tensor, Tensor], arithmetic: Arithmetic) -> Callable[[], float]:
@@ -140,7 +146,8 @@ def _probe_batch(image_shape: tuple[int, int, int], num_classes: int) -> tuple[T
 
 
 def _has_bfloat16() -> bool:
-    return bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
+    """Tell whether this CPU has instructions for bfloat16; a build of torch without oneDNN does not even know the question."""
+    return torch.backends.mkldnn.is_available() and bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
 
 
 def _shape_of(model: Any) -> str:
@@ -148,11 +155,16 @@ def _shape_of(model: Any) -> str:
 
 
 def _cached(key: str, find: Callable[[], Arithmetic]) -> Arithmetic:
-    path = cache_dir() / "arithmetic" / f"{mix(*key.encode()):016x}.json"
-    try:
-        return Arithmetic(**json.loads(path.read_text(encoding="utf-8")))
-    except (OSError, ValueError, TypeError):
-        found = find()
-    make_dir(path.parent)
-    write_json(path, asdict(found))
+    """Return what was found on this machine before, else what `find` finds. A cache that cannot be had only costs the time to find it."""
+    with suppress(StorageError, OSError, ValueError, TypeError):
+        return Arithmetic(**json.loads(_cache_path(key).read_text(encoding="utf-8")))
+    found = find()
+    with suppress(StorageError):
+        path = _cache_path(key)
+        make_dir(path.parent)
+        write_json(path, asdict(found))
     return found
+
+
+def _cache_path(key: str) -> Path:
+    return cache_dir() / "arithmetic" / f"{mix(*key.encode()):016x}.json"

@@ -7,8 +7,6 @@ import json
 import secrets
 import shlex
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -132,7 +130,7 @@ def run_training(
     with (
         RunWriter(path, resume=resumed is not None) as writer,
         console.logging_to(writer.log),
-        _on_threads(prepared.setup.arithmetic),
+        prepared.setup.arithmetic.on_threads(),
         out_of_memory(config.train.batch_size),
     ):
         if resumed is None:
@@ -211,17 +209,6 @@ def _arithmetic_of(resumed: GoingOn | None, config: Config) -> Arithmetic | None
     if resumed is None or config_of(resumed.run).device != config.device:
         return None
     return arithmetic_of(resumed.run)
-
-
-@contextmanager
-def _on_threads(arithmetic: Arithmetic) -> Iterator[None]:
-    """Let torch use the settled number of CPU threads for the block."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(arithmetic.threads)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
 
 
 def _open_folder(writer: RunWriter, config: Config, prepared: _Prepared, notes: list[str]) -> None:

@@ -1,0 +1,66 @@
+"""The arithmetic: settled by timing, kept in a cache that nothing depends on, used by training and by everything after it."""
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+
+import firstlight as fl
+from firstlight.config.schema import DeviceConfig, Kind
+from firstlight.engine.device import Arithmetic, settle
+from firstlight.files import write_json
+
+CPU = DeviceConfig(name="cpu")
+
+
+def settled() -> Arithmetic:
+    return settle(CPU, fl.build_model(Kind("linear"), (1, 8, 8), 10, seed=0), (1, 8, 8), 10)
+
+
+@pytest.fixture
+def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("FIRSTLIGHT_CACHE", str(tmp_path / "cache"))
+    return tmp_path / "cache"
+
+
+def test_what_was_timed_once_is_taken_from_the_cache(cache: Path) -> None:
+    found = settled()
+    (path,) = (cache / "arithmetic").iterdir()
+    write_json(path, {**json.loads(path.read_text()), "threads": found.threads + 7})
+    assert settled().threads == found.threads + 7
+
+
+def test_a_cache_that_cannot_be_had_only_costs_time(cache: Path) -> None:
+    """Fault 9: the cache is a convenience; a file in its place, as a folder without permission, refuses no training."""
+    cache.write_text("in the way")
+    assert settled().device == "cpu"
+    assert cache.read_text() == "in the way"
+
+
+@pytest.mark.parametrize("text", ["", "[1]", '{"device": "cpu", "colour": "red"}'])
+def test_a_damaged_entry_of_the_cache_is_timed_anew(cache: Path, text: str) -> None:
+    found = settled()
+    (path,) = (cache / "arithmetic").iterdir()
+    path.write_text(text)
+    assert settled().memory_format == found.memory_format
+    assert json.loads(path.read_text())["device"] == "cpu"
+
+
+def test_a_torch_without_onednn_is_not_asked_for_its_bfloat16(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Builds of torch without oneDNN (some ARM and source builds) lack the operator, and calling it raises."""
+
+    def lacking() -> bool:
+        raise AttributeError("'_OpNamespace' 'mkldnn' object has no attribute '_is_mkldnn_bf16_supported'")
+
+    monkeypatch.setattr(torch.backends.mkldnn, "is_available", lambda: False)
+    monkeypatch.setattr(torch.ops.mkldnn, "_is_mkldnn_bf16_supported", lacking)
+    assert settled().precision == "float32"
+
+
+def test_threads_are_set_for_a_block_and_come_back() -> None:
+    before = torch.get_num_threads()
+    with pytest.raises(KeyError), Arithmetic("cpu", threads=before + 1).on_threads():
+        assert torch.get_num_threads() == before + 1
+        raise KeyError
+    assert torch.get_num_threads() == before
