@@ -11,6 +11,7 @@ from firstlight.config.schema import Config
 from firstlight.data.build import load_training_data, make_loader
 from firstlight.data.dataset import Dataset
 from firstlight.engine.evaluate import evaluate_model, predict_probabilities
+from firstlight.engine.matching import check_match
 from firstlight.engine.memory import out_of_memory
 from firstlight.engine.places import data_dir_of, runs_dir_of
 from firstlight.engine.restore import arithmetic_of, config_of, data_record, load_model, normalize_of
@@ -26,6 +27,8 @@ SPLITS = ("val", "test")
 SHEET_SIZE = 20
 """Images on the sheet of predictions, spread evenly over the split."""
 
+SAME_IMAGES = ("val_hash", "content_hash")
+"""What names the validation images in the record of a run: their places, and (in newer runs) the pixels and labels themselves."""
 
 def evaluate(
     run: str | Path, *, split: str = "val", which: str = "best", runs_dir: str | Path | None = None, data_dir: str | Path | None = None
@@ -78,13 +81,15 @@ def _sentence(result: Evaluation) -> str:
 
 def _dataset(run: Run, config: Config, split: str, data_dir: Path) -> Dataset:
     if split == "test":
-        return open_test_set(config, data_dir)
+        return open_test_set(config, data_dir, data_record(run))
     data = load_training_data(config, data_dir)
     if data.val is None:
         raise DataError(
             f"run {run.path} was trained without validation (split.val_fraction=0); there is nothing to evaluate but --split test"
         )
-    if data.record.val_hash != data_record(run)["val_hash"]:
+    check_match(data.val, data_record(run))
+    old, new = data_record(run), data.record.to_json()
+    if any(old[key] != new[key] for key in SAME_IMAGES if key in old and key in new):
         raise DataError(
             f"the validation images are not those of run {run.path}: the data changed since; put the old data back, or train anew"
         )

@@ -11,6 +11,7 @@ from firstlight.data.build import load_experiment_part, load_images, make_loader
 from firstlight.data.dataset import Dataset
 from firstlight.engine.evaluate import predict_probabilities
 from firstlight.engine.finished import draw_predictions
+from firstlight.engine.matching import check_match
 from firstlight.engine.memory import out_of_memory
 from firstlight.engine.places import data_dir_of, runs_dir_of
 from firstlight.engine.restore import arithmetic_of, config_of, data_record, load_model, normalize_of
@@ -70,6 +71,7 @@ def _images_of(run: Run, config: Config, images: Sequence[str | Path], data_dir:
 
 
 def _row(name: str, probabilities: list[float], class_names: Sequence[str]) -> Row:
+    check_match(dataset, record)
     best = max(range(len(class_names)), key=probabilities.__getitem__)
     return {
         "image": name,

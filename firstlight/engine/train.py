@@ -300,7 +300,7 @@ def _open_test_set(config: Config, prepared: _Prepared, writer: RunWriter, conso
     """Evaluate the best weights on the sealed test set, record the opening, and return its figures."""
     setup = prepared.setup
     place: dict[str, Any] = {"device": setup.arithmetic.device, "channels_last": setup.arithmetic.channels_last}
-    loader = make_loader(open_test_set(config, data_dir), config, prepared.data.normalize, **place)
+    loader = make_loader(open_test_set(config, data_dir, prepared.data.to_json()), config, prepared.data.normalize, **place)
     test = evaluate_model(prepared.state.evaluated_model, loader, setup.num_classes, setup.arithmetic)
     opening = {
         "when": time.strftime("%Y-%m-%dT%H:%M:%S%z"),

@@ -1,7 +1,14 @@
 """Evaluation: exact on an odd last batch, in eval mode, without gradients, and it changes nothing (B8)."""
 
+import re
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
 import pytest
 import torch
+from PIL import Image
 from torch import nn
 from torch.nn.functional import cross_entropy
 
@@ -10,9 +17,11 @@ from firstlight.data.loader import Loader
 from firstlight.data.normalize import Normalize
 from firstlight.engine.device import Arithmetic
 from firstlight.engine.evaluate import evaluate_model, predict_probabilities
+from firstlight.errors import DataError
 from firstlight.models.mlp import MLP
 from firstlight.models.small_cnn import SmallCNN
 
+Train = Callable[..., fl.Run]
 CPU = Arithmetic("cpu")
 
 
@@ -64,3 +73,51 @@ def test_the_same_loop_serves_labelled_and_unlabelled_images() -> None:
     assert labels is not None
     right = (predict_probabilities(model, loader(50), CPU).argmax(1) == labels).float().mean()
     assert evaluate_model(model, loader(50), 10, CPU).accuracy == pytest.approx(float(right), abs=1e-6)
+
+
+@pytest.fixture
+def photos(tmp_path: Path) -> Callable[..., Path]:
+    """Return `photos("cat", "dog", size=8)`: the folder of photos anew, twelve of noise in each class."""
+
+    def write(*class_names: str, size: int = 8, seed: int = 0) -> Path:
+        folder = tmp_path / "photos"
+        shutil.rmtree(folder, ignore_errors=True)
+        noise = np.random.default_rng(seed)
+        for name in class_names:
+            (folder / name).mkdir(parents=True)
+            for number in range(12):
+                Image.fromarray(noise.integers(0, 256, (size, size), dtype=np.uint8)).save(folder / name / f"{number}.png")
+        return folder
+
+    return write
+
+
+@pytest.mark.parametrize("split", ["val", "test"])
+@pytest.mark.parametrize(
+    ("class_names", "size", "message"),
+    [
+        (("cat", "dog", "eel"), 8, "its classes are not those that the run was trained on: it has also eel; put the old data back"),
+        (("cat", "eel"), 8, "it lacks dog, it has also eel"),
+        (("cat", "dog"), 9, "its images are 1 x 9 x 9, but the run was trained on 1 x 8 x 8; put the old data back"),
+    ],
+    ids=["more classes", "other classes", "other shape"],
+)
+def test_other_data_than_those_of_the_run_are_refused(
+    train: Train, photos: Callable[..., Path], class_names: tuple[str, ...], size: int, message: str, split: str
+) -> None:
+    """Fault 20: the run's answers would get wrong names. Nobody saw a figure of the test set, so nothing is recorded as opened."""
+    run = train(f"data={{name: folder, path: {photos('cat', 'dog')}}}", "split.num_train=null", "train.epochs=1")
+    photos(*class_names, size=size)
+    with pytest.raises(DataError, match=re.escape(message)):
+        fl.evaluate(run.path, split=split)
+    assert fl.load_run(run.path).info["test_openings"] == []
+
+
+def test_other_pixels_than_those_that_were_validated_on_are_refused(train: Train, photos: Callable[..., Path]) -> None:
+    """The places of the validation images are the same; where the run knows the images themselves, these are compared."""
+    run = train(f"data={{name: folder, path: {photos('cat', 'dog')}}}", "split.num_train=null", "train.epochs=1")
+    if "content_hash" not in run.info["data"]:
+        pytest.skip("runs do not record the content of their data yet")
+    photos("cat", "dog", seed=1)
+    with pytest.raises(DataError, match="the validation images are not those of run"):
+        fl.evaluate(run.path)
