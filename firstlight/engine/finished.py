@@ -30,6 +30,7 @@ SHEET_SIZE = 20
 SAME_IMAGES = ("val_hash", "content_hash")
 """What names the validation images in the record of a run: their places, and (in newer runs) the pixels and labels themselves."""
 
+
 def evaluate(
     run: str | Path, *, split: str = "val", which: str = "best", runs_dir: str | Path | None = None, data_dir: str | Path | None = None
 ) -> dict[str, Any]:

@@ -67,11 +67,11 @@ def _images_of(run: Run, config: Config, images: Sequence[str | Path], data_dir:
             "no image was named; give image files or folders (test images with labels: `firstlight evaluate RUN --split test`)"
         )
     dataset = load_experiment_part(config, "test", data_dir)
+    check_match(dataset, record)
     return dataset, [f"test[{index}]" for index in range(len(dataset))]
 
 
 def _row(name: str, probabilities: list[float], class_names: Sequence[str]) -> Row:
-    check_match(dataset, record)
     best = max(range(len(class_names)), key=probabilities.__getitem__)
     return {
         "image": name,
