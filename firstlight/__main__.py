@@ -36,7 +36,7 @@ def main(arguments: list[str] | None = None) -> None:
 
 def _terminated(number: int, frame: Any) -> None:
     """Leave in good order where no training is under way that could save its state first."""
-    raise InterruptedRunError("terminated", exit_code=128 + number)
+    raise InterruptedRunError("terminated before there was anything to save; run the command again", exit_code=128 + number)
 
 
 if __name__ == "__main__":

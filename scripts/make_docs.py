@@ -1,6 +1,6 @@
-"""Write docs/configuration.md from the code: the shipped experiments, the schema, every registry with its settings, course-style keys.
+"""Write docs/configuration.md and docs/errors.md from the code: experiments, schema, registries, course-style keys; every message.
 
-`python scripts/make_docs.py --check` only tells whether the page is up to date.
+`python scripts/make_docs.py --check` only tells whether the pages are up to date.
 """
 
 import ast
@@ -10,6 +10,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import error_page
+
 from firstlight.config import schema
 from firstlight.config.course import IDLE, KEYS
 from firstlight.config.kinds import REQUIRED, settings_of
@@ -17,7 +19,7 @@ from firstlight.config.load import SECTIONS, shipped_experiments
 from firstlight.engine.sources import REGISTRIES
 from firstlight.files import write_text
 
-PAGE = Path(__file__).parents[1] / "docs" / "configuration.md"
+DOCS = Path(__file__).parents[1] / "docs"
 
 INTRO = """# Configuration reference
 
@@ -48,11 +50,13 @@ set, an optimizer or a schedule is put into lower case. `BASE` is `base`. A `TRA
 
 
 def main() -> None:
-    """Write the page, or compare it."""
-    text = page()
+    """Write the pages, or compare them."""
+    pages = {DOCS / "configuration.md": page(), DOCS / "errors.md": error_page.page()}
     if "--check" in sys.argv:
-        sys.exit(None if PAGE.read_text(encoding="utf-8") == text else "docs/configuration.md is stale; run `make docs`")
-    write_text(PAGE, text)
+        stale = [f"docs/{path.name}" for path, text in pages.items() if not path.is_file() or path.read_text(encoding="utf-8") != text]
+        sys.exit(f"{' and '.join(stale)}: out of date; run `make docs`" if stale else None)
+    for path, text in pages.items():
+        write_text(path, text)
 
 
 def page() -> str:

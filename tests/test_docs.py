@@ -109,7 +109,7 @@ def test_relative_links_resolve(page: Path) -> None:
             assert not anchor or anchor in [re.sub(r"[^\w -]", "", heading).lower().replace(" ", "-") for heading in headings], target
 
 
-def test_configuration_page_is_up_to_date() -> None:
+def test_generated_pages_are_up_to_date() -> None:
     done = subprocess.run([sys.executable, ROOT / "scripts" / "make_docs.py", "--check"], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
 

@@ -115,7 +115,7 @@ def _name_owner(problem: Problem, registry: Registry, name: str) -> Problem:
 
 
 def _hint(key: str, settings: Mapping[str, Setting]) -> str:
-    return did_you_mean(key, settings) if settings else " (it has no settings)"
+    return did_you_mean(key, settings) if settings else "; leave it out, there are no settings"
 
 
 def _problem(error: dict[str, Any], path: tuple[str, ...]) -> Problem:

@@ -17,7 +17,7 @@ def compare(runs: Sequence[str | Path], *, runs_dir: str | Path = "runs", out: s
         raise ConfigError("compare needs two runs or more; `firstlight runs` lists them")
     empty = [str(run.path) for run in found if not run.epochs]
     if empty:
-        raise ConfigError(f"no epoch is recorded yet in {', '.join(empty)}; nothing to compare")
+        raise ConfigError(f"no epoch is recorded yet in {', '.join(empty)}, nothing to compare; leave out or resume what stopped early")
     path = Path(out) if out is not None else found[0].path.parent / "compare.png"
     if path.suffix not in (".png", ".svg", ".pdf"):
         raise ConfigError(f"--out {path} is no picture; end it in .png, .svg or .pdf")

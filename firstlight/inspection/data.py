@@ -145,7 +145,7 @@ def print_description(result: dict[str, Any]) -> None:
 
 def _counts(dataset: Dataset) -> list[int]:
     if dataset.labels is None:
-        raise DataError(f"{dataset.source}: these images have no labels")
+        raise DataError(f"{dataset.source}: these images have no labels; name a part or a folder that has them")
     counts: list[int] = torch.bincount(dataset.labels, minlength=dataset.num_classes).tolist()
     return counts
 

@@ -124,7 +124,9 @@ class ScratchMLP:
             wrong += [f"{name} is missing" for name in mine.keys() - state_dict.keys()]
             wrong += [f"{name} is not in the model" for name in state_dict.keys() - mine.keys()]
         if wrong:
-            raise CheckpointError(f"these weights are not for this {type(self).__name__}: {'; '.join(sorted(wrong))}")
+            raise CheckpointError(
+                f"these weights are not for this {type(self).__name__}: {', '.join(sorted(wrong))}; load them into the model they come from"
+            )
         for name in mine.keys() & state_dict.keys():
             mine[name].copy_(state_dict[name])
 

@@ -86,7 +86,7 @@ def test_state_dict_round_trip_and_misfit() -> None:
     second.load_state_dict(copy.deepcopy(first.state_dict()))
     images = torch.randn(5, 1, 4, 4)
     assert torch.equal(first(images), second(images))
-    with pytest.raises(CheckpointError, match=r"linear1.weight is \[128, 16\], not \[3, 16\]; linear2.bias is not in the model"):
+    with pytest.raises(CheckpointError, match=r"linear1.weight is \[128, 16\], not \[3, 16\], linear2.bias is not in the model"):
         scratch.ScratchLinear((1, 4, 4), 3).load_state_dict(first.state_dict())
     with pytest.raises(CheckpointError, match=r"linear2.bias is missing"):
         first.load_state_dict({name: tensor for name, tensor in first.state_dict().items() if "2.bias" not in name})
