@@ -22,7 +22,7 @@ from firstlight.data.decode import decode_image, decode_images, is_grey
 from firstlight.data.layout import Items, find_layout
 from firstlight.data.places import missing, waiting_lock
 from firstlight.errors import DataError
-from firstlight.files import TEMPORARY, cache_dir, make_dir, remove, sha256, write_json, write_stream
+from firstlight.files import cache_dir, clean, make_dir, sha256, write_json, write_stream
 from firstlight.limits import Fraction, PositiveInt
 
 CACHE_VERSION = 2
@@ -94,8 +94,7 @@ def _cached(wanted: _Wanted) -> tuple[Pixels, dict[str, Any]]:
         found = _read_cache(entry, content)
         if found is not None:
             return found
-        for left_behind in make_dir(entry).glob(f"{TEMPORARY}*"):
-            remove(left_behind)
+        clean(make_dir(entry))
         images, facts = _decode(wanted)
         facts |= {"content": content, "shape": images.shape, "sha256": hashlib.sha256(images.data).hexdigest()}
         write_stream(entry / "pixels.bin", _chunks(images))
