@@ -8,8 +8,10 @@ import torch
 from torch import Tensor
 from torch.nn.functional import cross_entropy
 
+from firstlight.data.build import EVALUATION_BATCH_SIZE
 from firstlight.data.loader import Batch, Loader
 from firstlight.engine.device import Arithmetic
+from firstlight.engine.memory import out_of_memory
 from firstlight.metrics.evaluation import Evaluation
 from firstlight.metrics.totals import Totals
 
@@ -42,8 +44,10 @@ def predict_probabilities(model: Any, loader: Loader, arithmetic: Arithmetic) ->
 
 
 def logits_of(model: Any, loader: Loader, arithmetic: Arithmetic) -> Iterator[tuple[Tensor, Batch]]:
-    """Yield the logits float32 [B, num_classes] of each batch, with the batch."""
-    with eval_mode(model):
+    """Yield the logits float32 [B, num_classes] of each batch, with the batch. Raises OutOfMemoryError."""
+    smaller = "train.batch_size" if loader.batch_size > EVALUATION_BATCH_SIZE else "network or a smaller input.image_size"
+    remedy = f"try a smaller {smaller}, or a machine with more memory"
+    with eval_mode(model), out_of_memory(f"evaluating batches of {loader.batch_size}", remedy):
         for batch in loader.batches(0):
             with arithmetic.autocast():
                 logits = model(batch.images)

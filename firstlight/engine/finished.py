@@ -24,9 +24,9 @@ from firstlight.tracking.run import Run, find_run
 from firstlight.tracking.writer import record_test_opening
 
 SPLITS = ("val", "test")
+MORE_MEMORY = "close other programs, or use a machine with more memory"
 SHEET_SIZE = 20
 """Images on the sheet of predictions, spread evenly over the split."""
-
 SAME_IMAGES = ("val_hash", "content_hash")
 """What names the validation images in the record of a run: their places, and (in newer runs) the pixels and labels themselves."""
 
@@ -43,19 +43,20 @@ def evaluate(
         raise ConfigError(f"--split is {split!r}; allowed: {', '.join(SPLITS)}")
     found = find_run(run, runs_dir_of(runs_dir))
     config, arithmetic, began = config_of(found), arithmetic_of(found), time.monotonic()
-    model = arithmetic.place(load_model(found, which=which))
-    with out_of_memory(config.train.batch_size):
+    with arithmetic.on_threads(), out_of_memory(f"reading the {split} images and the network", MORE_MEMORY):
         dataset = _dataset(found, config, split, data_dir_of(data_dir))
+        model = arithmetic.place(load_model(found, which=which))
         loader = make_loader(dataset, config, normalize_of(found), device=arithmetic.device, channels_last=arithmetic.channels_last)
         result = evaluate_model(model, loader, dataset.num_classes, arithmetic)
-    if split == "test":
-        record_test_opening(found, {"by": f"evaluate ({which})", "accuracy": result.accuracy, "num_images": result.num_images})
+        if split == "test":
+            record_test_opening(found, {"by": f"evaluate ({which})", "accuracy": result.accuracy, "num_images": result.num_images})
+        figure = draw_predictions(model, dataset, config, found, title=f"{found.name}, {split}: {_sentence(result)}")
     path, sheet = found.path / f"evaluation-{split}.json", found.path / f"predictions-{split}.png"
     figures = {"run": str(found.path), "split": split, "checkpoint": which, "seconds": round(time.monotonic() - began, 3)}
     figures |= result.to_json(dataset.class_names) | ({"test_accuracy": result.accuracy} if split == "test" else {})
     figures["files"] = [str(path), str(sheet)]
     write_json(path, figures)
-    write_figure(sheet, draw_predictions(model, dataset, config, found, title=f"{found.name}, {split}: {_sentence(result)}"))
+    write_figure(sheet, figure)
     return figures
 
 

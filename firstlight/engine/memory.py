@@ -1,5 +1,8 @@
-"""Out of memory, on whichever side, as one error with the batch size that was tried."""
+"""Out of memory, on whichever side, as one error: during what, how much had been taken, and what to do."""
 
+import errno
+import math
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -7,20 +10,56 @@ import torch
 
 from firstlight.errors import OutOfMemoryError
 
+TEXTS = (
+    "DefaultCPUAllocator: can't allocate memory",
+    "bad_alloc",  # C++ below torch
+    "out of memory",  # CUDA's driver, and "MPS backend out of memory"
+    "ALLOC_FAILED",  # CUBLAS_STATUS_, CUDNN_STATUS_, CUSOLVER_STATUS_
+    "ALLOCATION_FAILED",  # cuDNN 9: CUDNN_STATUS_INTERNAL_ERROR_DEVICE_
+)
+"""What torch and the libraries below it say where they have no class of their own for it."""
+
 
 @contextmanager
-def out_of_memory(batch_size: int) -> Iterator[None]:
-    """Turn the three ways in which torch and Python run out of memory into OutOfMemoryError."""
+def out_of_memory(stage: str, remedy: str) -> Iterator[None]:
+    """Turn every way in which Python, numpy and torch run out of memory in the block into OutOfMemoryError.
+
+    stage: what the block does, such as "reading the data"; remedy: what to try. Of nested blocks the inner one speaks.
+    """
     try:
         yield
-    except (MemoryError, torch.OutOfMemoryError) as error:
-        raise OutOfMemoryError(_message(batch_size)) from error
-    except RuntimeError as error:
-        if "DefaultCPUAllocator" not in str(error):  # the CPU's allocator raises no class of its own
+    except Exception as error:
+        if not is_out_of_memory(error):
             raise
-        raise OutOfMemoryError(_message(batch_size)) from error
+        peak = peak_memory_mib()
+        taken = "" if math.isnan(peak) else f" (peak until then {peak:,.0f} MiB)"
+        raise OutOfMemoryError(f"out of memory while {stage}{taken}; {remedy}") from error
 
 
-def _message(batch_size: int) -> str:
-    smaller = max(1, batch_size // 2)
-    return f"out of memory with train.batch_size={batch_size}; try train.batch_size={smaller} (train.accumulate=2 keeps the step the same)"
+def is_out_of_memory(error: BaseException) -> bool:
+    """Tell whether an error means that the device or the host had no memory left."""
+    if isinstance(error, OSError):
+        return error.errno == errno.ENOMEM
+    return isinstance(error, MemoryError | torch.OutOfMemoryError) or (
+        isinstance(error, RuntimeError) and any(text in str(error) for text in TEXTS)
+    )
+
+
+def smaller_batch(batch_size: int, accumulate: int, num_images: int) -> str:
+    """Return the remedy for a training on batches of `batch_size` of `num_images`: half of what a batch really holds."""
+    images = min(batch_size, num_images)
+    if images == 1:
+        return "try a smaller network or a smaller input.image_size"
+    return f"try train.batch_size={(images + 1) // 2} (train.accumulate={2 * accumulate} keeps the step the same)"
+
+
+def peak_memory_mib() -> float:
+    """Return the largest memory this process has used, in MiB: of the GPU where torch allocated there, else of the host."""
+    if torch.cuda.is_available() and torch.cuda.max_memory_allocated():
+        return round(torch.cuda.max_memory_allocated() / 2**20, 1)
+    try:
+        import resource
+    except ImportError:  # Windows
+        return math.nan
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return round(peak / (2**20 if sys.platform == "darwin" else 2**10), 1)

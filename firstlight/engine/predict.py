@@ -43,15 +43,19 @@ def predict(
         raise ConfigError(f"--out {out} ends in neither .csv nor .json; name the table by its kind")
     found = find_run(run, runs_dir_of(runs_dir))
     config, arithmetic = config_of(found), arithmetic_of(found)
-    dataset, names = _images_of(found, config, images, data_dir_of(data_dir))
-    model = arithmetic.place(load_model(found))
-    with out_of_memory(config.train.batch_size):
+    with (
+        arithmetic.on_threads(),
+        out_of_memory("reading the images and the network", "name fewer images, or use a machine with more memory"),
+    ):
+        dataset, names = _images_of(found, config, images, data_dir_of(data_dir))
+        model = arithmetic.place(load_model(found))
         loader = make_loader(dataset, config, normalize_of(found), device=arithmetic.device, channels_last=arithmetic.channels_last)
         probabilities = predict_probabilities(model, loader, arithmetic).tolist()
-    rows = [_row(name, values, dataset.class_names) for name, values in zip(names, probabilities, strict=True)]
-    if not images:
         title = f"{found.name}: 20 predictions of {len(dataset):,} images without labels"
-        write_figure(found.path / "predictions-test.png", draw_predictions(model, dataset, config, found, title=title))
+        figure = None if images else draw_predictions(model, dataset, config, found, title=title)
+    rows = [_row(name, values, dataset.class_names) for name, values in zip(names, probabilities, strict=True)]
+    if figure is not None:
+        write_figure(found.path / "predictions-test.png", figure)
     if out is not None:
         write_predictions(Path(out), rows)
     return rows

@@ -1,7 +1,6 @@
 """What training writes down: a row a step, a row an epoch, checkpoints, the progress bar. Losses are fetched in groups."""
 
 import math
-import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from itertools import islice
@@ -12,6 +11,7 @@ from torch import Tensor
 
 from firstlight.engine.checkpoint import newest_whole, prune, restore_state, save_checkpoint, step_folders
 from firstlight.engine.divergence import broken_tensors, nan_report
+from firstlight.engine.memory import peak_memory_mib
 from firstlight.engine.state import Setup, TrainState
 from firstlight.errors import DivergedError, StorageError
 from firstlight.files import write_json
@@ -171,15 +171,3 @@ def epoch_line(row: dict[str, Any]) -> str:
     mark = "  * best" if row["best"] and val else ""
     train = f"train loss {row['train_loss']:.4f} accuracy {row['train_accuracy']:.4f}"
     return f"epoch {row['epoch']:>3}   {train}{val}   lr {row['lr']:.3g}   {row['seconds']:.1f} s{mark}"
-
-
-def peak_memory_mib() -> float:
-    """Return the largest memory this process has used, in MiB: of the GPU where torch allocated there, else of the host."""
-    if torch.cuda.is_available() and torch.cuda.max_memory_allocated():
-        return round(torch.cuda.max_memory_allocated() / 2**20, 1)
-    try:
-        import resource
-    except ImportError:  # Windows
-        return math.nan
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return round(peak / (2**20 if sys.platform == "darwin" else 2**10), 1)

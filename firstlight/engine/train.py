@@ -21,7 +21,7 @@ from firstlight.engine.checkpoint import go_on_from, load_weights, newest_whole,
 from firstlight.engine.device import Arithmetic, settle
 from firstlight.engine.evaluate import evaluate_model
 from firstlight.engine.loop import fit
-from firstlight.engine.memory import out_of_memory
+from firstlight.engine.memory import out_of_memory, smaller_batch
 from firstlight.engine.places import data_dir_of, runs_dir_of
 from firstlight.engine.record import Recorder
 from firstlight.engine.restore import arithmetic_of, config_of
@@ -96,6 +96,9 @@ def resume(
     return run_training(config, found.path, console or Console(), data_dir_of(data_dir), notes=[note] if note else [], resumed=going_on)
 
 
+TOO_MUCH_DATA = "try a smaller input.image_size, or fewer images"
+
+
 def default_name(experiment: str) -> str:
     """Return a new name: the experiment, the date and four random hexadecimal digits."""
     return f"{experiment}-{time.strftime('%Y%m%d-%H%M%S')}-{secrets.token_hex(2)}"
@@ -125,13 +128,14 @@ def run_training(
     config: Config, path: Path, console: Console, data_dir: Path, *, notes: list[str] | None = None, resumed: GoingOn | None = None
 ) -> Run:
     """Train `config` into the run folder `path`; with `resumed`, go on from its last whole checkpoint."""
-    with out_of_memory(config.train.batch_size):
+    with out_of_memory("building the network", "try a smaller one (its settings stand under `model`)"):
         prepared = prepare(config, data_dir, arithmetic=_arithmetic_of(resumed, config))
+    smaller = smaller_batch(config.train.batch_size, config.train.accumulate, prepared.data.num_train)
     with (
         RunWriter(path, resume=resumed is not None) as writer,
         console.logging_to(writer.log),
         prepared.setup.arithmetic.on_threads(),
-        out_of_memory(config.train.batch_size),
+        out_of_memory(f"training with train.batch_size={config.train.batch_size}", smaller),
     ):
         if resumed is None:
             _open_folder(writer, config, prepared, notes or [])
@@ -153,7 +157,8 @@ def resume_line(path: Path, data_dir: Path) -> str:
 
 def prepare(config: Config, data_dir: Path, *, arithmetic: Arithmetic | None = None) -> _Prepared:
     """Load the data, build the network and its optimizer, settle the arithmetic."""
-    data = load_training_data(config, data_dir)
+    with out_of_memory("reading the data", TOO_MUCH_DATA):
+        data = load_training_data(config, data_dir)
     record = data.record
     init_seed = config.seed if config.init_seed is None else config.init_seed
     order_seed = config.seed if config.order_seed is None else config.order_seed
@@ -163,11 +168,14 @@ def prepare(config: Config, data_dir: Path, *, arithmetic: Arithmetic | None = N
     model = arithmetic.place(model)
     optimizer, schedule = build_optimizer(config.optim, model), build_schedule(config.schedule)
     place: dict[str, Any] = {"device": arithmetic.device, "channels_last": arithmetic.channels_last}
+    with out_of_memory(f"placing the data on {arithmetic.device}", TOO_MUCH_DATA):
+        train_loader = make_train_loader(config, data.train, record.normalize, seed=order_seed, **place)
+        val_loader = None if data.val is None else make_loader(data.val, config, record.normalize, **place)
     setup = Setup(
         train=config.train,
         checkpoint=config.checkpoint,
-        train_loader=make_train_loader(config, data.train, record.normalize, seed=order_seed, **place),
-        val_loader=None if data.val is None else make_loader(data.val, config, record.normalize, **place),
+        train_loader=train_loader,
+        val_loader=val_loader,
         schedule=schedule,
         base_lr=optimizer.param_groups[0]["lr"],
         order_seed=order_seed,

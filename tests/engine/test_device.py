@@ -1,6 +1,7 @@
 """The arithmetic: settled by timing, kept in a cache that nothing depends on, used by training and by everything after it."""
 
 import json
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -11,6 +12,7 @@ from firstlight.config.schema import DeviceConfig, Kind
 from firstlight.engine.device import Arithmetic, settle
 from firstlight.files import write_json
 
+Train = Callable[..., fl.Run]
 CPU = DeviceConfig(name="cpu")
 
 
@@ -64,3 +66,25 @@ def test_threads_are_set_for_a_block_and_come_back() -> None:
         assert torch.get_num_threads() == before + 1
         raise KeyError
     assert torch.get_num_threads() == before
+
+
+@pytest.fixture
+def threads_seen() -> Iterator[set[int]]:
+    """The numbers of threads on which networks ran."""
+    seen: set[int] = set()
+    handle = torch.nn.modules.module.register_module_forward_pre_hook(lambda module, inputs: seen.add(torch.get_num_threads()))
+    yield seen
+    handle.remove()
+
+
+@pytest.mark.parametrize("use", ["evaluate", "predict"])
+def test_a_finished_run_is_used_on_its_own_threads(train: Train, tmp_path: Path, threads_seen: set[int], use: str) -> None:
+    """Figures come from the arithmetic that the run was settled on, sheet of predictions included."""
+    run = train("device.threads=3", "train.epochs=1")
+    threads_seen.clear()
+    if use == "evaluate":
+        fl.evaluate(run.path)
+    else:
+        fl.predict(run.path, [run.path / "curves.png"])
+    assert threads_seen == {3}
+    assert torch.get_num_threads() != 3
