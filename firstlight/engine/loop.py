@@ -17,7 +17,7 @@ def fit(state: TrainState, setup: Setup, recorder: Recorder) -> TrainState:
     Raises InterruptedRunError after a checkpoint when Ctrl-C or SIGTERM came, DivergedError for a number that is not finite, and
     StorageError where the disk refused too many checkpoints.
     """
-    with private_randomness(), stop_requests() as stop, recorder.progress(state, setup):
+    with private_randomness(setup.arithmetic.device), stop_requests() as stop, recorder.progress(state, setup):
         if state.step == 0 and setup.train.on_divergence == "rollback":
             recorder.save(state, setup)  # somewhere to go back to
         while state.epoch < setup.train.epochs and not out_of_patience(state, setup):
@@ -36,8 +36,7 @@ def train_one_epoch(state: TrainState, setup: Setup, recorder: Recorder, stop: S
     state.model.train()
     num_batches, accumulate = setup.train_loader.num_batches, setup.train.accumulate
     for batch in setup.train_loader.batches(state.epoch, start=state.batch, reuse_buffers=True):
-        if setup.has_dropout:
-            seed_batch(setup.order_seed, state.epoch, state.batch)
+        seed_batch(setup.order_seed, state.epoch, state.batch, device=setup.arithmetic.device)
         state.batch += 1
         steps_now = state.batch % accumulate == 0 or state.batch == num_batches
         lr = setup.lr(state) if steps_now else None

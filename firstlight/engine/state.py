@@ -62,7 +62,6 @@ class Setup:
     order_seed: int
     arithmetic: Arithmetic
     num_classes: int
-    has_dropout: bool
     steps_per_epoch: int = field(init=False)
     total_steps: int = field(init=False)
 

@@ -181,7 +181,6 @@ def prepare(config: Config, data_dir: Path, *, arithmetic: Arithmetic | None = N
         order_seed=order_seed,
         arithmetic=arithmetic,
         num_classes=record.num_classes,
-        has_dropout=_has_dropout(model),
     )
     ema = None if config.train.ema_decay == 0 else _copy(model, config, record, arithmetic)
     state = TrainState(model, optimizer, schedule.start(), torch.zeros(2, device=arithmetic.device), ema=ema)
@@ -205,11 +204,6 @@ def _copy(model: Any, config: Config, record: DataRecord, arithmetic: Arithmetic
     copy = arithmetic.place(build_model(config.model, record.image_shape, record.num_classes, seed=0))
     copy.load_state_dict(model.state_dict())
     return copy
-
-
-def _has_dropout(model: Any) -> bool:
-    modules = model.modules() if isinstance(model, torch.nn.Module) else ()
-    return any(isinstance(module, torch.nn.modules.dropout._DropoutNd) for module in modules)
 
 
 def _arithmetic_of(resumed: GoingOn | None, config: Config) -> Arithmetic | None:

@@ -5,9 +5,11 @@ from pathlib import Path
 
 import pytest
 import torch
+from torch.nn.functional import dropout
 
 import firstlight as fl
-from firstlight.engine.seeding import mix
+from firstlight.engine.device import is_present
+from firstlight.engine.seeding import mix, private_randomness, seed_batch
 
 Train = Callable[..., fl.Run]
 
@@ -47,6 +49,47 @@ def test_looking_more_often_changes_nothing(train: Train) -> None:
     plain = train(DROPOUT, name="plain")
     watched = train(DROPOUT, "train.log_every=1", "checkpoint.every_steps=1", "train.test_at_end=true", name="watched")
     assert losses(watched) == losses(plain)
+
+
+@pytest.mark.parametrize("device", [device for device in ("cpu", "cuda", "mps") if is_present(device)])
+def test_draws_on_a_batch_are_a_function_of_seed_epoch_and_batch(device: str) -> None:
+    """Whatever draws in a network, a dropout layer or a function: its masks come from where the training stands."""
+
+    def masks(*where: int) -> torch.Tensor:
+        seed_batch(*where, device=device)
+        return torch.stack([dropout(torch.ones(64, device=device), 0.5) for _ in range(2)])
+
+    with private_randomness(device):
+        base = masks(0, 1, 2)
+        torch.rand(5, device=device)
+        assert torch.equal(masks(0, 1, 2), base)
+        assert not torch.equal(base[0], base[1])
+        assert not any(torch.equal(masks(*where), base) for where in ((1, 1, 2), (0, 2, 2), (0, 1, 3), (1, 0, 2)))
+
+
+def test_seeding_a_batch_gives_what_torch_gives_for_that_seed() -> None:
+    with private_randomness():
+        seed_batch(3, 4, 5)
+        ours = torch.rand(9)
+        torch.manual_seed(mix(3, 4, 5))
+        assert torch.equal(ours, torch.rand(9))
+
+
+@pytest.mark.parametrize("device", [device for device in ("cpu", "cuda", "mps") if is_present(device)])
+def test_the_callers_generators_come_back_even_after_an_error(device: str) -> None:
+    def draws() -> list[torch.Tensor]:
+        return [torch.rand(3), torch.rand(3, device=device).cpu()]
+
+    with private_randomness(device):
+        torch.manual_seed(7)
+        expected = draws()
+        torch.manual_seed(7)
+        with pytest.raises(KeyError), private_randomness(device):
+            seed_batch(0, 0, 0, device=device)
+            draws()
+            raise KeyError
+        for now, then in zip(draws(), expected, strict=True):
+            assert torch.equal(now, then)
 
 
 def test_mixed_seeds_differ() -> None:
