@@ -409,3 +409,21 @@ def test_a_header_that_promises_more_than_there_is_is_refused(cut: fl.Run) -> No
     edit_checkpoint(path, "model.safetensors", len(many).to_bytes(8, "little") + many)
     with pytest.raises(CheckpointError, match="another architecture"):
         fl.resume(cut.path, console=Console(quiet=True))
+
+
+FORMATS = sorted((Path(__file__).parents[1] / "fixtures").glob("run-format-*"))
+
+
+@pytest.mark.parametrize("saved", FORMATS, ids=[path.name for path in FORMATS])
+def test_a_run_saved_by_an_older_version_goes_on(saved: Path, tmp_path: Path) -> None:
+    """Fault 17: saved runs of every format that there was are kept here; they are evaluated, and resumed to the end they had."""
+    run = tmp_path / saved.name
+    shutil.copytree(saved, run)
+    expected = json.loads((saved / "expected.json").read_text())
+    best = read_record(find_checkpoint(run / "checkpoints", "best"))["best"]
+    assert fl.evaluate(run)["loss"] == pytest.approx(best["figures"]["val_loss"], rel=1e-4)
+    resumed = fl.resume(run, console=Console(quiet=True))
+    assert [row.keys() for row in figures_of(resumed)] == [row.keys() for row in expected["rows"]]
+    for row, wanted in zip(figures_of(resumed), expected["rows"], strict=True):
+        assert row == pytest.approx(wanted, rel=1e-3)
+    assert resumed.summary["val_loss"] == pytest.approx(expected["summary"]["val_loss"], rel=1e-3)
