@@ -35,13 +35,14 @@ def check_config(old: Mapping[str, Any], new: Mapping[str, Any], *, override: bo
     return changes
 
 
-def check_data(old: Mapping[str, Any], new: Mapping[str, Any]) -> None:
-    """Raise DataError where the data of a run are no longer those that it began with. Where they lie may change."""
+def check_data(old: Mapping[str, Any], new: Mapping[str, Any], *, override: bool) -> list[str]:
+    """Return what changed in the data since a run began; raises DataError for that without `override`. Where they lie may change."""
     common = sorted(old.keys() & new.keys() - {"source"})
     changes = changed_settings({key: old[key] for key in common}, {key: new[key] for key in common})
-    if changes:
-        listed = ", ".join(f"{key} {change}" if len(change) < 60 else key for key, change in changes.items())
-        raise DataError(f"the data changed since the run began: {listed}; put the old data back, or start a new run")
+    listed = [f"{key} {change}" if len(change) < 60 else key for key, change in changes.items()]
+    if listed and not override:
+        raise DataError(f"the data changed since the run began: {', '.join(listed)}; put the old data back, or add --override to go on")
+    return listed
 
 
 def machine(arithmetic: Arithmetic) -> dict[str, Any]:

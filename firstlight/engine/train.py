@@ -233,7 +233,8 @@ def _go_on(writer: RunWriter, config: Config, prepared: _Prepared, resumed: Goin
     checkpoint = newest_whole(folder, console.warn)
     facts = {} if checkpoint is None else checkpoint.record["facts"]
     changes = check_config(facts.get("config", to_dict(config)), _as_json(to_dict(config)), override=resumed.override)
-    check_data(writer.info.get("data", {}), _as_json(prepared.data.to_json()))
+    for change in check_data(writer.info.get("data", {}), _as_json(prepared.data.to_json()), override=resumed.override):
+        console.warn(f"the data changed since the run began: {change}")
     if reason := inexact(writer.info.get("machine", {}), machine(prepared.setup.arithmetic)):
         if resumed.exact:
             raise ConfigError(f"{reason}; leave out --exact to go on all the same")
