@@ -5,6 +5,7 @@
     │   └── RunNotFoundError     2  no run folder at that path
     ├── DataError                3  a data set is missing, damaged or does not fit
     ├── CheckpointError          4  a checkpoint is missing, damaged or does not fit the model
+    │   └── CheckpointFormatError 4  a checkpoint that another version of firstlight wrote
     ├── StorageError             5  no space, no permission, or the folder is in use
     │   └── RunBusyError         5  another process writes this run folder
     ├── OutOfMemoryError         6  the device or the host ran out of memory
@@ -44,6 +45,10 @@ class CheckpointError(FirstlightError):
     """A checkpoint that is missing, damaged, or made for another model."""
 
     exit_code = 4
+
+
+class CheckpointFormatError(CheckpointError):
+    """A whole checkpoint of a format that this version does not read."""
 
 
 class StorageError(FirstlightError):

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from firstlight.engine.state import Best, TrainState
-from firstlight.errors import CheckpointError
+from firstlight.errors import CheckpointError, CheckpointFormatError
 from firstlight.files import make_dir, move, remove, sha256, storage_errors, tensors_from_bytes, tensors_to_chunks, write_folder, write_json
 
 FORMAT = 1
@@ -109,12 +109,14 @@ def newest_whole(folder: Path, warn: Callable[[str], None]) -> Checkpoint | None
     """Return the newest checkpoint that is whole, with a warning for each newer one that is not; None where nothing was saved yet.
 
     A step folder appears whole or not at all, so the newest may be taken before `last` points to it.
-    Raises the first CheckpointError where all are damaged.
+    Raises the first CheckpointError where all are damaged, and CheckpointFormatError for a whole one that another version wrote.
     """
     errors: list[CheckpointError] = []
     for path in reversed(step_folders(folder)):
         try:
             return read_checkpoint(path)
+        except CheckpointFormatError:
+            raise
         except CheckpointError as error:
             errors.append(error)
             warn(str(error))
@@ -127,8 +129,8 @@ def restore_state(checkpoint: Checkpoint, state: TrainState, *, optimizer: bool 
     """Put a checkpoint into a state for the same network, its optimizer's memory too. Raises CheckpointError for another architecture."""
     record, tensors, where = checkpoint.record, checkpoint.tensors, checkpoint.path
     load_weights(state.model, tensors["model.safetensors"], where)
-    if state.ema is not None:
-        load_weights(state.ema, tensors.get("ema.safetensors", {}), where)
+    if state.ema is not None:  # a run that is to keep an average from here on begins it at its weights
+        load_weights(state.ema, tensors.get("ema.safetensors", tensors["model.safetensors"]), where)
     try:
         if optimizer:
             restore_optimizer(state.optimizer, tensors["optim.safetensors"], record["optimizer"])
@@ -171,10 +173,12 @@ def read_record(path: Path) -> dict[str, Any]:
         version = record["format"]
     except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
         raise CheckpointError(f"{path} is no whole checkpoint ({type(error).__name__}: {error}); use another one") from None
-    if version != FORMAT:
-        raise CheckpointError(f"{path} has checkpoint format {version}; this firstlight reads {FORMAT}: use the version that wrote it")
     if record.pop("sha256_of_record", None) != _sha256_of(record):
         raise CheckpointError(f"{path / 'state.json'} is damaged: its sha256 is not the one that it records; use another checkpoint")
+    if version != FORMAT:
+        raise CheckpointFormatError(
+            f"{path} has checkpoint format {version}, this firstlight reads {FORMAT}; use the version that wrote it"
+        )
     return record
 
 

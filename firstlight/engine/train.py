@@ -232,7 +232,8 @@ def _go_on(writer: RunWriter, config: Config, prepared: _Prepared, resumed: Goin
     state, folder = prepared.state, writer.path / "checkpoints"
     checkpoint = newest_whole(folder, console.warn)
     facts = {} if checkpoint is None else checkpoint.record["facts"]
-    changes = check_config(facts.get("config", to_dict(config)), _as_json(to_dict(config)), override=resumed.override)
+    trained_with, asked_for = facts.get("config", resumed.run.config), _as_json(to_dict(config))
+    changes = check_config(trained_with, asked_for, override=resumed.override or checkpoint is None)
     for change in check_data(writer.info.get("data", {}), _as_json(prepared.data.to_json()), override=resumed.override):
         console.warn(f"the data changed since the run began: {change}")
     if reason := inexact(writer.info.get("machine", {}), machine(prepared.setup.arithmetic)):
@@ -250,10 +251,10 @@ def _go_on(writer: RunWriter, config: Config, prepared: _Prepared, resumed: Goin
         writer.seconds_before = max(writer.seconds_before, float(facts.get("seconds", 0)))
     if missing := writer.cut_rows_after(state.step, state.epoch):
         console.warn(f"metrics.jsonl lacks {missing} rows up to step {state.step:,}; the curves will have a gap")
-    if changes:
+    if resumed.run.config != asked_for:
         write_text(writer.path / "config.yaml", to_yaml(config))
     entry = {"when": time.strftime("%Y-%m-%dT%H:%M:%S%z"), "step": state.step, "changed": changes, "inexact": reason}
-    writer.update(state="running", resumes=[*writer.info.get("resumes", []), entry], notes=[*writer.info.get("notes", []), *notes])
+    writer.take_up(resumes=[*writer.info.get("resumes", []), entry], notes=[*writer.info.get("notes", []), *notes])
 
 
 def _as_json(value: Any) -> Any:

@@ -26,8 +26,10 @@ class RunWriter:
         if not resume:
             check_free(path)
         self.path = make_dir(path)
-        self._info: dict[str, Any] = dict(Run(path).info) if resume else {}
-        self.seconds_before = float(self._info.get("seconds", 0.0))
+        self._resume = resume
+        self._info: dict[str, Any] = {}
+        self._taken_up = False
+        self.seconds_before = 0.0
         """Seconds of work before this process took the run up."""
 
     def __enter__(self) -> "RunWriter":
@@ -35,6 +37,9 @@ class RunWriter:
             stack.enter_context(Lock(self.path / "run.lock", f"run {self.path}"))
             for folder in (self.path, self.path / "checkpoints"):
                 clean(folder)  # what a killed writer left; nobody else writes here now
+            if self._resume:
+                self._info = dict(Run(self.path).info)
+                self.seconds_before = float(self._info.get("seconds", 0.0))
             self._began = time.monotonic()
             self._metrics = Appender(self.path / "metrics.jsonl")
             stack.callback(lambda: self._metrics.close())
@@ -45,8 +50,8 @@ class RunWriter:
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         with self._stack:
-            if not self._info:
-                return
+            if not self._taken_up:
+                return  # refused before anything was changed
             if error is None:
                 self._metrics.sync()
                 self.update(state="finished", seconds=round(self.seconds, 3))
@@ -69,7 +74,12 @@ class RunWriter:
         write_text(self.path / "config.yaml", config_yaml)
         started = time.strftime("%Y-%m-%dT%H:%M:%S%z")
         base = {"format": FORMAT, "name": self.path.name, "started": started, "notes": [], "test_openings": [], "summary": {}}
-        self.update(**{**base, **info, "state": "running"})
+        self.take_up(**{**base, **info})
+
+    def take_up(self, **info: Any) -> None:
+        """Say in run.json that this process trains the run now."""
+        self._taken_up = True
+        self.update(**{**info, "state": "running"})
 
     def update(self, **changes: Any) -> None:
         """Change entries of run.json, on disk too."""

@@ -15,7 +15,7 @@ import pytest
 import firstlight as fl
 from firstlight.engine import train as engine
 from firstlight.engine.checkpoint import find_checkpoint, read_checkpoint, read_record, step_folders
-from firstlight.errors import CheckpointError, ConfigError, DataError, InterruptedRunError, RunNotFoundError
+from firstlight.errors import CheckpointError, CheckpointFormatError, ConfigError, DataError, InterruptedRunError, RunNotFoundError
 from firstlight.files import tensors_to_chunks
 from firstlight.tracking.console import Console
 
@@ -249,7 +249,7 @@ def test_changed_settings_are_listed_and_refused(cut: fl.Run) -> None:
     (cut.path / "config.yaml").write_text(text.replace("lr: 0.1", "lr: 0.2"))
     with pytest.raises(ConfigError, match=r"other settings: optim\.lr 0\.1 -> 0\.2, train\.batch_size 32 -> 16; .*--override"):
         fl.resume(cut.path, "train.batch_size=16", console=Console(quiet=True))
-    assert "resumes" not in fl.load_run(cut.path).info
+    assert "resumes" not in fl.load_run(cut.path).info and fl.load_run(cut.path).state == "interrupted"
     resumed = fl.resume(cut.path, override=True, console=Console(quiet=True))
     assert resumed.info["resumes"][0]["changed"] == {"optim.lr": "0.1 -> 0.2"}
     assert resumed.epochs[-1]["epoch"] == 3
@@ -263,6 +263,27 @@ def test_harmless_settings_change_on_the_way(cut: fl.Run) -> None:
     with pytest.raises(ConfigError, match=r"is finished; train it for longer with train\.epochs=N"):
         fl.resume(resumed.path)
     assert len(fl.resume(resumed.path, "train.epochs=5", console=Console(quiet=True)).epochs) == 5
+
+
+def test_settings_of_a_run_that_saved_nothing_may_change(cut: fl.Run) -> None:
+    """No step was made with the old ones; what is trained is what config.yaml says."""
+    shutil.rmtree(cut.path / "checkpoints")
+    resumed = fl.resume(cut.path, "optim.lr=0.2", "train.epochs=2", console=Console(quiet=True))
+    assert (resumed.config["optim"]["lr"], len(resumed.epochs)) == (0.2, 2)
+
+
+def test_an_average_may_begin_on_the_way(cut: fl.Run) -> None:
+    resumed = fl.resume(cut.path, "train.ema_decay=0.5", override=True, console=Console(quiet=True))
+    assert fl.evaluate(resumed.path, which="last")["loss"] == pytest.approx(resumed.epochs[-1]["val_loss"])
+
+
+def test_a_checkpoint_of_a_later_version_is_left_alone(cut: fl.Run) -> None:
+    """Fault 17: it is whole, so it is neither passed over nor set aside."""
+    folders = step_folders(cut.path / "checkpoints")
+    edit_checkpoint(folders[-1], format=2)
+    with pytest.raises(CheckpointFormatError, match="has checkpoint format 2, this firstlight reads 1; use the version that wrote it"):
+        fl.resume(cut.path, console=Console(quiet=True))
+    assert step_folders(cut.path / "checkpoints") == folders
 
 
 def test_another_optimizer_begins_with_an_empty_memory(cut: fl.Run) -> None:
