@@ -1,21 +1,22 @@
 """The optimizers of torch by our names and ranges, in the fused form where the device has one."""
 
 from collections.abc import Iterable
-from typing import Any
+from typing import Annotated, Any
 
 import torch
 from torch import Tensor
 from torch.optim import Optimizer
 
 from firstlight.errors import ConfigError
-from firstlight.limits import Fraction, NonNegative, Positive
+from firstlight.limits import Fraction, NonNegative, Positive, Range
+
+Rate = Annotated[float, Range(above=0, most=1e300)]
+"""A fused step takes any lr, and an absurd one is a run that diverges and says so; the others overflow beyond float32."""
 
 Params = Iterable[Tensor] | Iterable[dict[str, Any]]
 
 
-def sgd(
-    params: Params, *, lr: Positive = 0.1, momentum: Fraction = 0.0, nesterov: bool = False, weight_decay: NonNegative = 0.0
-) -> Optimizer:
+def sgd(params: Params, *, lr: Rate = 0.1, momentum: Fraction = 0.0, nesterov: bool = False, weight_decay: NonNegative = 0.0) -> Optimizer:
     """Stochastic gradient descent.
 
     lr: size of a step.
@@ -52,7 +53,7 @@ def rmsprop(
 def adam(
     params: Params,
     *,
-    lr: Positive = 1e-3,
+    lr: Rate = 1e-3,
     beta1: Fraction = 0.9,
     beta2: Fraction = 0.999,
     eps: Positive = 1e-8,
@@ -73,7 +74,7 @@ def adam(
 def adamw(
     params: Params,
     *,
-    lr: Positive = 1e-3,
+    lr: Rate = 1e-3,
     beta1: Fraction = 0.9,
     beta2: Fraction = 0.999,
     eps: Positive = 1e-8,
