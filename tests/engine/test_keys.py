@@ -13,7 +13,7 @@ from firstlight.config.describe import to_dict
 from firstlight.config.kinds import settings_of
 from firstlight.config.load import SECTIONS
 from firstlight.config.schema import Kind
-from firstlight.engine.checkpoint import find_checkpoint, read_record
+from firstlight.engine.checkpoint import find_checkpoint
 from firstlight.engine.sources import REGISTRIES
 from firstlight.errors import FirstlightError
 from firstlight.tracking.console import Bar, Console
@@ -45,10 +45,12 @@ OTHER = {
     "train.ema_decay": "0.9",
     "train.monitor": "val_loss",
     "train.patience": "1",
+    "train.on_divergence": "rollback",
     "train.log_every": "1",
     "train.test_at_end": "true",
     "checkpoint.every": "2",
     "checkpoint.every_steps": "1",
+    "checkpoint.keep_last": "4",
     "checkpoint.keep_every": "1",
     "device.name": "cuda",
     "device.precision": "bfloat16",
@@ -57,8 +59,11 @@ OTHER = {
 }
 NEEDS = {
     "train.patience": ["optim.lr=1e-9", "train.epochs=5"],
-    "train.monitor": ["optim.lr=0.01"],
+    "train.monitor": ["optim.lr=1e-5"],
     "checkpoint.every": ["optim.lr=1e-9", "train.epochs=4"],
+    "checkpoint.keep_last": ["optim.lr=1e-9", "train.epochs=4"],
+    "checkpoint.keep_every": ["optim.lr=1e-9", "train.epochs=4"],
+    "device.memory_format": ["model={name: small_cnn, widths: [4, 8]}"],
 }
 """Settings beside which a key has something to decide."""
 
@@ -77,13 +82,35 @@ class Watcher(Console):
             self.seen.append(pointer.read_text() if pointer.exists() else None)
 
 
+Seen = set[tuple[int, bool]]
+
+
+@pytest.fixture
+def seen() -> Iterator[Seen]:
+    """What networks ran in: the number of threads, and whether their filters lay in memory as NHWC and not as NCHW."""
+    found: Seen = set()
+
+    def look(module: torch.nn.Module, inputs: Any) -> None:
+        filters = [weight for weight in module.parameters() if weight.ndim == 4]
+        found.add((torch.get_num_threads(), any(not weight.is_contiguous() for weight in filters)))
+
+    handle = torch.nn.modules.module.register_module_forward_pre_hook(look)
+    yield found
+    handle.remove()
+
+
 def outcome(run: fl.Run) -> Any:
-    """Return all that a run says of itself, but for its config, clock and machine."""
+    """Return what a run came to: figures, checkpoints, weights, openings of the test set; nothing that only repeats its config."""
     rows = [{key: value for key, value in row.items() if key not in ("seconds", "memory_mib")} for row in run.rows]
-    records = {path.name: read_record(path) for path in (run.path / "checkpoints").glob("step-*")}
+    checkpoints = sorted(path.name for path in (run.path / "checkpoints").glob("step-*"))
     best = find_checkpoint(run.path / "checkpoints", "best").name
-    info = {key: run.info[key] for key in ("arithmetic", "data", "network", "test_openings")}
-    return rows, records, best, info
+    weights = {name: weight.tolist() for name, weight in fl.load_model(run).state_dict().items()}
+    return rows, checkpoints, best, weights, len(run.info["test_openings"])
+
+
+def test_two_runs_of_one_config_come_to_the_same(train: Train) -> None:
+    """The control: where no key was set, nothing differs, or the tests below would show nothing."""
+    assert outcome(train(name="one")) == outcome(train(name="another"))
 
 
 def test_the_table_holds_every_fixed_key() -> None:
@@ -95,16 +122,18 @@ def test_the_table_holds_every_fixed_key() -> None:
 
 
 @pytest.mark.parametrize("key", [key for key in OTHER if key not in ("name", "train.log_every")])
-def test_a_fixed_key_changes_the_run_or_is_refused(train: Train, tmp_path: Path, key: str) -> None:
+def test_a_fixed_key_changes_the_run_or_is_refused(train: Train, tmp_path: Path, seen: Seen, key: str) -> None:
     needs = NEEDS.get(key, [])
     before, after = Watcher(tmp_path / "runs" / "base"), Watcher(tmp_path / "runs" / "other")
     base = train(*needs, name="base", console=before)
+    base_seen = set(seen)
+    seen.clear()
     try:
         other = train(*needs, f"{key}={OTHER[key]}", name="other", console=after)
     except FirstlightError as error:
         assert key in str(error)
     else:
-        assert (outcome(other), after.seen) != (outcome(base), before.seen)
+        assert (outcome(other), after.seen, seen) != (outcome(base), before.seen, base_seen)
 
 
 def test_the_name_is_that_of_the_run_folder(train: Train, tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -111,7 +112,7 @@ def test_raw_tensors_and_modules_give_the_same_numbers(train: Train, networks: t
 
 def test_raw_tensors_and_modules_give_the_same_numbers_on_mnist(shared_data: Path, tmp_path: Path) -> None:
     """C11: mnist_scratch and mnist_mlp, one epoch as shipped, to 1e-4."""
-    settings = {
+    settings: dict[str, Any] = {
         "runs_dir": tmp_path,
         "data_dir": shared_data,
         "train": {"epochs": 1},
