@@ -1,6 +1,7 @@
 """One step against plain PyTorch, and the loop against a plain loop over the reference data order."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -10,10 +11,18 @@ from torch.nn.functional import cross_entropy
 
 import firstlight as fl
 from firstlight.config.schema import Config, Kind
-from firstlight.data.build import load_training_data
+from firstlight.data.build import load_training_data, make_train_loader
 from firstlight.data.draws import permutation
+from firstlight.engine.loop import train_one_epoch
+from firstlight.engine.record import Recorder
+from firstlight.engine.seeding import private_randomness
+from firstlight.engine.signals import StopRequest
+from firstlight.engine.state import Setup, TrainState
 from firstlight.engine.step import train_step
 from firstlight.engine.train import prepare
+from firstlight.optim.build import OPTIMIZERS, build_optimizer
+from firstlight.tracking.console import Console
+from firstlight.tracking.writer import RunWriter
 
 Train = Callable[..., fl.Run]
 FIXED = {"name": "cpu", "precision": "float32", "memory_format": "contiguous", "threads": 1}
@@ -49,16 +58,40 @@ def test_training_equals_a_plain_loop(train: Train) -> None:
         torch.testing.assert_close(ours, plain, rtol=1e-5, atol=1e-6)
 
 
-def test_a_step_does_not_wait_for_the_device() -> None:
-    """No synchronisation in the step: on the meta device, where no number exists, any read of one would raise."""
-    prepared = prepare(small(), Path())
-    state, setup = prepared.state, prepared.setup
-    batch = next(setup.train_loader.batches(0))
-    state.model.to("meta")
+EVERYTHING = [
+    "train.clip_norm=0.1",
+    "train.ema_decay=0.9",
+    "train.label_smoothing=0.1",
+    "train.accumulate=3",
+    "augment={flip: true, crop: 1, rotation: 10, color_jitter: 0.2, cutout: 3}",
+]
+
+
+def on_meta(config: Config) -> tuple[TrainState, Setup]:
+    """Return a training whose data, network and optimizer live on the meta device, where no number exists."""
+    prepared = prepare(config, Path())
+    state, data = prepared.state, load_training_data(config, Path())
+    for model in (state.model, state.ema):
+        if model is not None:
+            model.to("meta")
     state.running = state.running.to("meta")
-    state.optimizer = torch.optim.SGD(state.model.parameters(), lr=0.1, foreach=False)
-    train_step(state, type(batch)(*(part.to("meta") for part in batch)), setup, share=1.0, lr=0.1)
-    assert state.step == 1
+    state.optimizer = build_optimizer(config.optim, state.model)
+    loader = make_train_loader(config, data.train, data.record.normalize, seed=0, device="meta", channels_last=True)
+    return state, replace(prepared.setup, train_loader=loader)
+
+
+@pytest.mark.parametrize("settings", [[], EVERYTHING], ids=["plain", "everything"])
+@pytest.mark.parametrize("optimizer", OPTIMIZERS)
+def test_an_epoch_does_not_wait_for_the_device(tmp_path: Path, optimizer: str, settings: list[str]) -> None:
+    """No synchronisation from the loader to the last step: any read of a number on the meta device raises."""
+    config = fl.load_config("quickstart", f"optim={optimizer}", "train.log_every=1000", *settings, split={"num_train": 200}, device=FIXED)
+    state, setup = on_meta(config)
+    with RunWriter(tmp_path / "run") as writer, private_randomness():
+        recorder = Recorder(writer, Console(quiet=True), facts={}, config={}, resume_line="")
+        train_one_epoch(state, setup, recorder, StopRequest())
+        assert (state.batch, state.step) == (setup.train_loader.num_batches, setup.steps_per_epoch)
+        with pytest.raises((NotImplementedError, RuntimeError), match="meta"):
+            recorder.fetch(state, setup)
 
 
 @pytest.mark.parametrize("num_train", [192, 200], ids=["even", "odd-last-batch"])
@@ -83,8 +116,8 @@ def test_label_smoothing_is_that_of_torch() -> None:
     prepared = prepare(small("train.label_smoothing=0.3"), Path())
     batch = next(prepared.setup.train_loader.batches(0))
     expected = cross_entropy(prepared.state.model(batch.images), batch.labels, label_smoothing=0.3)
-    loss = train_step(prepared.state, batch, prepared.setup, share=1.0, lr=0.1)
-    torch.testing.assert_close(loss, expected.detach())
+    result = train_step(prepared.state, batch, prepared.setup, share=1.0, lr=0.1)
+    torch.testing.assert_close(result.loss, expected.detach())
 
 
 def test_the_moving_average_follows_the_weights() -> None:
