@@ -401,6 +401,8 @@ def _operate(name: str, path: Path, action: Callable[[], T], detail: Any = None)
 def _make_dir(path: Path) -> None:
     if path.is_dir():
         return
+    if path.exists():
+        raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR))
     if not path.parent.is_dir():
         _make_dir(path.parent)
     _operate("mkdir", path, lambda: path.mkdir(exist_ok=True))

@@ -52,7 +52,7 @@ def open_archive(path: Path) -> Archive:
         return TarArchive(path)
     if path.suffix.lower() == ".zip":
         return ZipArchive(path)
-    raise DataError(f"{path} is neither a folder nor a .tar, .tar.gz, .tgz or .zip of class folders")
+    raise DataError(f"{path} is neither a folder nor a .tar, .tar.gz, .tgz or .zip of class folders; pack the images so")
 
 
 class DirectoryArchive:
@@ -82,7 +82,7 @@ class DirectoryArchive:
                 _check_member(self.path, name, status.st_size)
                 yield name, path.read_bytes()
             except OSError as error:
-                raise DataError(f"{path} cannot be read: {error.strerror}") from error
+                raise DataError(f"{path} cannot be read: {error.strerror}; give a file that you may read") from error
 
     def content_key(self) -> str:
         """Hash names, sizes and times of change, which takes 10 microseconds a file where reading all would take minutes."""

@@ -75,12 +75,16 @@ def _checked_labels(labels: Tensor, num_images: int, num_classes: int, source: s
         raise DataError(f"{source}: {num_images} images but labels of shape {list(labels.shape)}; expected one label an image")
     if labels.is_floating_point() and not torch.equal(labels, labels.round()):
         row = int((labels != labels.round()).nonzero()[0])
-        raise DataError(f"{source}: row {row} of labels: {labels[row].item():g}, allowed are whole numbers 0..{num_classes - 1}")
+        raise DataError(
+            f"{source}: row {row} of labels: {labels[row].item():g}, allowed are whole numbers 0..{num_classes - 1}; correct it"
+        )
     labels = labels if labels.is_floating_point() else labels.to(torch.int64)  # torch cannot compare uint16
     wrong = ((labels < 0) | (labels >= num_classes)).nonzero()
     if len(wrong):
         row = int(wrong[0])
-        raise DataError(f"{source}: row {row} of labels: {labels[row].item():g}, allowed 0..{num_classes - 1} ({len(wrong)} such rows)")
+        raise DataError(
+            f"{source}: row {row} of labels: {labels[row].item():g}, allowed 0..{num_classes - 1} ({len(wrong)} such rows); correct them"
+        )
     return labels.to(torch.int64)
 
 

@@ -79,7 +79,9 @@ def _recognise(path: Path, files: Sequence[RemoteFile]) -> RemoteFile:
     same_name = [file for file in files if PurePosixPath(file.name).name == path.name]
     match = next((file for file in [*same_name, *files] if _problem(path, file) is None), None)
     if match is None and not same_name:
-        raise DataError(f"{path} is none of the files that are wanted ({', '.join(_base_names(files))}), by name or by content")
+        raise DataError(
+            f"{path} is none of the files that are wanted ({', '.join(_base_names(files))}), by name or by content; give one of them"
+        )
     return match or same_name[0]
 
 
@@ -108,7 +110,7 @@ def _fetch_one(file: RemoteFile, target: Path, progress: Progress) -> Path:
     kept = part.stat().st_size if part.exists() else 0
     goes_on = f"; {kept:,} bytes are kept in {part}, and the same command goes on from there" if kept else ""
     raise DataError(
-        f"cannot fetch {target.name}: {'; '.join(reasons)}{goes_on}. If this machine is offline, download it on another one"
+        f"cannot fetch {target.name}: {'; '.join(reasons)}{goes_on}; where this machine is offline, download it on another one"
         " and run `firstlight data fetch NAME --from FILE`"
     )
 

@@ -17,7 +17,7 @@ def find_images(paths: Sequence[Path]) -> list[Path]:
     for path in paths:
         inside = sorted(p for p in path.rglob("*") if p.suffix.lower() in SUFFIXES) if path.is_dir() else [path]
         if not inside:
-            raise DataError(f"{path} holds no images ({', '.join(SUFFIXES[:4])}, ...)")
+            raise DataError(f"{path} holds no images ({', '.join(SUFFIXES[:4])}, ...); name image files, or a folder of them")
         found += inside
     return found
 
@@ -44,6 +44,6 @@ def _read(path: Path, *, grey: bool, size: int | None) -> "np.ndarray[tuple[int,
     try:
         return decode_image(path.read_bytes(), grey=grey, image_size=size)
     except OSError as error:
-        raise DataError(f"cannot read the image {path}: {error.strerror}") from error
+        raise DataError(f"cannot read the image {path}: {error.strerror}; name a file that you may read") from error
     except DataError as error:
         raise DataError(f"{path}: {error}") from error

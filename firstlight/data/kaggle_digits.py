@@ -67,7 +67,9 @@ def _check_header(header: bytes, columns: list[str], path: Path) -> None:
         return
     hint = "; it has semicolons where commas are needed" if b";" in header else ""
     expected = f"{columns[0]},{columns[1]},...,{columns[-1]}"
-    raise DataError(f"{path}: line 1 must be the header {expected} ({len(columns)} columns), found {len(names)} columns{hint}")
+    raise DataError(
+        f"{path}: line 1 must be the header {expected} ({len(columns)} columns), found {len(names)} columns{hint}; download the file again"
+    )
 
 
 def _parse(text: bytes, columns: list[str], path: Path, first_line: int) -> NDArray[np.uint8]:

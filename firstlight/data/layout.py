@@ -87,7 +87,9 @@ def _test_images(archive: Archive, base: str, names: list[str], class_names: tup
     images = _images_below(base, names)
     for class_name, name in images:
         if class_name not in class_names:
-            raise DataError(f"{archive.path}: {name!r} is of a class that train/ does not have (it has {', '.join(class_names)})")
+            raise DataError(
+                f"{archive.path}: {name!r} is of a class that train/ does not have (it has {', '.join(class_names)}); move or remove it"
+            )
     if not images:
         raise DataError(f"{archive.path}/{base} holds no class folders with images; fill it, or remove it to have train/ split")
     return [(name, class_names.index(class_name)) for class_name, name in images]

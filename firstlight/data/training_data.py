@@ -60,7 +60,7 @@ def part_training_data(dataset: Dataset, *, val_fraction: float, split_seed: int
     The validation images depend on `val_fraction` and `split_seed` alone, so runs on fewer training images share them.
     """
     if dataset.labels is None:
-        raise DataError(f"{dataset.source}: these images have no labels to train on")
+        raise DataError(f"{dataset.source}: these images have no labels to train on; take a labelled part")
     train, val = carve(dataset.labels, val_fraction, split_seed)
     if num_train is not None:
         train = train[take(dataset.labels[train], num_train, split_seed)]

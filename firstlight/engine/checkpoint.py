@@ -89,7 +89,9 @@ def find_checkpoint(folder: Path, which: str) -> Path:
     """Return the step folder that `last` or `best` points to. Raises CheckpointError where there is none."""
     pointer = folder / f"{which}.json"
     if not pointer.is_file():
-        raise CheckpointError(f"{folder} has no {which} checkpoint: the run was stopped before that was saved")
+        raise CheckpointError(
+            f"{folder} has no {which} checkpoint, the run was stopped before that was saved; go on with `firstlight train --resume`"
+        )
     found = _read_json(pointer)
     name = found.get("folder") if isinstance(found, dict) else None
     if not isinstance(name, str) or Path(name).name != name or not name.startswith("step-"):
@@ -193,7 +195,9 @@ def load_weights(model: Any, weights: dict[str, Tensor], where: Path) -> None:
         if own[name].shape != weights[name].shape
     ]
     if differences := sorted(missing + extra + other):
-        raise CheckpointError(f"the weights in {where} are for another architecture: {'; '.join(differences)}")
+        raise CheckpointError(
+            f"the weights in {where} are for another architecture: {', '.join(differences)}; use the network they were saved from"
+        )
     model.load_state_dict(weights)
 
 
