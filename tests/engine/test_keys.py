@@ -230,7 +230,7 @@ def test_a_setting_of_a_schedule_changes_the_learning_rate(name: str, key: str) 
             state = schedule.update(state, 1 - 0.01 * min(epoch, 3) - 0.001 * epoch)
         return found
 
-    needed = {"every_epochs": 5} if name == "step" and key == "gamma" else {}
+    needed: dict[str, float] = {"every_epochs": 5} if name == "step" and key == "gamma" else {}
     if name == "plateau":
         needed = {"gamma": 0.25, "patience": 1, "threshold": 0.2, "least": 0.01}
         needed = {other: value for other, value in needed.items() if other != key}
