@@ -55,7 +55,8 @@ def time_step() -> dict[str, Any]:
     images = torch.rand(BATCH_SIZE, 3, 32, 32, device=arithmetic.device)
     labels = torch.arange(BATCH_SIZE, device=arithmetic.device) % 10
     optimizer = torch.optim.SGD(model.parameters(), lr=0.01, momentum=0.9)
-    _, *seconds = (_one_step(model, optimizer, images, labels, arithmetic) for _ in range(6))
+    with arithmetic.on_threads():
+        _, *seconds = (_one_step(model, optimizer, images, labels, arithmetic) for _ in range(6))
     return {
         "network": "lenet",
         "batch_size": BATCH_SIZE,
