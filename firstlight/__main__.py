@@ -5,7 +5,7 @@ import sys
 import traceback
 from typing import Any
 
-from firstlight.errors import FirstlightError, InterruptedRunError
+from firstlight.errors import FirstlightError, InterruptedRunError, OutOfMemoryError
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -30,8 +30,23 @@ def main(arguments: list[str] | None = None) -> None:
     except BrokenPipeError:  # the reader of our output has gone
         sys.stderr.close()
         sys.exit(1)
+    except (MemoryError, RuntimeError, OSError) as error:
+        if not _is_out_of_memory(error):
+            raise
+        if debug:
+            traceback.print_exc()
+        print("error: out of memory; close other programs, use smaller images, or a machine with more memory", file=sys.stderr)
+        sys.exit(OutOfMemoryError.exit_code)
     finally:
         signal.signal(signal.SIGTERM, before)
+
+
+def _is_out_of_memory(error: Exception) -> bool:
+    if "torch" not in sys.modules:
+        return isinstance(error, MemoryError)
+    from firstlight.engine.memory import is_out_of_memory
+
+    return is_out_of_memory(error)
 
 
 def _terminated(number: int, frame: Any) -> None:

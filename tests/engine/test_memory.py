@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 from torch import Tensor, nn
 
 import firstlight as fl
@@ -110,6 +111,13 @@ def test_an_evaluation_names_its_own_batch_and_remedy(batch_size: int, remedy: s
         evaluate_model(Greedy(), loader, 10, Arithmetic("cpu"))
 
 
+def limited(*words: str, cwd: Path) -> subprocess.CompletedProcess[str]:
+    """Run a command line in a process with 256 MiB for itself."""
+    env = {**os.environ, "COLUMNS": "200", "FIRSTLIGHT_CACHE": str(cwd / "cache")}
+    command = [sys.executable, "-c", LIMITED, *words]
+    return subprocess.run(command, env=env, cwd=cwd, capture_output=True, text=True, timeout=60, check=False)
+
+
 @pytest.mark.skipif(sys.platform != "linux", reason="RLIMIT_AS and /proc are Linux's")
 @pytest.mark.parametrize(
     ("settings", "message"),
@@ -126,17 +134,23 @@ def test_an_evaluation_names_its_own_batch_and_remedy(batch_size: int, remedy: s
 def test_a_command_that_runs_out_of_memory_says_so_in_one_line(tmp_path: Path, settings: list[str], message: str) -> None:
     """Faults 25 and 26: a real process under RLIMIT_AS; exit code 6, no traceback, and run.json says that the run failed."""
     fixed = "device={name: cpu, precision: float32, memory_format: contiguous, threads: 1}"
-    done = subprocess.run(
-        [sys.executable, "-c", LIMITED, "train", "quickstart", fixed, *settings, "--name", "large", "--runs-dir", str(tmp_path)],
-        env={**os.environ, "COLUMNS": "200"},
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
-    )
+    done = limited("train", "quickstart", fixed, *settings, "--name", "large", "--runs-dir", str(tmp_path), cwd=tmp_path)
     *_, last = done.stderr.splitlines()
     assert done.returncode == 6, done.stderr
     assert re.search(rf"^error: out of memory while {message}$", last)
     assert "Traceback" not in done.stderr
     if (tmp_path / "large").exists():
         assert json.loads((tmp_path / "large" / "run.json").read_text())["state"] == "failed"
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="RLIMIT_AS and /proc are Linux's")
+def test_a_command_without_a_stage_of_its_own_says_so_too(tmp_path: Path) -> None:
+    """Fault 26: 20 photos of 16 MiB, decoded at once."""
+    for number in range(20):
+        path = tmp_path / "photos" / "ab"[number % 2] / f"{number}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.new("L", (4096, 4096)).save(path)
+    done = limited("data", "describe", "photos", cwd=tmp_path)
+    assert (done.returncode, done.stdout) == (6, "")
+    assert done.stderr.splitlines()[-1] == "error: out of memory; close other programs, use smaller images, or a machine with more memory"
+    assert "Traceback" not in done.stderr
