@@ -29,6 +29,7 @@ from firstlight import files
 from firstlight.__main__ import main
 from firstlight.config.schema import Kind
 from firstlight.data.build import load_part
+from firstlight.engine.checkpoint import find_checkpoint
 
 NETWORK = ["model=linear", "train.test_at_end=false"]
 LINEAR = [*NETWORK, "train.epochs=2"]
@@ -663,7 +664,7 @@ def test_predictions_need_a_known_kind_of_file(refused: Callable[..., str], run:
 
 
 def test_a_flipped_byte_in_a_checkpoint(refused: Callable[..., str], run: Path) -> None:
-    (path,) = run.glob("checkpoints/*/model.safetensors")
+    path = find_checkpoint(run / "checkpoints", "best") / "model.safetensors"
     content = bytearray(path.read_bytes())
     content[-5] ^= 1
     path.write_bytes(content)

@@ -10,6 +10,7 @@ runs/<name>/  config.yaml   the resolved config
 """
 
 import json
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -33,19 +34,38 @@ class Run:
         """The folder's name."""
         return self.path.name
 
-    @cached_property
+    @property
     def info(self) -> dict[str, Any]:
-        """What run.json holds."""
-        info: dict[str, Any] = json.loads((self.path / "run.json").read_text(encoding="utf-8"))
-        return info
+        """What run.json holds; nothing where it is damaged."""
+        return self._contents[0]
+
+    @property
+    def config(self) -> dict[str, Any]:
+        """The resolved config as plain data; nothing where config.yaml is damaged."""
+        return self._contents[1]
+
+    @property
+    def damage(self) -> str | None:
+        """What is wrong with run.json or config.yaml; None where both can be read."""
+        return self._contents[2]
 
     @cached_property
-    def config(self) -> dict[str, Any]:
-        """The resolved config as plain data."""
+    def _contents(self) -> tuple[dict[str, Any], dict[str, Any], str | None]:
         import yaml
 
-        config: dict[str, Any] = yaml.safe_load((self.path / "config.yaml").read_text(encoding="utf-8"))
-        return config
+        found: list[dict[str, Any]] = [{}, {}]
+        problems = []
+        parsers: tuple[tuple[str, Callable[[str], Any]], ...] = (("run.json", json.loads), ("config.yaml", yaml.safe_load))
+        for place, (name, parse) in enumerate(parsers):
+            try:
+                value = parse((self.path / name).read_text(encoding="utf-8"))
+                found[place] = value if isinstance(value, dict) else {}
+            except (ValueError, OSError, RecursionError, yaml.YAMLError) as error:
+                problems.append(f"{name}: {type(error).__name__}: {' '.join(str(error).split())}")
+        info, config = found
+        if not problems and not (config and isinstance(info.get("state"), str) and isinstance(info.get("summary"), dict)):
+            problems.append("an entry is missing or of another kind")
+        return info, config, "; ".join(problems) or None
 
     @property
     def state(self) -> str:
@@ -54,17 +74,6 @@ class Run:
             return "damaged"
         state: str = self.info["state"]
         return "interrupted" if state == "running" and not is_locked(self.path / "run.lock") else state
-
-    @cached_property
-    def damage(self) -> str | None:
-        """What is wrong with run.json or config.yaml; None where both can be read."""
-        import yaml
-
-        try:
-            known = isinstance(self.info["state"], str) and isinstance(self.info["summary"], dict)
-            return None if known and isinstance(self.config, dict) else "an entry is missing or of another kind"
-        except (ValueError, KeyError, TypeError, OSError, RecursionError, yaml.YAMLError) as error:
-            return f"{type(error).__name__}: {' '.join(str(error).split())}"
 
     @property
     def summary(self) -> dict[str, Any]:

@@ -9,7 +9,7 @@ from typing import Any
 
 from firstlight.errors import ConfigError, StorageError
 from firstlight.files import Appender, Lock, clean, finite, make_dir, write_json, write_text
-from firstlight.tracking.run import FORMAT, Run, read_rows
+from firstlight.tracking.run import FORMAT, Run, load_run, read_rows
 
 MAX_NAME = 200
 """Longest name of a run; file systems allow 255 bytes a name, and ours get a prefix."""
@@ -38,7 +38,7 @@ class RunWriter:
             for folder in (self.path, self.path / "checkpoints"):
                 clean(folder)  # what a killed writer left; nobody else writes here now
             if self._resume:
-                self._info = dict(Run(self.path).info)
+                self._info = dict(load_run(self.path).info)
                 self.seconds_before = float(self._info.get("seconds", 0.0))
             self._began = time.monotonic()
             self._metrics = Appender(self.path / "metrics.jsonl")
@@ -127,7 +127,7 @@ def record_test_opening(run: Run, opening: dict[str, Any]) -> None:
 
 def _add(run: Run, key: str, entry: Any) -> None:
     with Lock(run.path / "run.lock", f"run {run.path}"):
-        info = Run(run.path).info
+        info = load_run(run.path).info
         write_json(run.path / "run.json", {**info, key: [*info[key], entry]})
 
 

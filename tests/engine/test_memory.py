@@ -126,7 +126,10 @@ def limited(*words: str, cwd: Path) -> subprocess.CompletedProcess[str]:
             ["model={name: mlp, hidden: [100000]}", "train.batch_size=2048"],
             r"training with train.batch_size=2048 \(.*\); try train.batch_size=647 \(train.accumulate=2 keeps the step the same\)",
         ),
-        (["model={name: mlp, hidden: [2000000]}"], r"building the network \(.*\); try a smaller one \(its settings stand under `model`\)"),
+        (
+            ["model={name: mlp, hidden: [1000000, 1000]}"],
+            r"building the network \(.*\); try a smaller one \(its settings stand under `model`\)",
+        ),
         (["input.image_size=1000"], r"reading the data \(.*\); try a smaller input.image_size, or fewer images"),
     ],
     ids=["training", "building", "reading"],

@@ -43,7 +43,7 @@ def test_a_run_that_says_little_has_a_row_too(tmp_path: Path, capsys: pytest.Cap
     assert {key: value for key, value in rows[1].items() if value not in (None, [], 0)} == {
         "run": str(tmp_path / "b"),
         "name": "b",
-        "state": "failed",
+        "state": "damaged",
     }
     print_runs({"runs_dir": str(tmp_path), "runs": rows})
     assert [line.split()[0] for line in capsys.readouterr().out.splitlines()[-2:]] == ["a", "b"]
