@@ -22,7 +22,7 @@ bench: .venv/.installed-dev
 	$(BIN)/python -m benchmarks
 
 soak: .venv/.installed-dev
-	$(BIN)/pytest -m soak
+	OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks.soak
 
 docs: .venv/.installed-dev
 	$(BIN)/python scripts/make_docs.py
