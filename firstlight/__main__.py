@@ -10,12 +10,12 @@ from firstlight.errors import FirstlightError, InterruptedRunError, OutOfMemoryE
 
 def main(arguments: list[str] | None = None) -> None:
     """Run a command line and exit with its code; a user's mistake is one line on stderr, a traceback only with --debug."""
-    from firstlight.cli import run_command
-
     words = sys.argv[1:] if arguments is None else arguments
     debug = "--debug" in words
     before = signal.signal(signal.SIGTERM, _terminated)
     try:
+        from firstlight.cli import run_command
+
         run_command([word for word in words if word != "--debug"])
     except FirstlightError as error:
         if debug:
@@ -25,7 +25,7 @@ def main(arguments: list[str] | None = None) -> None:
     except KeyboardInterrupt:
         if debug:
             raise
-        print("error: interrupted", file=sys.stderr)
+        print("error: interrupted before there was anything to resume; give the command again", file=sys.stderr)
         sys.exit(130)
     except BrokenPipeError:  # the reader of our output has gone
         sys.stderr.close()

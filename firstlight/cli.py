@@ -15,7 +15,11 @@ from firstlight.errors import ConfigError
 from firstlight.tracking.console import Console
 
 app = App(
-    name="firstlight", help="An experiment bench for image classification on PyTorch.", version_flags=["--version"], help_format="plaintext"
+    name="firstlight",
+    help="An experiment bench for image classification on PyTorch.",
+    version_flags=["--version"],
+    help_format="plaintext",
+    suppress_keyboard_interrupt=False,  # it would leave without a word
 )
 data = App(name="data", help="List, fetch, check and describe data sets.")
 app.command(data)

@@ -29,7 +29,9 @@ from firstlight import files
 from firstlight.__main__ import main
 from firstlight.config.schema import Kind
 from firstlight.data.build import load_part
+from firstlight.engine import train as engine
 from firstlight.engine.checkpoint import find_checkpoint
+from firstlight.tracking.run import Run
 
 NETWORK = ["model=linear", "train.test_at_end=false"]
 LINEAR = [*NETWORK, "train.epochs=2"]
@@ -486,6 +488,32 @@ def test_more_ctrl_c_leaves_at_once(firstlight: Command, monkeypatch: pytest.Mon
         assert outcome.err.splitlines()[-1] == said
     assert firstlight("runs", "--json").json["runs"][0]["state"] == "interrupted"
     assert firstlight("train", "--resume", "run", "--json").json["epochs"] == 3
+
+
+def test_ctrl_c_while_the_pictures_are_drawn(firstlight: Command, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Fault 5: training is over and saved; a resume has only to conclude."""
+
+    def press(run: Run) -> list[Path]:
+        signal.raise_signal(signal.SIGINT)
+        return []
+
+    with monkeypatch.context() as patch:
+        patch.setattr(engine, "draw_pictures", press)
+        outcome = firstlight("train", *LINEAR, "--name", "run")
+    assert outcome.code == 130
+    assert outcome.err.endswith(
+        "trained to the end, not concluded; checkpoint step-42 is kept; go on with: firstlight train --resume runs/run\n"
+    )
+    assert firstlight("train", "--resume", "run", "--json").json["epochs"] == 2
+
+
+def test_ctrl_c_before_anything_is_read(firstlight: Command, place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Fault 5: one line, exit 130, nothing written."""
+    monkeypatch.setattr(engine, "load_training_data", lambda *words: signal.raise_signal(signal.SIGINT))
+    outcome = firstlight("train", *LINEAR)
+    assert (outcome.code, outcome.out) == (130, "")
+    assert outcome.err == "error: interrupted before there was anything to resume; give the command again\n"
+    assert list(place.iterdir()) == []
 
 
 def test_a_killed_run_goes_on(long_run: subprocess.Popen[str], firstlight: Command) -> None:

@@ -30,7 +30,7 @@ from firstlight.engine.sealed import open_test_set
 from firstlight.engine.seeding import private_randomness
 from firstlight.engine.sources import load_config, load_with_origins
 from firstlight.engine.state import Setup, TrainState
-from firstlight.errors import ConfigError
+from firstlight.errors import ConfigError, InterruptedRunError
 from firstlight.files import Lock, write_figure, write_text
 from firstlight.models.build import build_model
 from firstlight.models.layers import count_parameters
@@ -145,7 +145,10 @@ def run_training(
         line = resume_line(path, data_dir)
         recorder = Recorder(writer, console, facts=prepared.facts, config=to_dict(config), resume_line=line)
         fit(prepared.state, prepared.setup, recorder)
-        _conclude(config, prepared, writer, console, data_dir)
+        try:
+            _conclude(config, prepared, writer, console, data_dir)
+        except KeyboardInterrupt:
+            raise InterruptedRunError(recorder.how_to_resume("trained to the end, not concluded")) from None
     return Run(path)
 
 
