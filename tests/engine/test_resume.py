@@ -3,6 +3,7 @@
 import hashlib
 import io
 import json
+import math
 import os
 import random
 import shutil
@@ -10,15 +11,17 @@ import signal
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
+import torch
 
 import firstlight as fl
 from firstlight.engine import train as engine
 from firstlight.engine.checkpoint import find_checkpoint, read_checkpoint, read_record, step_folders
 from firstlight.errors import CheckpointError, CheckpointFormatError, ConfigError, DataError, InterruptedRunError, RunNotFoundError
 from firstlight.files import tensors_to_chunks
+from firstlight.models.build import MODELS
 from firstlight.tracking.console import Console
 
 Train = Callable[..., fl.Run]
@@ -76,6 +79,28 @@ def test_resume_gives_the_same_bits(train: Train, tmp_path: Path, overrides: lis
     assert {key: value for key, value in resumed.summary.items() if key != "seconds"} == {
         k: v for k, v in whole.summary.items() if k != "seconds"
     }
+
+
+class Dropping(torch.nn.Module):
+    """A network that drops values without a dropout layer."""
+
+    def __init__(self, image_shape: tuple[int, int, int], num_classes: int) -> None:
+        super().__init__()
+        self.linear = torch.nn.Linear(math.prod(image_shape), num_classes)
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        dropped: torch.Tensor = self.linear(torch.nn.functional.dropout(images.flatten(1), 0.5, self.training))
+        return dropped
+
+
+def test_draws_inside_a_network_are_resumed(train: Train, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """F3: whatever draws, draws the same on the same batch."""
+    monkeypatch.setitem(cast("dict[str, Any]", MODELS), "dropping", Dropping)
+    whole = train("model=dropping", "train.epochs=3", name="whole")
+    with pytest.raises(InterruptedRunError):
+        train("model=dropping", "train.epochs=3", name="cut", console=StopAfter(1))
+    resumed = fl.resume(tmp_path / "runs" / "cut", console=Console(quiet=True))
+    assert checkpoint_hashes(resumed) == checkpoint_hashes(whole)
 
 
 def edit_checkpoint(path: Path, file: str | None = None, content: bytes = b"", **changes: object) -> None:
