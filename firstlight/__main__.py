@@ -1,18 +1,19 @@
 """The command `firstlight`: `python -m firstlight` is the same."""
 
+import os
 import signal
 import sys
 import traceback
 from typing import Any
 
-from firstlight.errors import FirstlightError, InterruptedRunError, OutOfMemoryError
+from firstlight.errors import FirstlightError, OutOfMemoryError
 
 
 def main(arguments: list[str] | None = None) -> None:
     """Run a command line and exit with its code; a user's mistake is one line on stderr, a traceback only with --debug."""
     words = sys.argv[1:] if arguments is None else arguments
     debug = "--debug" in words
-    before = signal.signal(signal.SIGTERM, _terminated)
+    before = {number: signal.signal(number, _leave) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
         from firstlight.cli import run_command
 
@@ -22,11 +23,6 @@ def main(arguments: list[str] | None = None) -> None:
             traceback.print_exc()
         print(f"error: {error}", file=sys.stderr)
         sys.exit(error.exit_code)
-    except KeyboardInterrupt:
-        if debug:
-            raise
-        print("error: interrupted before there was anything to resume; give the command again", file=sys.stderr)
-        sys.exit(130)
     except BrokenPipeError:  # the reader of our output has gone
         sys.stderr.close()
         sys.exit(1)
@@ -38,7 +34,8 @@ def main(arguments: list[str] | None = None) -> None:
         print("error: out of memory; close other programs, use smaller images, or a machine with more memory", file=sys.stderr)
         sys.exit(OutOfMemoryError.exit_code)
     finally:
-        signal.signal(signal.SIGTERM, before)
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def _is_out_of_memory(error: Exception) -> bool:
@@ -49,9 +46,14 @@ def _is_out_of_memory(error: Exception) -> bool:
     return is_out_of_memory(error)
 
 
-def _terminated(number: int, frame: Any) -> None:
-    """Leave in good order where no training is under way that could save its state first."""
-    raise InterruptedRunError("terminated before there was anything to save; run the command again", exit_code=128 + number)
+def _leave(number: int, frame: Any) -> None:
+    """Leave at once where no training is under way that could save its state first.
+
+    An exception would not do: raised in the midst of an import of torch it comes out as another error, or not at all.
+    """
+    shown = b"\x1b[?25h" if sys.stderr.isatty() else b""  # a progress bar hides the cursor
+    os.write(2, shown + b"error: interrupted before there was anything to resume; give the command again\n")
+    os._exit(128 + number)
 
 
 if __name__ == "__main__":

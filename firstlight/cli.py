@@ -295,9 +295,9 @@ def check_train_options(source: str | None, name: str | None, resume: str | None
 
 def config_of_run(run: str | None, common: Common) -> str:
     """Return the config file of the run that --resume names, or the name of the experiment that runs without a config."""
-    from firstlight.tracking.run import find_run
+    from firstlight.tracking.run import find_run_to_resume
 
-    return "quickstart" if run is None else str(find_run(run, runs_dir(common)).path / "config.yaml")
+    return "quickstart" if run is None else str(find_run_to_resume(run, runs_dir(common)).path / "config.yaml")
 
 
 def show_config(source: str, overrides: list[str], common: Common) -> None:

@@ -44,6 +44,7 @@ def storage_errors(path: Path) -> Iterator[None]:
         errno.EACCES: "no permission; choose another folder",
         errno.EPERM: "no permission; choose another folder",
         errno.EROFS: "the file system is read-only; choose another folder",
+        errno.ENOENT: "a folder above it is missing or cannot be made; choose another folder",
         errno.EEXIST: "something else stands there; choose another name",
         errno.ENOTDIR: "a file stands where a folder is needed; choose another folder",
         errno.EISDIR: "a folder stands where a file is needed; choose another name",
@@ -81,7 +82,7 @@ def write_bytes(path: Path, content: bytes) -> None:
 
 def write_text(path: Path, text: str) -> None:
     """Replace the file at `path` in one step by `text` in UTF-8."""
-    write_bytes(path, text.encode())
+    write_bytes(path, text.encode(errors="backslashreplace"))  # a file name may hold bytes that are no text
 
 
 def write_json(path: Path, value: Any) -> None:
@@ -258,7 +259,7 @@ class Appender:
 
     def write_lines(self, lines: list[str]) -> None:
         """Append the lines in one write. Raises StorageError where they have to wait."""
-        self._waiting += "".join(line + "\n" for line in lines).encode()
+        self._waiting += "".join(line + "\n" for line in lines).encode(errors="backslashreplace")
         with storage_errors(self.path):
             written = _operate("append", self.path, lambda: os.write(self._file, self._waiting), self._waiting)
             if written < len(self._waiting):

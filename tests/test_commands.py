@@ -490,30 +490,54 @@ def test_more_ctrl_c_leaves_at_once(firstlight: Command, monkeypatch: pytest.Mon
     assert firstlight("train", "--resume", "run", "--json").json["epochs"] == 3
 
 
-def test_ctrl_c_while_the_pictures_are_drawn(firstlight: Command, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Fault 5: training is over and saved; a resume has only to conclude."""
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_stop_while_the_pictures_are_drawn(firstlight: Command, monkeypatch: pytest.MonkeyPatch, number: int, code: int) -> None:
+    """Fault 4, fault 5: training is over and saved; a resume has only to conclude."""
 
     def press(run: Run) -> list[Path]:
-        signal.raise_signal(signal.SIGINT)
+        signal.raise_signal(number)
         return []
 
     with monkeypatch.context() as patch:
         patch.setattr(engine, "draw_pictures", press)
         outcome = firstlight("train", *LINEAR, "--name", "run")
-    assert outcome.code == 130
-    assert outcome.err.endswith(
-        "trained to the end, not concluded; checkpoint step-42 is kept; go on with: firstlight train --resume runs/run\n"
-    )
+    assert outcome.code == code
+    assert outcome.err.endswith("; checkpoint step-42 is kept; go on with: firstlight train --resume runs/run\n")
     assert firstlight("train", "--resume", "run", "--json").json["epochs"] == 2
 
 
-def test_ctrl_c_before_anything_is_read(firstlight: Command, place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Fault 5: one line, exit 130, nothing written."""
-    monkeypatch.setattr(engine, "load_training_data", lambda *words: signal.raise_signal(signal.SIGINT))
-    outcome = firstlight("train", *LINEAR)
-    assert (outcome.code, outcome.out) == (130, "")
-    assert outcome.err == "error: interrupted before there was anything to resume; give the command again\n"
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_stop_before_anything_is_read(place: Path, number: int, code: int) -> None:
+    """Fault 5: one line, nothing written, even in the midst of the import of torch."""
+    script = (
+        "import builtins, signal, sys; from firstlight.__main__ import main\n"
+        "real = builtins.__import__\n"
+        "def press(name, *words, **more):\n"
+        f"    if name.startswith('torch.nn.modules'): signal.raise_signal({int(number)})\n"
+        "    return real(name, *words, **more)\n"
+        "builtins.__import__ = press\n"
+        "main(['train', 'model=linear'])\n"
+    )
+    done = subprocess.run([sys.executable, "-c", script], cwd=place, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout) == (code, "")
+    assert done.stderr == "error: interrupted before there was anything to resume; give the command again\n"
     assert list(place.iterdir()) == []
+
+
+def test_a_full_stderr_does_not_end_a_training(place: Path) -> None:
+    """Fault 8: what the console cannot say stands in the log."""
+    with Path("/dev/full").open("w") as full:
+        words = [sys.executable, "-m", "firstlight", "train", *LINEAR, "--name", "run"]
+        assert subprocess.run(words, cwd=place, stdout=subprocess.DEVNULL, stderr=full, check=False).returncode == 0
+    assert info_of(Path("runs/run"))["state"] == "finished"
+    assert "epoch   2" in Path("runs/run/log.txt").read_text()
+
+
+def test_what_is_left_of_a_run_is_not_trained_over(firstlight: Command, run: Path) -> None:
+    """Fault 9: run.json is gone, the checkpoints are not."""
+    (run / "run.json").unlink()
+    outcome = firstlight("train", *LINEAR, "--name", "first")
+    assert outcome.code == 5 and "holds checkpoints or rows of a run whose run.json is gone" in outcome.err
 
 
 def test_a_killed_run_goes_on(long_run: subprocess.Popen[str], firstlight: Command) -> None:

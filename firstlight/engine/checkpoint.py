@@ -6,6 +6,8 @@ pointers on whole checkpoints. Reading order: save_checkpoint, find_checkpoint, 
 """
 
 import json
+import os
+import re
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -31,10 +33,13 @@ class Checkpoint:
     tensors: dict[str, dict[str, Tensor]]
 
 
-def save_checkpoint(folder: Path, state: TrainState, *, keep: bool = False, facts: dict[str, Any] | None = None) -> Path:
+def save_checkpoint(
+    folder: Path, state: TrainState, *, keep: bool = False, scheduled: bool = True, facts: dict[str, Any] | None = None
+) -> Path:
     """Save the state under `folder`, then point `best` and `last` where they belong; return the step folder.
 
-    keep: never drop this one; facts: plain data that are kept with it. Raises StorageError; then the checkpoint before is still there.
+    keep: never drop this one; scheduled: it would have been saved without an interruption, too; facts: plain data that are kept with it.
+    Raises StorageError; then the checkpoint before is still there.
     """
     make_dir(folder)
     path = folder / name_of(state)
@@ -45,6 +50,7 @@ def save_checkpoint(folder: Path, state: TrainState, *, keep: bool = False, fact
     record = {
         "format": FORMAT,
         "keep": keep,
+        "scheduled": scheduled,
         "sha256": {name: sha256(*chunks) for name, chunks in contents.items()},
         "position": {name: getattr(state, name) for name in POSITION},
         "running": state.running.tolist(),
@@ -63,6 +69,8 @@ def save_checkpoint(folder: Path, state: TrainState, *, keep: bool = False, fact
 
 POSITION = ("epoch", "batch", "step", "stale_epochs", "lr_scale", "rollbacks")
 """The plain numbers of a state."""
+STEP_FOLDER = re.compile(r"step-(\d+)(?:-batch-(\d+))?")
+"""Name of a step folder; anything else beside them is not ours."""
 
 
 def name_of(state: TrainState) -> str:
@@ -94,7 +102,7 @@ def find_checkpoint(folder: Path, which: str) -> Path:
         )
     found = _read_json(pointer)
     name = found.get("folder") if isinstance(found, dict) else None
-    if not isinstance(name, str) or Path(name).name != name or not name.startswith("step-"):
+    if not isinstance(name, str) or not STEP_FOLDER.fullmatch(name):
         raise CheckpointError(f'{pointer} is damaged; write into it the name of a folder beside it, {{"folder": "step-N"}}')
     if not (folder / name).is_dir():
         raise CheckpointError(f"{pointer} points to {name}, which is not there; put it back, or point to another step folder")
@@ -107,16 +115,18 @@ def read_checkpoint(path: Path) -> Checkpoint:
     return Checkpoint(path, record, {name: _checked_tensors(path, name, record) for name in record["sha256"]})
 
 
-def newest_whole(folder: Path, warn: Callable[[str], None]) -> Checkpoint | None:
+def newest_whole(folder: Path, warn: Callable[[str], None], *, scheduled: bool = False) -> Checkpoint | None:
     """Return the newest checkpoint that is whole, with a warning for each newer one that is not; None where nothing was saved yet.
 
+    scheduled: pass over those that only an interruption made, so that a run that was stopped goes back to where it would have.
     A step folder appears whole or not at all, so the newest may be taken before `last` points to it.
     Raises the first CheckpointError where all are damaged, and CheckpointFormatError for a whole one that another version wrote.
     """
     errors: list[CheckpointError] = []
     for path in reversed(step_folders(folder)):
         try:
-            return read_checkpoint(path)
+            if not scheduled or read_record(path)["scheduled"]:
+                return read_checkpoint(path)
         except CheckpointFormatError:
             raise
         except CheckpointError as error:
@@ -124,6 +134,8 @@ def newest_whole(folder: Path, warn: Callable[[str], None]) -> Checkpoint | None
             warn(str(error))
     if errors:
         raise errors[0]
+    if (folder / "last.json").exists():
+        raise CheckpointError(f"{folder / 'last.json'} points to a checkpoint, but there is none; put the step folders back")
     return None
 
 
@@ -148,15 +160,33 @@ def restore_state(checkpoint: Checkpoint, state: TrainState, *, optimizer: bool 
 
 
 def step_folders(folder: Path) -> list[Path]:
-    """Return the step folders, in the order in which a training reaches them."""
-    return sorted((path for path in folder.glob("step-*") if path.is_dir()), key=_place)
+    """Return the step folders, in the order in which a training reaches them. Raises CheckpointError where one cannot look."""
+    try:
+        names = [entry.name for entry in os.scandir(folder) if STEP_FOLDER.fullmatch(entry.name)]
+    except FileNotFoundError as error:
+        if not folder.is_symlink():
+            return []
+        raise CheckpointError(f"{folder} leads nowhere; mount or put back what it points to") from error
+    except OSError as error:
+        raise CheckpointError(f"{folder} cannot be read ({error.strerror}); mend that, the checkpoints may be whole") from error
+    return sorted((folder / name for name in names), key=_place)
+
+
+def drop_after(folder: Path, checkpoint: Checkpoint) -> None:
+    """Delete the step folders past a checkpoint that training went back to: it saves there again. Raises StorageError."""
+    for path in step_folders(folder):
+        if _place(path) > _place(checkpoint.path):
+            with storage_errors(path):
+                remove(path)
+    point_to_last(folder, checkpoint.path)
 
 
 def go_on_from(folder: Path, checkpoint: Checkpoint, best: Best | None) -> None:
     """Make a checkpoint the last one: set aside the damaged ones past it, under another name, and let both pointers say so."""
     for path in step_folders(folder):
         if _place(path) > _place(checkpoint.path):
-            move(path, path.with_name(f"damaged-{path.name}"))
+            others = sum(1 for _ in folder.glob(f"damaged-{path.name}*"))
+            move(path, path.with_name(f"damaged-{path.name}" + (f"-{others + 1}" if others else "")))
     point_to_best(folder, best)
     point_to_last(folder, checkpoint.path)
 
@@ -225,9 +255,10 @@ def restore_optimizer(optimizer: torch.optim.Optimizer, tensors: dict[str, Tenso
 
 def _checked_tensors(path: Path, name: str, record: dict[str, Any]) -> dict[str, Tensor]:
     file = path / name
-    if not file.is_file():
-        raise CheckpointError(f"{file} is not there; use another checkpoint")
-    content = file.read_bytes()
+    try:
+        content = file.read_bytes()
+    except OSError as error:
+        raise CheckpointError(f"{file} cannot be read ({error.strerror or error}); use another checkpoint") from error
     if sha256(content) != record["sha256"].get(name):
         raise CheckpointError(f"{file} is damaged: its sha256 is not the one recorded in state.json; use another checkpoint")
     return tensors_from_bytes(content, file)
@@ -238,12 +269,13 @@ def _sha256_of(record: dict[str, Any]) -> str:
 
 
 def prune(folder: Path, keep_last: int) -> None:
-    """Drop all but the newest, those that are kept for good, and the best epoch of each; one that cannot be read is of no use."""
-    folders = step_folders(folder)
-    records = {path: _record_or_none(path) for path in folders}
-    kept = {path: record for path, record in records.items() if record and (record["keep"] or path in folders[-keep_last:])}
+    """Drop all but the newest, those that are kept for good, and the best epoch of each; one that cannot be read is left alone."""
+    records = {path: record for path in step_folders(folder) if (record := _record_or_none(path))}
+    scheduled = [path for path, record in records.items() if record["scheduled"]]
+    newest = {*list(records)[-1:], *scheduled[-keep_last:]}
+    kept = {path: record for path, record in records.items() if record["keep"] or path in newest}
     wanted = {path.name for path in kept} | {f"step-{record['best']['step']}" for record in kept.values() if record["best"]}
-    for path in folders:
+    for path in records:
         if path.name not in wanted:
             with storage_errors(path):
                 remove(path)
@@ -258,8 +290,9 @@ def _record_or_none(path: Path) -> dict[str, Any] | None:
 
 def _place(path: Path) -> tuple[int, bool, int]:
     """Return the place of a step folder in the training: by step, and at one step the end of the epoch after its last batch."""
-    numbers = [int(part) for part in path.name.split("-") if part.isdigit()]
-    step, batch = (*numbers, 0, 0)[:2]
+    found = STEP_FOLDER.fullmatch(path.name)
+    assert found is not None, path
+    step, batch = int(found[1]), int(found[2] or 0)
     return step, not batch, batch
 
 

@@ -1,6 +1,6 @@
 """Evaluation and prediction: one loop, in eval mode, without gradients, exact on an odd last batch."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -30,10 +30,21 @@ def eval_mode(model: Any) -> Iterator[None]:
         model.train(was_training)
 
 
-def evaluate_model(model: Any, loader: Loader, num_classes: int, arithmetic: Arithmetic) -> Evaluation:
-    """Return loss, accuracy, top-k accuracy and the confusion matrix of a model over all images of a labelled loader."""
+class EvaluationStopped(Exception):
+    """An evaluation was broken off because somebody asked for a stop."""
+
+
+def evaluate_model(
+    model: Any, loader: Loader, num_classes: int, arithmetic: Arithmetic, *, asked_to_stop: Callable[[], bool] = lambda: False
+) -> Evaluation:
+    """Return loss, accuracy, top-k accuracy and the confusion matrix of a model over all images of a labelled loader.
+
+    Raises EvaluationStopped after a batch where `asked_to_stop` says so.
+    """
     totals = Totals.zeros(num_classes, top_k=min(TOP_K, num_classes), device=arithmetic.device)
     for logits, batch in logits_of(model, loader, arithmetic):
+        if asked_to_stop():
+            raise EvaluationStopped
         totals.add(logits, batch.labels, cross_entropy(logits, batch.labels, reduction="none"))
     return totals.result()
 

@@ -37,7 +37,7 @@ def evaluate(
     """Return loss, accuracy, top-k accuracy, confusion matrix and per-class figures of a run on `val` or on the sealed `test` set.
 
     Each opening of the test set is written into the run. The figures are kept in the run as evaluation-<split>.json, and 20 images with
-    true and predicted label as predictions-<split>.png.
+    true and predicted label as predictions-<split>.png (of the last weights as evaluation-<split>-last.json, ...).
     """
     if split not in SPLITS:
         raise ConfigError(f"--split is {split!r}; allowed: {', '.join(SPLITS)}")
@@ -51,9 +51,11 @@ def evaluate(
         if split == "test":
             record_test_opening(found, {"by": f"evaluate ({which})", "accuracy": result.accuracy, "num_images": result.num_images})
         figure = draw_predictions(model, dataset, config, found, title=f"{found.name}, {split}: {_sentence(result)}")
-    path, sheet = found.path / f"evaluation-{split}.json", found.path / f"predictions-{split}.png"
+    what = split if which == "best" else f"{split}-{which}"
+    path, sheet = found.path / f"evaluation-{what}.json", found.path / f"predictions-{what}.png"
     figures = {"run": str(found.path), "split": split, "checkpoint": which, "seconds": round(time.monotonic() - began, 3)}
     figures |= result.to_json(dataset.class_names) | ({"test_accuracy": result.accuracy} if split == "test" else {})
+    figures |= {"warnings": list(dataset.warnings)} if dataset.warnings else {}
     figures["files"] = [str(path), str(sheet)]
     write_json(path, figures)
     write_figure(sheet, figure)

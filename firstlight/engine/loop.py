@@ -2,7 +2,7 @@
 
 import math
 
-from firstlight.engine.evaluate import evaluate_model
+from firstlight.engine.evaluate import EvaluationStopped, evaluate_model
 from firstlight.engine.record import Recorder
 from firstlight.engine.seeding import private_randomness, seed_batch
 from firstlight.engine.signals import StopRequest, stop_requests
@@ -18,16 +18,17 @@ def fit(state: TrainState, setup: Setup, recorder: Recorder) -> TrainState:
     StorageError where the disk refused too many checkpoints.
     """
     with private_randomness(setup.arithmetic.device), stop_requests() as stop, recorder.progress(state, setup):
-        if state.step == 0 and setup.train.on_divergence == "rollback":
-            recorder.save(state, setup)  # somewhere to go back to
-        while state.epoch < setup.train.epochs and not out_of_patience(state, setup):
-            try:
-                train_one_epoch(state, setup, recorder, stop)
-                finish_epoch(state, setup, recorder)
-            except DivergedError as error:
-                recorder.roll_back(state, setup, error)
-            except KeyboardInterrupt:
-                raise InterruptedRunError(recorder.how_to_resume("left at once, nothing saved"), exit_code=stop.exit_code) from None
+        try:
+            if not recorder.has_checkpoint and setup.train.on_divergence == "rollback":
+                recorder.save(state, setup)  # somewhere to go back to
+            while state.epoch < setup.train.epochs and not out_of_patience(state, setup):
+                try:
+                    train_one_epoch(state, setup, recorder, stop)
+                    finish_epoch(state, setup, recorder, stop)
+                except DivergedError as error:
+                    recorder.roll_back(state, setup, error)
+        except KeyboardInterrupt:
+            raise InterruptedRunError(recorder.how_to_resume("left at once, nothing saved"), exit_code=stop.exit_code) from None
     return state
 
 
@@ -48,27 +49,32 @@ def train_one_epoch(state: TrainState, setup: Setup, recorder: Recorder, stop: S
         recorder.close_step(state, lr, result.grad_norms)
         if due(setup.train.log_every, state.step):
             recorder.fetch(state, setup)
-        asked_to_stop = stop.signal_number is not None
-        if asked_to_stop or (setup.checkpoint.every_steps is not None and due(setup.checkpoint.every_steps, state.step)):
+        if setup.checkpoint.every_steps is not None and due(setup.checkpoint.every_steps, state.step):
             recorder.fetch(state, setup)  # a loss that is not finite must not become a checkpoint
-            saved = recorder.save(state, setup)
-            if asked_to_stop:
-                raise InterruptedRunError(recorder.how_to_resume("saved" if saved else "not saved"), exit_code=stop.exit_code)
+            recorder.save(state, setup)
+        if stop.asked:
+            recorder.fetch(state, setup)
+            recorder.save_and_stop(state, setup, stop.exit_code)
 
 
-def finish_epoch(state: TrainState, setup: Setup, recorder: Recorder) -> None:
-    """Validate, decide whether this epoch is the best, let the schedule see it, record it and save."""
+def finish_epoch(state: TrainState, setup: Setup, recorder: Recorder, stop: StopRequest) -> None:
+    """Validate, decide whether this epoch is the best, let the schedule see it, record it and save; stop where that was asked for."""
     recorder.fetch(state, setup)
     train_loss, train_accuracy = (state.running / setup.train_loader.num_images).tolist()
-    state.running.zero_()
-    state.epoch, state.batch = state.epoch + 1, 0
     row = {"train_loss": train_loss, "train_accuracy": train_accuracy}
     if setup.val_loader is not None:
-        val = evaluate_model(state.evaluated_model, setup.val_loader, setup.num_classes, setup.arithmetic)
+        try:
+            val = evaluate_model(
+                state.evaluated_model, setup.val_loader, setup.num_classes, setup.arithmetic, asked_to_stop=lambda: stop.asked
+            )
+        except EvaluationStopped:
+            recorder.save_and_stop(state, setup, stop.exit_code)
         if not math.isfinite(val.loss):
             raise recorder.diverged(state, setup, f"the validation loss became {val.loss}")
         row |= {"val_loss": val.loss, "val_accuracy": val.accuracy, "val_top_k": val.top_k_accuracy}
-    before = state.best
+    state.running.zero_()
+    state.epoch, state.batch = state.epoch + 1, 0
+    best, stale_epochs = state.best, state.stale_epochs
     is_best = judge(state, setup, row)
     state.schedule_state = setup.schedule.update(state.schedule_state, row.get("val_loss", train_loss))
     recorder.close_epoch(state, row, is_best=is_best)
@@ -76,8 +82,10 @@ def finish_epoch(state: TrainState, setup: Setup, recorder: Recorder) -> None:
     is_last = state.epoch == setup.train.epochs or out_of_patience(state, setup)
     if is_best or keep or is_last or due(setup.checkpoint.every, state.epoch):
         saved = recorder.save(state, setup, keep=keep, must=is_last)
-        if is_best and not saved:
-            state.best = before  # weights that the disk did not take are nobody's best
+        if is_best and not saved:  # weights that the disk did not take are nobody's best
+            state.best, state.stale_epochs = best, stale_epochs + 1
+    if stop.asked:
+        recorder.save_and_stop(state, setup, stop.exit_code)
 
 
 def judge(state: TrainState, setup: Setup, row: dict[str, float]) -> bool:

@@ -4,16 +4,16 @@ import math
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from itertools import islice
-from typing import Any
+from typing import Any, NoReturn
 
 import torch
 from torch import Tensor
 
-from firstlight.engine.checkpoint import newest_whole, prune, restore_state, save_checkpoint, step_folders
+from firstlight.engine.checkpoint import drop_after, name_of, newest_whole, prune, restore_state, save_checkpoint, step_folders
 from firstlight.engine.divergence import broken_tensors, nan_report
 from firstlight.engine.memory import peak_memory_mib
 from firstlight.engine.state import Setup, TrainState
-from firstlight.errors import DivergedError, StorageError
+from firstlight.errors import DivergedError, InterruptedRunError, StorageError
 from firstlight.files import write_json
 from firstlight.tracking.console import Bar, Console
 from firstlight.tracking.writer import RunWriter
@@ -96,7 +96,7 @@ class Recorder:
         self._append([{**full, "memory_mib": peak_memory_mib(), **self.facts}])
         self.console.line(epoch_line(full))
 
-    def save(self, state: TrainState, setup: Setup, *, keep: bool = False, must: bool = False) -> bool:
+    def save(self, state: TrainState, setup: Setup, *, keep: bool = False, must: bool = False, scheduled: bool = True) -> bool:
         """Save a checkpoint of the state; tell whether the disk took it.
 
         A disk that refuses costs the checkpoint and not the training; StorageError ends it after MAX_FAILED_SAVES in a row, or at once
@@ -106,7 +106,8 @@ class Recorder:
             raise self.diverged(state, setup, f"{', '.join(broken[:3])}{', ...' if broken[3:] else ''} became not finite")
         try:
             self.writer.sync()  # the rows first: a resume counts on them
-            save_checkpoint(self.checkpoints, state, keep=keep, facts={"config": self.config, "seconds": self.writer.seconds})
+            facts = {"config": self.config, "seconds": self.writer.seconds}
+            save_checkpoint(self.checkpoints, state, keep=keep, scheduled=scheduled, facts=facts)
         except StorageError as error:
             self._failed_saves += 1
             if must or self._failed_saves == MAX_FAILED_SAVES:
@@ -120,21 +121,36 @@ class Recorder:
             self.console.warn(str(error))
         return True
 
+    def save_and_stop(self, state: TrainState, setup: Setup, exit_code: int) -> NoReturn:
+        """Save the state, if it is not saved yet, and raise InterruptedRunError."""
+        saved = (self.checkpoints / name_of(state)).is_dir() or self.save(state, setup, scheduled=False)
+        raise InterruptedRunError(self.how_to_resume("saved" if saved else "not saved"), exit_code=exit_code)
+
+    @property
+    def has_checkpoint(self) -> bool:
+        """Whether anything was saved."""
+        return bool(step_folders(self.checkpoints))
+
     def roll_back(self, state: TrainState, setup: Setup, error: DivergedError) -> None:
-        """Go back to the last checkpoint and halve the learning rate, where the config says so; otherwise raise the error."""
-        checkpoint = None if setup.train.on_divergence == "stop" else newest_whole(self.checkpoints, self.console.warn)
+        """Go back to the last scheduled checkpoint and halve the learning rate, where the config says so; otherwise raise the error."""
+        stop = setup.train.on_divergence == "stop"
+        checkpoint = None if stop else newest_whole(self.checkpoints, self.console.warn, scheduled=True)
         if checkpoint is None:
             raise error
         if state.rollbacks == MAX_ROLLBACKS:
             raise DivergedError(f"{error}; it went back {MAX_ROLLBACKS} times, down to lr x {state.lr_scale:.3g}, in vain") from error
         lr_scale, rollbacks = state.lr_scale / 2, state.rollbacks + 1
         restore_state(checkpoint, state)
+        drop_after(self.checkpoints, checkpoint)  # training comes by there again
         state.lr_scale, state.rollbacks = lr_scale, rollbacks
         state.optimizer.zero_grad(set_to_none=True)
         self._pending, self._losses = [], []
         self.writer.cut_rows_after(state.step, state.epoch)
         entry = {"step": state.step, "lr_scale": lr_scale, "why": str(error)}
-        self.writer.update(rollbacks=[*self.writer.info.get("rollbacks", []), entry])
+        try:
+            self.writer.update(rollbacks=[*self.writer.info.get("rollbacks", []), entry])
+        except StorageError as full:
+            self.console.warn(f"{full}; training goes on")
         self.console.warn(
             f"{error}; went back to step {state.step:,}, lr x {lr_scale:.3g} from here ({rollbacks} of {MAX_ROLLBACKS} tries)"
         )
@@ -155,8 +171,13 @@ class Recorder:
         report = nan_report(state, setup, row["step"] if row else state.step, {"what": what, **facts})
         where = f"step {report['step']} (epoch {report['epoch']}, batch {report['batches'][0]}, lr {report['lr']:.3g})"
         path = self.writer.path / "nan_report.json"
-        write_json(path, report)
-        return DivergedError(f"{what} at {where}; {self.kept()}, {path} says more; try a smaller optim.lr, or train.on_divergence=rollback")
+        try:
+            write_json(path, report)
+            more = f", {path} says more"
+        except StorageError as error:
+            more = f" ({error})"
+        remedy = "try a smaller optim.lr" + (", or train.on_divergence=rollback" if setup.train.on_divergence == "stop" else "")
+        return DivergedError(f"{what} at {where}; {self.kept()}{more}; {remedy}")
 
     def _append(self, rows: list[dict[str, Any]]) -> None:
         try:

@@ -37,7 +37,10 @@ def config_of(run: Run) -> Config:
 
 def arithmetic_of(run: Run) -> Arithmetic:
     """Return the arithmetic that a run was settled on; where its device is not here, plain float32 on the CPU."""
-    recorded = Arithmetic(**run.info["arithmetic"])
+    try:
+        recorded = Arithmetic(**run.info["arithmetic"])
+    except (KeyError, TypeError):
+        raise RunNotFoundError(f"{run.path / 'run.json'} says nothing of its arithmetic; start a new run") from None
     return recorded if is_present(recorded.device) else Arithmetic("cpu", threads=torch.get_num_threads())
 
 

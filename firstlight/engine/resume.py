@@ -1,4 +1,7 @@
-"""What must hold before a run goes on: the same settings, the same data, the same arithmetic. Each difference is named."""
+"""What must hold before a run goes on: the same settings, the same data, the same arithmetic. Each difference is named.
+
+Settings are of three sorts. HARMLESS ones may change; FIXED ones make the run what it is and never do; the rest needs `override`.
+"""
 
 from collections.abc import Mapping
 from typing import Any
@@ -11,6 +14,13 @@ from firstlight.tracking.environment import cpu_model
 
 HARMLESS = ("name", "checkpoint", "device", "data.path", "train.log_every", "train.patience", "train.on_divergence", "train.test_at_end")
 """Settings, or whole sections, that change nothing of the steps to come (`data.path`: the images themselves are compared)."""
+FIXED = (
+    *("data", "split", "input", "model", "seed", "init_seed", "order_seed"),
+    *("train.batch_size", "train.accumulate", "train.drop_last", "train.monitor"),
+)
+"""Settings without which a position in the data, a weight, or the figure of the best epoch would mean something else."""
+KEEPS_MEMORY = ("optim.lr", "optim.weight_decay")
+"""Settings of an optimizer that leave what it remembers valid."""
 
 
 def changed_settings(old: Mapping[str, Any], new: Mapping[str, Any], *, prefix: str = "") -> dict[str, str]:
@@ -28,6 +38,10 @@ def changed_settings(old: Mapping[str, Any], new: Mapping[str, Any], *, prefix: 
 def check_config(old: Mapping[str, Any], new: Mapping[str, Any], *, override: bool) -> dict[str, str]:
     """Return the settings that changed since a run was saved. Raises ConfigError for those that would lead it elsewhere."""
     changes = changed_settings(old, new)
+    fixed = {key: change for key, change in changes.items() if _is_in(key, FIXED) and not _is_in(key, HARMLESS)}
+    if fixed:
+        listed = ", ".join(f"{key} {change}" for key, change in fixed.items())
+        raise ConfigError(f"these settings cannot change within a run: {listed}; put them back, or start a new run with them")
     refused = {} if override else {key: change for key, change in changes.items() if not _is_harmless(key, old, new)}
     if refused:
         listed = ", ".join(f"{key} {change}" for key, change in refused.items())
@@ -43,6 +57,11 @@ def check_data(old: Mapping[str, Any], new: Mapping[str, Any], *, override: bool
     if listed and not override:
         raise DataError(f"the data changed since the run began: {', '.join(listed)}; put the old data back, or add --override to go on")
     return listed
+
+
+def keeps_memory(changes: Mapping[str, str]) -> bool:
+    """Tell whether an optimizer's state can be restored after these changes."""
+    return all(key in KEEPS_MEMORY for key in changes if key.startswith("optim."))
 
 
 def machine(arithmetic: Arithmetic) -> dict[str, Any]:
@@ -68,4 +87,10 @@ def inexact(old: Mapping[str, Any], new: Mapping[str, Any]) -> str | None:
 def _is_harmless(key: str, old: Mapping[str, Any], new: Mapping[str, Any]) -> bool:
     if key == "train.epochs":
         return bool(new["train"]["epochs"] > old["train"]["epochs"])
-    return key in HARMLESS or key.partition(".")[0] in HARMLESS
+    if key.startswith("checkpoint.") and "rollback" in (old["train"]["on_divergence"], new["train"]["on_divergence"]):
+        return False  # when to save says where to go back to
+    return _is_in(key, HARMLESS)
+
+
+def _is_in(key: str, settings: tuple[str, ...]) -> bool:
+    return key in settings or key.partition(".")[0] in settings

@@ -25,12 +25,13 @@ from firstlight.engine.memory import out_of_memory, smaller_batch
 from firstlight.engine.places import data_dir_of, runs_dir_of
 from firstlight.engine.record import Recorder
 from firstlight.engine.restore import arithmetic_of, config_of
-from firstlight.engine.resume import check_config, check_data, inexact, machine
+from firstlight.engine.resume import check_config, check_data, inexact, keeps_memory, machine
 from firstlight.engine.sealed import open_test_set
 from firstlight.engine.seeding import private_randomness
+from firstlight.engine.signals import raising_signals
 from firstlight.engine.sources import load_config, load_with_origins
 from firstlight.engine.state import Setup, TrainState
-from firstlight.errors import ConfigError, InterruptedRunError
+from firstlight.errors import CheckpointError, ConfigError, InterruptedRunError, StorageError
 from firstlight.files import Lock, write_figure, write_text
 from firstlight.models.build import build_model
 from firstlight.models.layers import count_parameters
@@ -38,7 +39,7 @@ from firstlight.optim.build import build_optimizer, build_schedule
 from firstlight.plotting.curves import plot_curves, plot_steps
 from firstlight.tracking.console import Console
 from firstlight.tracking.environment import describe_environment
-from firstlight.tracking.run import Run, find_run, latest_interrupted
+from firstlight.tracking.run import Run, find_run_to_resume
 from firstlight.tracking.writer import RunWriter, check_free, check_name
 
 
@@ -83,19 +84,22 @@ def resume(
     run: a path or a name, or "latest" for the youngest run that was interrupted; overrides: settings to change on the way, such as
     "train.epochs=20". Those that would lead the training elsewhere are refused without `override`; `exact` refuses another machine.
     """
-    found = latest_interrupted(runs_dir_of(runs_dir)) if run == "latest" else find_run(run, runs_dir_of(runs_dir))
+    found = find_run_to_resume(run, runs_dir_of(runs_dir))
     with Lock(found.path / "run.lock", f"run {found.path}"):
         pass  # before minutes go into reading data; the writer takes the lock again
     config = load_config(found.path / "config.yaml", *overrides)
-    if found.state == "finished" and config.train.epochs <= int(found.summary.get("epochs", config.train.epochs)):
+    done = found.summary.get("epochs", config.train.epochs)
+    if found.state == "finished" and (config.train.epochs <= done or config == config_of(found)):
         raise ConfigError(
-            f"run {found.path} is finished; train it for longer with train.epochs=N (it had {config.train.epochs}), "
+            f"run {found.path} is finished; train it for longer with train.epochs=N (it had {done}), "
             f"or start another with `firstlight train {shlex.quote(str(found.path / 'config.yaml'))}`"
         )
     going_on = GoingOn(found, override=override, exact=exact)
     return run_training(config, found.path, console or Console(), data_dir_of(data_dir), notes=[note] if note else [], resumed=going_on)
 
 
+BY_TRAIN = "train (test_at_end)"
+"""Who opened the test set, in run.json."""
 TOO_MUCH_DATA = "try a smaller input.image_size, or fewer images"
 
 
@@ -135,20 +139,24 @@ def run_training(
         RunWriter(path, resume=resumed is not None) as writer,
         console.logging_to(writer.log),
         prepared.setup.arithmetic.on_threads(),
+        raising_signals(),
         out_of_memory(f"training with train.batch_size={config.train.batch_size}", smaller),
     ):
-        if resumed is None:
-            _open_folder(writer, config, prepared, notes or [])
-        else:
-            _go_on(writer, config, prepared, resumed, console, notes or [])
-        _announce(console, prepared, writer, resumed=resumed is not None)
         line = resume_line(path, data_dir)
         recorder = Recorder(writer, console, facts=prepared.facts, config=to_dict(config), resume_line=line)
-        fit(prepared.state, prepared.setup, recorder)
         try:
+            if resumed is None:
+                _open_folder(writer, config, prepared, notes or [])
+            else:
+                _go_on(writer, config, prepared, resumed, console, notes or [])
+            _announce(console, prepared, writer, resumed=resumed is not None)
+            fit(prepared.state, prepared.setup, recorder)
             _conclude(config, prepared, writer, console, data_dir)
-        except KeyboardInterrupt:
-            raise InterruptedRunError(recorder.how_to_resume("trained to the end, not concluded")) from None
+        except (KeyboardInterrupt, InterruptedRunError) as error:
+            if line in str(error):
+                raise
+            code = error.exit_code if isinstance(error, InterruptedRunError) else 130
+            raise InterruptedRunError(recorder.how_to_resume("outside of the training itself"), exit_code=code) from None
     return Run(path)
 
 
@@ -211,44 +219,58 @@ def _copy(model: Any, config: Config, record: DataRecord, arithmetic: Arithmetic
 
 def _arithmetic_of(resumed: GoingOn | None, config: Config) -> Arithmetic | None:
     """Return the arithmetic of a run that goes on, but where its settings ask for another; None is to be settled."""
-    if resumed is None or config_of(resumed.run).device != config.device:
+    if resumed is None:
         return None
-    return arithmetic_of(resumed.run)
+    recorded, device = arithmetic_of(resumed.run), config.device
+    asked = {"device": device.name, "precision": device.precision, "memory_format": device.memory_format, "threads": device.threads}
+    fits = all(value in ("auto", None, getattr(recorded, key)) for key, value in asked.items())
+    return recorded if fits else None
 
 
 def _open_folder(writer: RunWriter, config: Config, prepared: _Prepared, notes: list[str]) -> None:
     seeds = {"seed": config.seed, "init_seed": config.init_seed, "order_seed": config.order_seed, "split_seed": config.split.seed}
     writer.start(
-        to_yaml(config),
-        environment=describe_environment(),
-        arithmetic=asdict(prepared.setup.arithmetic),
-        seeds=seeds,
-        data=prepared.data.to_json(),
-        machine=machine(prepared.setup.arithmetic),
-        network=prepared.facts,
-        notes=notes,
+        to_yaml(config), environment=describe_environment(), seeds=seeds, network=prepared.facts, notes=notes, **_made_with(prepared)
     )
+
+
+def _made_with(prepared: _Prepared) -> dict[str, Any]:
+    """Return what run.json says of the data and the arithmetic."""
+    arithmetic = prepared.setup.arithmetic
+    return {"arithmetic": asdict(arithmetic), "data": prepared.data.to_json(), "machine": machine(arithmetic)}
 
 
 def _go_on(writer: RunWriter, config: Config, prepared: _Prepared, resumed: GoingOn, console: Console, notes: list[str]) -> None:
     """Take a run up where its newest whole checkpoint stands: compare first, restore then, write last."""
     state, folder = prepared.state, writer.path / "checkpoints"
-    checkpoint = newest_whole(folder, console.warn)
+    remarks: list[str] = []
+    checkpoint = newest_whole(folder, remarks.append)
     facts = {} if checkpoint is None else checkpoint.record["facts"]
     trained_with, asked_for = facts.get("config", resumed.run.config), _as_json(to_dict(config))
-    changes = check_config(trained_with, asked_for, override=resumed.override or checkpoint is None)
-    for change in check_data(writer.info.get("data", {}), _as_json(prepared.data.to_json()), override=resumed.override):
-        console.warn(f"the data changed since the run began: {change}")
-    if reason := inexact(writer.info.get("machine", {}), machine(prepared.setup.arithmetic)):
-        if resumed.exact:
-            raise ConfigError(f"{reason}; leave out --exact to go on all the same")
-        console.warn(reason)
+    changes = {} if checkpoint is None else check_config(trained_with, asked_for, override=resumed.override)
+    other_data = check_data(writer.info.get("data", {}), _as_json(prepared.data.to_json()), override=resumed.override or checkpoint is None)
+    reason = inexact(writer.info.get("machine", {}), machine(prepared.setup.arithmetic))
+    if reason and resumed.exact:
+        raise ConfigError(f"{reason}; leave out --exact to go on all the same")
+    if checkpoint is not None:
+        restore_state(checkpoint, state, optimizer=keeps_memory(changes))
+        if config.train.epochs < state.epoch + (state.batch > 0):
+            raise ConfigError(f"train.epochs is {config.train.epochs}, but the run stands in epoch {state.epoch + 1}; set a larger one")
+        remarks += _begin_anew(state, prepared.setup, folder, changes, other_data)
+    else:
+        remarks.append("nothing was saved yet; training begins at step 0")
+    for remark in [*([reason] if reason else []), *(f"the data changed since the run began: {change}" for change in other_data), *remarks]:
+        console.warn(remark)
     for key, change in changes.items():
         console.line(f"changed: {key} {change}")
-    if checkpoint is None:
-        console.warn("nothing was saved yet; training begins at step 0")
-    else:
-        restore_state(checkpoint, state, optimizer="optim.name" not in changes)
+    entry = {"when": time.strftime("%Y-%m-%dT%H:%M:%S%z"), "step": state.step, "changed": changes, "inexact": reason, "data": other_data}
+    writer.take_up(
+        resumes=[*writer.info.get("resumes", []), entry],
+        rollbacks=writer.info.get("rollbacks", [])[: state.rollbacks],
+        notes=[*writer.info.get("notes", []), *notes],
+        **_made_with(prepared),
+    )
+    if checkpoint is not None:
         go_on_from(folder, checkpoint, state.best)
         prune(folder, config.checkpoint.keep_last)  # a kill may have come between the last save and this
         writer.seconds_before = max(writer.seconds_before, float(facts.get("seconds", 0)))
@@ -256,8 +278,25 @@ def _go_on(writer: RunWriter, config: Config, prepared: _Prepared, resumed: Goin
         console.warn(f"metrics.jsonl lacks {missing} rows up to step {state.step:,}; the curves will have a gap")
     if resumed.run.config != asked_for:
         write_text(writer.path / "config.yaml", to_yaml(config))
-    entry = {"when": time.strftime("%Y-%m-%dT%H:%M:%S%z"), "step": state.step, "changed": changes, "inexact": reason}
-    writer.take_up(resumes=[*writer.info.get("resumes", []), entry], notes=[*writer.info.get("notes", []), *notes])
+
+
+def _begin_anew(state: TrainState, setup: Setup, folder: Path, changes: dict[str, str], other_data: list[str]) -> list[str]:
+    """Forget what the state remembers of figures that no longer compare, or of a best epoch that is damaged; say so."""
+    remarks = []
+    if not keeps_memory(changes):
+        remarks.append("the optimizer changed; it begins with an empty memory")
+    if any(key.startswith("schedule.") for key in changes) or other_data:
+        state.schedule_state = setup.schedule.start()
+    if other_data:
+        state.best, state.stale_epochs = None, 0
+        remarks.append("the best epoch is looked for anew: figures on other data do not compare")
+    elif state.best is not None:
+        try:
+            read_weights(folder / f"step-{state.best.step}")
+        except CheckpointError as error:
+            remarks.append(f"{error}; the best epoch is looked for anew")
+            state.best, state.stale_epochs = None, 0
+    return remarks
 
 
 def _as_json(value: Any) -> Any:
@@ -283,7 +322,8 @@ def _announce(console: Console, prepared: _Prepared, writer: RunWriter, *, resum
 def _conclude(config: Config, prepared: _Prepared, writer: RunWriter, console: Console, data_dir: Path) -> None:
     """Restore the best weights, open the test set if the config says so, write the summary and the pictures."""
     state, setup = prepared.state, prepared.setup
-    assert state.best is not None
+    if state.best is None:
+        raise CheckpointError("the best epoch was forgotten and none came after it; train on with train.epochs=N beside --resume")
     path, best = writer.path / "checkpoints" / f"step-{state.best.step}", state.best.figures
     load_weights(state.evaluated_model, read_weights(path), path)
     summary: dict[str, Any] = {"best_epoch": state.best.epoch, "epochs": state.epoch, "steps": state.step}
@@ -294,29 +334,47 @@ def _conclude(config: Config, prepared: _Prepared, writer: RunWriter, console: C
         f"best epoch {state.best.epoch}: its weights are restored"
         + (f", val accuracy {best['val_accuracy']:.4f}" if "val_accuracy" in best else "")
     )
-    files = draw_pictures(Run(writer.path))
     writer.update(summary=summary | {"seconds": round(writer.seconds, 3)})
+    try:
+        pictures = draw_pictures(Run(writer.path))
+    except StorageError as error:
+        console.warn(f"{error}; the run is whole without its pictures")
+        pictures = []
     if config.train.test_at_end:
         summary |= _open_test_set(config, prepared, writer, console, data_dir)
         writer.update(summary=summary | {"seconds": round(writer.seconds, 3)})
     console.line(f"run folder: {writer.path}")
-    console.line(f"curves: {files[0]}")
+    if pictures:
+        console.line(f"curves: {pictures[0]}")
 
 
 def _open_test_set(config: Config, prepared: _Prepared, writer: RunWriter, console: Console, data_dir: Path) -> dict[str, float]:
     """Evaluate the best weights on the sealed test set, record the opening, and return its figures."""
-    setup = prepared.setup
+    setup, best = prepared.setup, prepared.state.best
+    assert best is not None
+    opened = [entry for entry in writer.info["test_openings"] if entry.get("by") == BY_TRAIN and entry.get("step") == best.step]
+    if opened:  # by a process that was stopped behind it
+        return {"test_accuracy": opened[-1]["accuracy"], "test_loss": opened[-1]["loss"]}
     place: dict[str, Any] = {"device": setup.arithmetic.device, "channels_last": setup.arithmetic.channels_last}
-    loader = make_loader(open_test_set(config, data_dir, prepared.data.to_json()), config, prepared.data.normalize, **place)
+    dataset = open_test_set(config, data_dir, prepared.data.to_json())
+    for warning in dataset.warnings:
+        console.warn(warning)
+    loader = make_loader(dataset, config, prepared.data.normalize, **place)
     test = evaluate_model(prepared.state.evaluated_model, loader, setup.num_classes, setup.arithmetic)
     opening = {
         "when": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
-        "by": "train (test_at_end)",
+        "by": BY_TRAIN,
+        "step": best.step,
         "accuracy": test.accuracy,
+        "loss": test.loss,
         "num_images": test.num_images,
     }
-    writer.update(test_openings=[*writer.info["test_openings"], opening])
-    console.line(f"test accuracy {test.accuracy:.4f} on {test.num_images:,} images (the sealed test set, opened once)", style="bold green")
+    openings = [*writer.info["test_openings"], opening]
+    writer.update(test_openings=openings)
+    times = "once" if len(openings) == 1 else f"{len(openings)} times by now"
+    console.line(
+        f"test accuracy {test.accuracy:.4f} on {test.num_images:,} images (the sealed test set, opened {times})", style="bold green"
+    )
     return {"test_accuracy": test.accuracy, "test_loss": test.loss}
 
 

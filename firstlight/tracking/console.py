@@ -28,10 +28,13 @@ class Console:
                 self.log.write_lines([f"{time.strftime('%H:%M:%S')} {part}" for part in text.splitlines()])
         if self.quiet:
             return
-        if sys.stderr.isatty():
-            self._rich().print(text, style=style, markup=False, highlight=False)
-        else:
-            print(text, file=sys.stderr, flush=True)
+        try:
+            if sys.stderr.isatty():
+                self._rich().print(text, style=style, markup=False, highlight=False)
+            else:
+                print(text, file=sys.stderr, flush=True)
+        except (OSError, ValueError):  # the terminal is gone, or the disk that stderr goes to is full: the log has it all
+            self.quiet = True
 
     @contextmanager
     def logging_to(self, log: Appender) -> Iterator[None]:

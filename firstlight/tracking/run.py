@@ -12,15 +12,29 @@ runs/<name>/  config.yaml   the resolved config
 import json
 from collections.abc import Callable
 from dataclasses import dataclass
+from datetime import datetime
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from firstlight.errors import RunNotFoundError
+from firstlight.errors import RunNotFoundError, StorageError
 from firstlight.files import is_locked
 
 FORMAT = 1
 """Version of the layout above."""
+
+
+KINDS: dict[str, tuple[Any, Any]] = {
+    "state": (str, None),
+    "summary": (dict, None),
+    "notes": (list, []),
+    "test_openings": (list, []),
+    "resumes": (list, []),
+    "rollbacks": (list, []),
+    "seconds": (int | float, 0),
+    **dict.fromkeys(("data", "arithmetic", "machine", "network", "seeds"), (dict, {})),
+}
+"""The kind of each entry of run.json, and what stands for one that is not there; None where it must be."""
 
 
 @dataclass(frozen=True)
@@ -63,7 +77,7 @@ class Run:
             except (ValueError, OSError, RecursionError, yaml.YAMLError) as error:
                 problems.append(f"{name}: {type(error).__name__}: {' '.join(str(error).split())}")
         info, config = found
-        if not problems and not (config and isinstance(info.get("state"), str) and isinstance(info.get("summary"), dict)):
+        if not problems and not (config and all(isinstance(info.get(key, default), kind) for key, (kind, default) in KINDS.items())):
             problems.append("an entry is missing or of another kind")
         return info, config, "; ".join(problems) or None
 
@@ -114,6 +128,11 @@ def find_run(name: str | Path, runs_dir: Path) -> Run:
     return load_run(inside if not (path / "run.json").is_file() and (inside / "run.json").is_file() else path)
 
 
+def find_run_to_resume(name: str | Path, runs_dir: Path) -> Run:
+    """Return what find_run returns, and for "latest" the youngest interrupted run of `runs_dir`."""
+    return latest_interrupted(runs_dir) if name == "latest" else find_run(name, runs_dir)
+
+
 def latest_interrupted(runs_dir: Path) -> Run:
     """Return the youngest run of a folder that was interrupted. Raises RunNotFoundError where none was."""
     interrupted = [run for run in list_runs(runs_dir) if run.state == "interrupted"]
@@ -127,14 +146,26 @@ def list_runs(runs_dir: Path) -> list[Run]:
     runs = [Run(path.parent) for path in runs_dir.glob("*/run.json")]
     whole = [run for run in runs if not run.damage]
     damaged = [run for run in runs if run.damage]
-    return sorted(whole, key=lambda run: (str(run.info.get("started")), run.name)) + sorted(damaged, key=lambda run: run.name)
+    return sorted(whole, key=lambda run: (_instant(run.info.get("started")), run.name)) + sorted(damaged, key=lambda run: run.name)
+
+
+def _instant(text: Any) -> float:
+    """Return a time of day with its offset as seconds since 1970, so that no change of clocks turns the order round; 0 for none."""
+    try:
+        return datetime.fromisoformat(text).timestamp()
+    except (TypeError, ValueError):
+        return 0.0
 
 
 def read_rows(path: Path) -> list[dict[str, Any]]:
     """Return the rows of a JSON-lines file up to the first torn one; none where there is no file."""
     rows: list[dict[str, Any]] = []
     if path.is_file():
-        for line in path.read_text(encoding="utf-8", errors="replace").splitlines():
+        try:
+            lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
+        except OSError as error:
+            raise StorageError(f"cannot read {path} ({error.strerror}); give yourself the permission, or put it back") from error
+        for line in lines:
             try:
                 row = json.loads(line)
             except (ValueError, RecursionError):

@@ -1,6 +1,7 @@
 """The writing side of a run folder: one process, one lock, rows that only grow."""
 
 import json
+import shlex
 import time
 from contextlib import ExitStack, suppress
 from pathlib import Path
@@ -35,9 +36,9 @@ class RunWriter:
     def __enter__(self) -> "RunWriter":
         with ExitStack() as stack:
             stack.enter_context(Lock(self.path / "run.lock", f"run {self.path}"))
-            for folder in (self.path, self.path / "checkpoints"):
-                clean(folder)  # what a killed writer left; nobody else writes here now
-            if self._resume:
+            if not self._resume:
+                refuse_taken(self.path)  # a run may have been made here since __init__
+            else:
                 self._info = dict(load_run(self.path).info)
                 self.seconds_before = float(self._info.get("seconds", 0.0))
             self._began = time.monotonic()
@@ -79,6 +80,8 @@ class RunWriter:
     def take_up(self, **info: Any) -> None:
         """Say in run.json that this process trains the run now."""
         self._taken_up = True
+        for folder in (self.path, self.path / "checkpoints"):
+            clean(folder)  # what a killed writer left; nobody else writes here now
         self.update(**{**info, "state": "running"})
 
     def update(self, **changes: Any) -> None:
@@ -151,12 +154,23 @@ def check_free(path: Path) -> None:
     """Raise RunBusyError where a process writes a run at `path`, StorageError where a finished or interrupted one stands there."""
     if (path / "run.json").exists():
         with Lock(path / "run.lock", f"run {path}"):
-            raise StorageError(f"a run stands at {path}; choose another --name, or go on with `firstlight train --resume {path}`")
+            refuse_taken(path)
+    refuse_taken(path)
+
+
+def refuse_taken(path: Path) -> None:
+    """Raise StorageError where a run stands, or the checkpoints or rows of one."""
+    if (path / "run.json").exists():
+        line = shlex.join(["firstlight", "train", "--resume", str(path)])
+        raise StorageError(f"a run stands at {path}; choose another --name, or go on with `{line}`")
+    rows = path / "metrics.jsonl"
+    if any(path.glob("checkpoints/step-*")) or (rows.exists() and rows.stat().st_size):
+        raise StorageError(f"{path} holds checkpoints or rows of a run whose run.json is gone; choose another --name, or move them away")
 
 
 def check_name(name: str) -> None:
     """Raise ConfigError for a name that no run folder should have."""
-    if not name or name.startswith((".", "-")) or len(name.encode()) > MAX_NAME or not name.isprintable() or "/" in name or "\\" in name:
+    if not name.isprintable() or name.startswith((".", "-")) or not 1 <= len(name.encode()) <= MAX_NAME or "/" in name or "\\" in name:
         raise ConfigError(
             f"a run cannot be called {name!r}; a name has 1 to {MAX_NAME} bytes, no slash, no control character, no leading dot or dash"
         )

@@ -9,7 +9,8 @@ import random
 import shutil
 import signal
 import zipfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, cast
 
@@ -22,7 +23,7 @@ from firstlight.engine.checkpoint import find_checkpoint, read_checkpoint, read_
 from firstlight.errors import CheckpointError, CheckpointFormatError, ConfigError, DataError, InterruptedRunError, RunNotFoundError
 from firstlight.files import tensors_to_chunks
 from firstlight.models.build import MODELS
-from firstlight.tracking.console import Console
+from firstlight.tracking.console import Bar, Console
 
 Train = Callable[..., fl.Run]
 
@@ -33,7 +34,7 @@ def figures_of(run: fl.Run) -> list[dict[str, object]]:
 
 
 class StopAfter(Console):
-    """A console that presses Ctrl-C when it has said a number of lines about epochs."""
+    """A console that presses Ctrl-C when losses are fetched for the first time after a number of epochs: in the midst of the next."""
 
     def __init__(self, epochs: int) -> None:
         super().__init__(quiet=True)
@@ -42,7 +43,19 @@ class StopAfter(Console):
     def line(self, text: str, *, style: str | None = None) -> None:
         super().line(text, style=style)
         self.left -= text.startswith("epoch")
-        if self.left == 0:
+
+    @contextmanager
+    def progress(self, what: str, total: int, *, done: int = 0) -> Iterator[Bar]:
+        yield PressingBar(self)
+
+
+class PressingBar(Bar):
+    def __init__(self, console: StopAfter) -> None:
+        super().__init__(None, None)
+        self.console = console
+
+    def update(self, done: int, now: str = "") -> None:
+        if self.console.left == 0 and done % 7:
             signal.raise_signal(signal.SIGINT)
 
 
@@ -183,7 +196,7 @@ def copy_up_to(run: Path, last: Path, target: Path) -> None:
 
 FORGOTTEN = {
     "position in the epoch": {"position": {"batch": 0}},
-    "step of the schedule": {"position": {"step": 0}},
+    "step of the schedule": {"position": {"step": 9}},
     "halved learning rate": {"position": {"lr_scale": 0.5}},
     "patience": {"position": {"stale_epochs": 5}},
     "state of the schedule": {"schedule": {"scale": 0.5}},
@@ -195,7 +208,7 @@ FORGOTTEN = {
 @pytest.mark.parametrize("forgotten", FORGOTTEN.values(), ids=FORGOTTEN)
 def test_a_resume_that_forgets_a_part_of_the_state_is_noticed(train: Train, tmp_path: Path, forgotten: dict[str, Any]) -> None:
     """Negative control of F3: leave out any one part of what is saved, and the run ends otherwise."""
-    words = ["train.epochs=4", "schedule={name: plateau, patience: 3}", "train.patience=3", "checkpoint.every_steps=1"]
+    words = ["train.epochs=4", "schedule={name: plateau, patience: 3, warmup_epochs: 3}", "train.patience=3", "checkpoint.every_steps=1"]
     whole = train(*words, name="whole")
     with pytest.raises(InterruptedRunError):
         train(*words, name="cut", console=StopAfter(2))
@@ -203,10 +216,7 @@ def test_a_resume_that_forgets_a_part_of_the_state_is_noticed(train: Train, tmp_
     record = read_record(last)
     assert record["position"]["batch"] == 1
     edit_checkpoint(last, **{key: {**record[key], **value} if isinstance(value, dict) else value for key, value in forgotten.items()})
-    try:
-        resumed = fl.resume(tmp_path / "runs" / "cut", console=Console(quiet=True))
-    except CheckpointError:
-        return  # its steps no longer lead to its best epoch
+    resumed = fl.resume(tmp_path / "runs" / "cut", console=Console(quiet=True))
     assert (checkpoint_hashes(resumed), figures_of(resumed), resumed.summary["best_epoch"]) != (
         checkpoint_hashes(whole),
         figures_of(whole),
@@ -274,12 +284,130 @@ def test_changed_settings_are_listed_and_refused(cut: fl.Run) -> None:
     """Fault 22: by an edit of config.yaml or on the command line; all in one message; nothing was written."""
     text = (cut.path / "config.yaml").read_text()
     (cut.path / "config.yaml").write_text(text.replace("lr: 0.1", "lr: 0.2"))
-    with pytest.raises(ConfigError, match=r"other settings: optim\.lr 0\.1 -> 0\.2, train\.batch_size 32 -> 16; .*--override"):
-        fl.resume(cut.path, "train.batch_size=16", console=Console(quiet=True))
-    assert "resumes" not in fl.load_run(cut.path).info and fl.load_run(cut.path).state == "interrupted"
+    before = snapshot(cut.path)
+    with pytest.raises(ConfigError, match=r"other settings: optim\.lr 0\.1 -> 0\.2, train\.clip_norm None -> 1\.0; .*--override"):
+        fl.resume(cut.path, "train.clip_norm=1", console=Console(quiet=True))
+    assert snapshot(cut.path) == before
     resumed = fl.resume(cut.path, override=True, console=Console(quiet=True))
     assert resumed.info["resumes"][0]["changed"] == {"optim.lr": "0.1 -> 0.2"}
     assert resumed.epochs[-1]["epoch"] == 3
+
+
+def snapshot(folder: Path) -> dict[str, bytes]:
+    """Return every file below a folder, but the lock, with its content."""
+    return {str(path): path.read_bytes() for path in folder.rglob("*") if path.is_file() and path.name != "run.lock"}
+
+
+@pytest.mark.parametrize(
+    "change",
+    ["data=mnist", "split.num_train=90", "split.seed=3", "input.normalize=none", "model=linear", "seed=1", "train.batch_size=8",
+     "train.accumulate=2", "train.monitor=val_loss"],
+)  # fmt: skip
+def test_what_a_run_is_cannot_change(cut: fl.Run, change: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Fault 22: not even by override; nothing is touched, strays and warnings included."""
+    (cut.path / "checkpoints" / ".tmp-stray").mkdir()
+    spoil(step_folders(cut.path / "checkpoints")[-1] / "model.safetensors")
+    before = snapshot(cut.path)
+    with pytest.raises((ConfigError, DataError), match=r"cannot change within a run: |mnist|input\.normalize"):
+        fl.resume(cut.path, change, override=True, console=Console(quiet=True))
+    assert snapshot(cut.path) == before
+
+
+def test_a_changed_device_stays_changed(cut: fl.Run, capsys: pytest.CaptureFixture[str]) -> None:
+    """Fault 21: the new arithmetic is warned about, recorded, and taken again by the next resume."""
+    with pytest.raises(InterruptedRunError):
+        fl.resume(cut.path, "device.precision=bfloat16", console=StopAfter(1))
+    assert "not be bit-exact because of another machine: precision float32 -> bfloat16" in (cut.path / "log.txt").read_text()
+    resumed = fl.resume(cut.path, exact=True)
+    assert "device: cpu, bfloat16" in capsys.readouterr().err
+    assert resumed.info["arithmetic"]["precision"] == resumed.info["machine"]["precision"] == "bfloat16"
+
+
+def test_a_damaged_best_checkpoint_is_not_waited_for(train: Train, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Fault 16: said at once, and the best is looked for among the epochs to come."""
+    with pytest.raises(InterruptedRunError):
+        train("train.epochs=4", "optim.lr=0.5", name="cut", console=StopAfter(2))
+    cut = fl.load_run(tmp_path / "runs" / "cut")
+    best = find_checkpoint(cut.path / "checkpoints", "best")
+    spoil(best / "model.safetensors")
+    resumed = fl.resume(cut.path)
+    assert f"{best / 'model.safetensors'} is damaged" in capsys.readouterr().err
+    assert resumed.state == "finished" and resumed.summary["best_epoch"] >= 3
+
+
+def test_checkpoints_out_of_sight_are_not_begun_anew(cut: fl.Run) -> None:
+    """Fault 9: a link to a disk that is not mounted; step folders that were moved away."""
+    rows = (cut.path / "metrics.jsonl").read_bytes()
+    (cut.path / "checkpoints").rename(cut.path / "away")
+    (cut.path / "checkpoints").symlink_to(cut.path / "unmounted")
+    with pytest.raises(CheckpointError, match="leads nowhere; mount or put back"):
+        fl.resume(cut.path, console=Console(quiet=True))
+    (cut.path / "checkpoints").unlink()
+    (cut.path / "checkpoints").mkdir()
+    shutil.copy(cut.path / "away" / "last.json", cut.path / "checkpoints")
+    with pytest.raises(CheckpointError, match=r"last\.json points to a checkpoint, but there is none"):
+        fl.resume(cut.path, console=Console(quiet=True))
+    assert (cut.path / "metrics.jsonl").read_bytes() == rows
+
+
+class StopInValidation(StopAfter):
+    """Presses Ctrl-C when the losses of an epoch's last step are fetched: validation is what comes next."""
+
+    @contextmanager
+    def progress(self, what: str, total: int, *, done: int = 0) -> Iterator[Bar]:
+        console = self
+
+        class Press(Bar):
+            def update(self, done: int, now: str = "") -> None:
+                if done == 14 and console.left >= 0:
+                    console.left = -1
+                    signal.raise_signal(signal.SIGTERM)
+
+        yield Press(None, None)
+
+
+@pytest.mark.parametrize("log_every", [7, 5])
+def test_a_stop_does_not_wait_for_a_validation(train: Train, tmp_path: Path, log_every: int) -> None:
+    """Fault 4: the step is saved, and validated by the resume; the bits are the same, on the last epoch too."""
+    words = ["train.epochs=2", f"train.log_every={log_every}"]
+    whole = train(*words, name="whole")
+    with pytest.raises(InterruptedRunError, match=r"interrupted, saved; checkpoint step-14-batch-7 is kept") as caught:
+        train(*words, name="cut", console=StopInValidation(1))
+    assert caught.value.exit_code == 143
+    assert len(fl.load_run(tmp_path / "runs" / "cut").epochs) == 1
+    resumed = fl.resume(tmp_path / "runs" / "cut", console=Console(quiet=True))
+    assert figures_of(resumed) == figures_of(whole)
+    last = {name: digest for name, digest in checkpoint_hashes(resumed).items() if name.startswith("step-14/")}
+    assert last == {name: digest for name, digest in checkpoint_hashes(whole).items() if name.startswith("step-14/")}
+
+
+def test_a_run_that_ended_early_is_finished(train: Train) -> None:
+    run = train("train.epochs=30", "train.patience=1", "optim.lr=0.5")
+    assert len(run.epochs) < 30
+    with pytest.raises(ConfigError, match=rf"is finished; train it for longer with train\.epochs=N \(it had {len(run.epochs)}\)"):
+        fl.resume(run.path)
+    assert len(fl.resume(run.path, "train.patience=2", console=Console(quiet=True)).epochs) > len(run.epochs)
+
+
+def test_fewer_epochs_than_there_were_are_refused(cut: fl.Run) -> None:
+    before = snapshot(cut.path)
+    with pytest.raises(ConfigError, match=r"train\.epochs is 1, but the run stands in epoch 2; set a larger one"):
+        fl.resume(cut.path, "train.epochs=1", override=True)
+    assert snapshot(cut.path) == before
+
+
+def test_a_stop_does_not_move_the_point_that_training_rolls_back_to(train: Train, tmp_path: Path) -> None:
+    """F3, fault 24: a checkpoint that only Ctrl-C made is no place to go back to."""
+    words = ["train.epochs=8", "checkpoint.every=5", "train.on_divergence=rollback", "train.log_every=3", "schedule=constant"]
+    words += ["optim={name: sgd, lr: 0.1, weight_decay: 75}", "split.val_fraction=0", "train.monitor=val_loss"]
+    whole = train(*words, name="whole")
+    assert whole.info["rollbacks"]
+    with pytest.raises(InterruptedRunError):
+        train(*words, name="cut", console=StopAfter(2))
+    resumed = fl.resume(tmp_path / "runs" / "cut", console=Console(quiet=True))
+    assert [entry["step"] for entry in resumed.info["rollbacks"]] == [entry["step"] for entry in whole.info["rollbacks"]]
+    assert figures_of(resumed) == figures_of(whole)
+    assert checkpoint_hashes(resumed) == checkpoint_hashes(whole)
 
 
 def test_harmless_settings_change_on_the_way(cut: fl.Run) -> None:
