@@ -23,6 +23,9 @@ def main(arguments: list[str] | None = None) -> None:
             traceback.print_exc()
         print(f"error: {error}", file=sys.stderr)
         sys.exit(error.exit_code)
+    except KeyboardInterrupt:  # once more, while a run was being closed
+        print("error: interrupted; what was saved is whole", file=sys.stderr)
+        sys.exit(130)
     except BrokenPipeError:  # the reader of our output has gone
         sys.stderr.close()
         sys.exit(1)

@@ -136,10 +136,10 @@ def run_training(
         prepared = prepare(config, data_dir, arithmetic=_arithmetic_of(resumed, config))
     smaller = smaller_batch(config.train.batch_size, config.train.accumulate, prepared.data.num_train)
     with (
+        raising_signals(),
         RunWriter(path, resume=resumed is not None) as writer,
         console.logging_to(writer.log),
         prepared.setup.arithmetic.on_threads(),
-        raising_signals(),
         out_of_memory(f"training with train.batch_size={config.train.batch_size}", smaller),
     ):
         line = resume_line(path, data_dir)

@@ -89,9 +89,9 @@ def check_checkpoints(run: Path, saved: list[int]) -> None:
         read_checkpoint(path)
 
 
-def finish(fork: Fork, runs_dir: Path, name: str) -> dict[str, Any]:
+def finish(fork: Fork, runs_dir: Path, name: str, *overrides: str) -> dict[str, Any]:
     """Resume a run (or start it, where it never became one), and return its ending."""
-    answer = fork(runs_dir, name, resume=(runs_dir / name / "run.json").exists())
+    answer = fork(runs_dir, name, *overrides, resume=(runs_dir / name / "run.json").exists())
     assert answer["exit"] == 0, answer
     assert not list((runs_dir / name).rglob(f"{files.TEMPORARY}*")), "what the killed writer left is cleared away"
     return ending(runs_dir / name)
@@ -127,23 +127,48 @@ def test_kills_at_random_instants_lose_nothing(fork: Fork, tmp_path: Path, count
 
 
 @pytest.mark.parametrize("runs", [10, pytest.param(100, marks=pytest.mark.soak)])
-def test_runs_killed_five_times_end_as_if_nothing_had_been(
-    fork: Fork, whole: tuple[dict[str, Any], int], tmp_path: Path, runs: int
-) -> None:
-    """F3, A8: five kills at random file operations, each followed by a resume, and the bits are those of the undisturbed run."""
-    expected, _ = whole
-    draw = random.Random(runs)
+def test_runs_killed_five_times_end_as_if_nothing_had_been(fork: Fork, tmp_path: Path, runs: int) -> None:
+    """F3, A8, fault 27: five kills at random file operations, each followed by a resume, and the bits are those of the undisturbed run."""
+    longer, draw = "train.epochs=8", random.Random(runs)
+    assert fork(tmp_path, "whole", longer)["exit"] == 0
+    expected = ending(tmp_path / "whole")
     for number in range(runs):
-        name, kills = str(number), 0
-        while kills < 5:
-            resume = (tmp_path / name / "run.json").exists()
-            answer = fork(tmp_path, name, resume=resume, failpoint=f"kill:{draw.choice(['before', 'half'])}:{draw.randint(10, 40)}")
-            assert answer["exit"] in (SIGKILL, 0, 2), answer  # 2: it is finished already
-            kills += 1
-        if fl.load_run(tmp_path / name).state != "finished":
-            finish(fork, tmp_path, name)
-        assert ending(tmp_path / name) == expected
+        name = str(number)
+        for _ in range(5):
+            failpoint = f"kill:{draw.choice(['before', 'half'])}:{draw.randint(10, 70)}"
+            answer = fork(tmp_path, name, longer, resume=(tmp_path / name / "run.json").exists(), failpoint=failpoint)
+            assert answer["exit"] == SIGKILL, answer
+        assert finish(fork, tmp_path, name, longer) == expected
         shutil.rmtree(tmp_path / name)
+
+
+def test_a_kill_at_every_file_operation_of_a_resume_loses_nothing(fork: Fork, whole: tuple[dict[str, Any], int], tmp_path: Path) -> None:
+    """Fault 1, fault 3: what a resume sets right, it sets right again."""
+    expected, _ = whole
+    assert fork(tmp_path, "cut", failpoint="kill:before:100")["exit"] == SIGKILL
+    for number in range(1, 40):
+        shutil.copytree(tmp_path / "cut", tmp_path / "run")
+        answer = fork(tmp_path, "run", resume=True, failpoint=f"kill:before:{number}")
+        assert answer["exit"] == SIGKILL, (number, answer)
+        check_checkpoints(tmp_path / "run", answer["saved"])
+        if number % 3 == 0:
+            assert finish(fork, tmp_path, "run") == expected, number
+        shutil.rmtree(tmp_path / "run")
+
+
+def test_kills_do_not_change_where_a_training_rolls_back_to(fork: Fork, tmp_path: Path) -> None:
+    """Fault 24 with fault 1: killed before, in and after the roll-back, it goes the same way to the end."""
+    words = ["optim={name: sgd, lr: 2.0e+10}", "schedule=constant", "train.on_divergence=rollback", "train.log_every=1", "augment.crop=0"]
+    words += ["checkpoint.every_steps=null"]
+    whole = fork(tmp_path, "whole", *words)
+    assert whole["exit"] == 0, whole
+    expected = ending(tmp_path / "whole")
+    assert fl.load_run(tmp_path / "whole").info["rollbacks"]
+    for number in range(12, whole["operations"], 17):
+        assert fork(tmp_path, "run", *words, failpoint=f"kill:before:{number}")["exit"] == SIGKILL
+        assert finish(fork, tmp_path, "run", *words) == expected, number
+        assert len(fl.load_run(tmp_path / "run").info["rollbacks"]) == len(fl.load_run(tmp_path / "whole").info["rollbacks"])
+        shutil.rmtree(tmp_path / "run")
 
 
 @pytest.mark.parametrize("error", ["ENOSPC", "EIO"])
