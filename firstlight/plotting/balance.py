@@ -26,6 +26,7 @@ def plot_class_balance(class_names: Sequence[str], counts: Sequence[int]) -> "Fi
     axes.axvline(mean, color=PALETTE[1], linestyle="--", label=f"mean {mean:,.0f}")
     axes.set_xlim(0, max(*counts, 1) * 1.1)
     axes.legend(frameon=False, fontsize=9, loc="lower right", bbox_to_anchor=(1, 1), borderaxespad=0)
+    axes.locator_params(axis="x", integer=True)
     axes.xaxis.set_major_formatter("{x:,.0f}")
     tidy(axes, x="number of images", y="class")
     axes.grid(visible=False, axis="y")
