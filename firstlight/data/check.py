@@ -45,6 +45,8 @@ def _odd_sizes(shapes: dict[str, tuple[int, ...]]) -> Findings:
     odd = [name for name, shape in shapes.items() if shape[:2] != (height, width)]
     height_odd, width_odd, _ = shapes[odd[0]]
     message = f"{width_odd} x {height_odd} pixels where {most:,} images have {width} x {height} ({len(odd):,} such images)"
+    if most <= len(odd):  # no size is the usual one
+        message = f"{width_odd} x {height_odd} pixels, one of {len(set(shapes.values())):,} sizes among {len(shapes):,} images"
     return [(odd[0], f"{message}; data.image_size=64 resizes all")]
 
 

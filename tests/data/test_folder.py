@@ -398,3 +398,11 @@ def test_other_paths_are_refused(tmp_path: Path):
     path = to_zip({"a/1.png": image(1), "b/2.png": image(2)}, tmp_path)
     with pytest.raises(DataError, match="has no test part with test_fraction=0"):
         load_folder("test", tmp_path, path=str(path), test_fraction=0.0)
+
+
+def test_sizes_without_a_usual_one_are_counted(tmp_path: Path) -> None:
+    for index in range(4):
+        path = tmp_path / "photos" / "ab"[index % 2] / f"{index}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.new("RGB", (8 + index, 9)).save(path)
+    assert "pixels, one of 4 sizes among 4 images; data.image_size=64 resizes all" in str(check_images(tmp_path / "photos", one_size=True))
