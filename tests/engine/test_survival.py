@@ -207,7 +207,7 @@ def test_a_disk_that_stays_full_ends_the_run_after_three_saves(fork: Fork, tmp_p
 
 
 REAL = {
-    "quickstart": (["checkpoint.every_steps=10"], 10),
+    "quickstart": (["train.epochs=100", "checkpoint.every_steps=10"], 10),
     "lenet": (["train.epochs=2", "split.num_train=20000", "checkpoint.every_steps=20"], 20),
 }
 
@@ -219,11 +219,12 @@ def test_a_real_training_killed_in_a_loop_ends_bit_equal(name: str, shared_data:
     overrides, every = REAL[name]
     words = [name, *overrides, "device={name: cpu, precision: float32, memory_format: contiguous, threads: 1}", "train.test_at_end=false"]
     assert train_real(words, tmp_path, shared_data, "whole") == 0
-    draw, kills, lost = random.Random(0), 0, []
+    draw, attempts, kills, lost = random.Random(0), 0, 0, []
     cut = tmp_path / "cut"
     while not (cut / "run.json").exists() or fl.load_run(cut).state != "finished":
         start = ["--resume", str(cut)] if (cut / "run.json").exists() else [*words, "--name", "cut"]
-        code = train_real(start, tmp_path, shared_data, kill_after=draw.uniform(3, 8) + kills / 4)
+        attempts += 1
+        code = train_real(start, tmp_path, shared_data, kill_after=draw.uniform(4, 8) + attempts / 2)
         assert code in (0, SIGKILL)
         if code == SIGKILL and (cut / "metrics.jsonl").exists() and fl.load_run(cut).steps:
             kills += 1
