@@ -1,16 +1,19 @@
 """`make soak`: the proofs that take minutes, run once and recorded: what was tried, how often, how many failed, how long it took.
 
-`python -m benchmarks.soak [pytest arguments]`. The exit code is pytest's.
+`python -m benchmarks.soak [pytest arguments]`, such as `-k survival` for some of them; the rows of the others stay, each with its
+date. The exit code is pytest's.
 """
 
+import json
 import subprocess
 import sys
 import tempfile
 import xml.etree.ElementTree as ET
 from collections.abc import Iterator
+from datetime import date
 from pathlib import Path
 
-from benchmarks.record import Row, write_result
+from benchmarks.record import RESULTS, Row, write_result
 
 
 def rows_of(report: Path) -> Iterator[Row]:
@@ -24,7 +27,8 @@ def rows_of(report: Path) -> Iterator[Row]:
         skipped = sum(case.find("skipped") is not None for case in found)
         labels = ", ".join(case.attrib["name"].partition("[")[2].removesuffix("]") for case in found if "[" in case.attrib["name"])
         seconds = sum(float(case.attrib["time"]) for case in found)
-        note = f"{seconds:.0f} s; {module}; {labels[:120]}{'...' if labels[120:] else ''}{f'; {skipped} skipped' if skipped else ''}"
+        labels = labels[:120] + ("..." if labels[120:] else "")
+        note = f"{date.today().isoformat()}, {seconds:.0f} s; {module}; {labels}{f'; {skipped} skipped' if skipped else ''}"
         yield {
             "what": name.removeprefix("test_").replace("_", " "),
             "value": failed,
@@ -35,6 +39,13 @@ def rows_of(report: Path) -> Iterator[Row]:
         }
 
 
+def earlier_rows() -> list[Row]:
+    """Return what was recorded before."""
+    path = RESULTS / "soak.json"
+    rows: list[Row] = json.loads(path.read_text(encoding="utf-8"))["rows"] if path.exists() else []
+    return rows
+
+
 def main() -> None:
     """Run the marked tests and write the result."""
     words = sys.argv[1:]
@@ -42,8 +53,8 @@ def main() -> None:
         report = Path(folder) / "report.xml"
         command = [sys.executable, "-m", "pytest", "-m", "soak", f"--junitxml={report}", *words]
         code = subprocess.run(command, check=False).returncode
-        rows = sorted(rows_of(report), key=lambda row: str(row["note"].split("; ")[1]))
-    write_result("soak", "Long proofs", " ".join(["python -m benchmarks.soak", *words]), rows)
+        rows = {row["what"]: row for row in [*earlier_rows(), *rows_of(report)]}
+    write_result("soak", "Long proofs", "python -m benchmarks.soak", sorted(rows.values(), key=lambda row: str(row["note"].split("; ")[1])))
     sys.exit(code)
 
 
