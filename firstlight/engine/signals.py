@@ -33,7 +33,7 @@ def raising_signals() -> Iterator[None]:
     """Let SIGINT raise KeyboardInterrupt and SIGTERM InterruptedRunError for the block (in the main thread)."""
 
     def terminate(number: int, frame: Any) -> None:
-        raise InterruptedRunError("terminated", exit_code=128 + number)
+        raise InterruptedRunError("the run was terminated; go on with `firstlight train --resume`", exit_code=128 + number)
 
     with _handlers({signal.SIGINT: signal.default_int_handler, signal.SIGTERM: terminate}):
         yield
