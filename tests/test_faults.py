@@ -6,11 +6,7 @@ from pathlib import Path
 
 FAULTS = {*range(1, 35), 39, *range(41, 47)}
 """What a training, its files, its data and its config survive; the others belong to rooms that are not built yet."""
-NOTHING_TO_SURVIVE = {
-    15: "checkpoints are saved by the training itself, not by a thread",
-    28: "one process trains; there is no distributed training yet",
-    29: "no process is forked",
-}
+NOTHING_TO_SURVIVE = {28: "one process trains; there is no distributed training yet"}
 
 
 def named() -> set[int]:
@@ -22,6 +18,23 @@ def named() -> set[int]:
                 for numbers in re.findall(r"[Ff]aults? ((?:\d+(?:, | and |, fault |, faults )?)+)", ast.get_docstring(node) or ""):
                     found |= {int(number) for number in re.findall(r"\d+", numbers)}
     return found
+
+
+def test_nothing_is_saved_by_a_thread_and_nothing_is_forked() -> None:
+    """Fault 15, fault 29: there is no thread that an exit could cut off, and no process that a fork could hang."""
+    allowed = {"engine/signals.py", "data/decode.py"}  # asks for the main thread; decodes images, and waits for them
+    package = Path(__file__).parents[1] / "firstlight"
+    for path in package.rglob("*.py"):
+        names = {name for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))) for name in imported(node)}
+        parallel = {"threading", "_thread", "concurrent", "multiprocessing", "asyncio"} & {name.partition(".")[0] for name in names}
+        assert not parallel or path.relative_to(package).as_posix() in allowed, path
+        assert "multiprocessing" not in parallel and "torch.distributed" not in names and ".fork(" not in path.read_text(encoding="utf-8")
+
+
+def imported(node: ast.AST) -> list[str]:
+    if isinstance(node, ast.ImportFrom):
+        return [node.module or ""]
+    return [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
 
 
 def test_every_fault_is_named_by_a_test() -> None:

@@ -52,8 +52,10 @@ def normalize_of(run: Run) -> Normalize:
 
 def data_record(run: Run) -> dict[str, Any]:
     """Return what run.json says of the data. Raises RunNotFoundError where the run was stopped before it knew."""
-    try:
-        record: dict[str, Any] = run.info["data"]
-    except KeyError:
-        raise RunNotFoundError(f"{run.path} says nothing of its data; it was stopped before training began") from None
+    record: dict[str, Any] = run.info.get("data", {})
+    kinds = {"class_names": list, "image_shape": list, "normalize": dict}
+    if not record:
+        raise RunNotFoundError(f"{run.path} says nothing of its data, it was stopped before training began; train it anew")
+    if not all(isinstance(record.get(key), kind) for key, kind in kinds.items()) or len(record["image_shape"]) != 3:
+        raise RunNotFoundError(f"{run.path / 'run.json'} is damaged in what it says of the data; take it from a copy of the run")
     return record

@@ -157,8 +157,20 @@ def _instant(text: Any) -> float:
         return 0.0
 
 
+ROW_KEYS = {"step": {"step"}, "epoch": {"epoch", "step"}}
+"""What a row of each kind holds at least."""
+
+
+def _is_row(row: Any) -> bool:
+    """Tell whether a line of metrics.jsonl is a row, and not what damage made of one."""
+    if not isinstance(row, dict) or not isinstance(row.get("kind"), str):
+        return False
+    numbers = {key: value for key, value in row.items() if key != "kind"}
+    return ROW_KEYS.get(row["kind"], set()) <= numbers.keys() and all(isinstance(value, int | float | None) for value in numbers.values())
+
+
 def read_rows(path: Path) -> list[dict[str, Any]]:
-    """Return the rows of a JSON-lines file up to the first torn one; none where there is no file."""
+    """Return the rows of a JSON-lines file up to the first torn one, but damaged ones; none where there is no file."""
     rows: list[dict[str, Any]] = []
     if path.is_file():
         try:
@@ -170,6 +182,6 @@ def read_rows(path: Path) -> list[dict[str, Any]]:
                 row = json.loads(line)
             except (ValueError, RecursionError):
                 break
-            if isinstance(row, dict):
+            if _is_row(row):
                 rows.append(row)
     return rows

@@ -22,8 +22,10 @@ from firstlight.engine import train as engine
 from firstlight.engine.checkpoint import find_checkpoint, read_checkpoint, read_record, step_folders
 from firstlight.errors import CheckpointError, CheckpointFormatError, ConfigError, DataError, InterruptedRunError, RunNotFoundError
 from firstlight.files import tensors_to_chunks
+from firstlight.inspection.tables import list_table
 from firstlight.models.build import MODELS
 from firstlight.tracking.console import Bar, Console
+from tests.mutate import mutate as damage
 
 Train = Callable[..., fl.Run]
 
@@ -621,3 +623,21 @@ def test_a_run_saved_by_an_older_version_goes_on(saved: Path, tmp_path: Path) ->
     for row, wanted in zip(figures_of(resumed), expected["rows"], strict=True):
         assert (row.pop("kind"), row) == (wanted.pop("kind"), pytest.approx(wanted, rel=1e-3))
     assert resumed.summary["val_loss"] == pytest.approx(expected["summary"]["val_loss"], rel=1e-3)
+
+
+@pytest.mark.parametrize("count", [500, pytest.param(10_000, marks=pytest.mark.soak)])
+def test_no_damaged_run_folder_gives_a_traceback(tmp_path: Path, count: int) -> None:
+    """F12, fault 50 in part: run.json, config.yaml, metrics.jsonl and the pointers with any damage: listed, and refused in one line."""
+    saved = FORMATS[0]
+    for number in range(count):
+        run = tmp_path / f"run-{number}"
+        shutil.copytree(saved, run)
+        file = run / ("run.json", "config.yaml", "metrics.jsonl", "checkpoints/best.json")[number % 4]
+        file.write_bytes(damage(file.read_bytes(), number))
+        (found,) = fl.list_runs(tmp_path)
+        assert list_table(tmp_path, "val_accuracy")["runs"][0]["name"] == found.name
+        try:
+            fl.load_model(run)
+        except fl.FirstlightError as error:
+            assert "\n" not in str(error) or "problems in the config:" in str(error).splitlines()[0], error
+        shutil.rmtree(run)

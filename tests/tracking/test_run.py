@@ -20,8 +20,8 @@ def write_run(path: Path, **info: object) -> Path:
 def test_rows_are_read_up_to_a_torn_one(tmp_path: Path) -> None:
     path = tmp_path / "metrics.jsonl"
     assert read_rows(path) == []
-    path.write_text('{"kind": "step", "step": 1}\n{"kind": "epoch", "step": 1}\n{"kind": "st')
-    assert read_rows(path) == [{"kind": "step", "step": 1}, {"kind": "epoch", "step": 1}]
+    path.write_text('{"kind": "step", "step": 1}\n{"kind": "epoch", "epoch": 1, "step": 1}\n{"kind": "st')
+    assert read_rows(path) == [{"kind": "step", "step": 1}, {"kind": "epoch", "epoch": 1, "step": 1}]
     run = load_run(write_run(tmp_path / "a"))
     (run.path / "metrics.jsonl").write_text(path.read_text())
     assert (len(run.steps), len(run.epochs)) == (1, 1)
