@@ -79,6 +79,10 @@ class TrainConfig:
     """Share of the target that is spread evenly over all classes (Szegedy et al. 2016)."""
     freeze_norm_scale: bool = False
     """Leave the scales of normalisation layers at 1 and train their biases alone (Page 2019)."""
+    early_size: Size | None = None
+    """Scale the images of the first steps to this many pixels square, which costs less (progressive resizing, Howard 2018)."""
+    early_share: Fraction = 0.5
+    """Share of all optimizer steps that are made at `early_size`."""
     ema_decay: Fraction = 0.0
     """Keep an exponential moving average of the weights and evaluate that; 0 keeps none."""
     monitor: Literal["val_loss", "val_accuracy"] = "val_accuracy"
@@ -97,8 +101,8 @@ class TrainConfig:
 class EvaluationConfig:
     """How a network is asked: at validation, at the test and when it predicts."""
 
-    views: Literal["one", "mirror", "mirror_shift"] = "one"
-    """Average the probabilities of the image and its mirror image (`mirror`), and of both moved by a pixel to two corners as well."""
+    views: Literal["one", "mirror", "shift", "mirror_shift"] = "one"
+    """Average over an image and its mirror image (`mirror`), or its copies moved by a pixel to two corners (`shift`), or all of these."""
     views_below: Probability = 1.0
     """Take further views only of images whose best class got no more than this probability at the first look."""
 

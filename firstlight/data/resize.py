@@ -1,8 +1,9 @@
-"""All images of a data set at another size, resized once."""
+"""Images at another size: those of a data set, once, or those of a batch."""
 
 from dataclasses import replace
 
 import torch
+from torch import Tensor
 from torch.nn.functional import interpolate
 
 from firstlight.data.dataset import Dataset
@@ -18,6 +19,11 @@ def resize(dataset: Dataset, size: int) -> Dataset:
         return dataset
     resized = torch.empty(num_images, channels, size, size, dtype=dataset.images.dtype)
     for target, source in zip(resized.split(_CHUNK), dataset.images.split(_CHUNK), strict=True):
-        pixels = interpolate(source.float(), (size, size), mode="bilinear", antialias=True)
+        pixels = resize_images(source.float(), size)
         target.copy_(pixels if dataset.images.is_floating_point() else pixels.round().clamp(0, 255))
     return replace(dataset, images=resized)
+
+
+def resize_images(images: Tensor, size: int) -> Tensor:
+    """Return float images [B, C, H, W] as [B, C, size, size], bilinear and antialiased."""
+    return interpolate(images, (size, size), mode="bilinear", antialias=True)

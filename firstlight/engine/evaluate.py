@@ -87,18 +87,18 @@ def look_again(model: Any, images: Tensor, logits: Tensor, looks: EvaluationConf
     unsure = (first.amax(1) <= looks.views_below).nonzero().squeeze(1)
     if len(unsure) == 0:
         return logits
-    others = [model(view).float().softmax(1) for view in other_views(images[unsure], shifts=looks.views == "mirror_shift")]
+    others = [model(view).float().softmax(1) for view in other_views(images[unsure], looks.views)]
     mean = torch.stack([first[unsure], *others]).mean(0).clamp(min=torch.finfo(torch.float32).tiny)
     return logits.index_copy(0, unsure, mean.log())
 
 
-def other_views(images: Tensor, *, shifts: bool) -> Iterator[Tensor]:
-    """Yield the mirror images; with `shifts`, images and mirror images moved by a pixel to the upper left and to the lower right, too."""
-    yield images.flip(3)
-    if shifts:
+def other_views(images: Tensor, views: str) -> Iterator[Tensor]:
+    """Yield mirror images (`mirror`), images moved by a pixel to the upper left and lower right (`shift`), or all (`mirror_shift`)."""
+    straight = [images]
+    if "shift" in views:
         height, width = images.shape[2:]
         padded = reflection_pad(images, (1, 1, 1, 1), mode="reflect")
-        for corner in (0, 2):
-            moved = padded[:, :, corner : corner + height, corner : corner + width]
-            yield moved
-            yield moved.flip(3)
+        straight += [padded[:, :, corner : corner + height, corner : corner + width] for corner in (0, 2)]
+    yield from straight[1:]
+    if "mirror" in views:
+        yield from (image.flip(3) for image in straight)

@@ -78,6 +78,10 @@ class Setup:
         )
         return self.base_lr * factor * state.lr_scale
 
+    def image_size(self, step: int) -> int | None:
+        """Return the pixels square that the optimizer step behind `step` others sees; None where images stay as they are."""
+        return self.train.early_size if step < self.train.early_share * self.total_steps else None
+
     def batches_of_step(self, step: int) -> range:
         """Return which batches of its epoch an optimizer step (the first is 1) was made of."""
         first = (step - 1) % self.steps_per_epoch * self.train.accumulate

@@ -8,6 +8,7 @@ from torch import Tensor
 from torch.nn.functional import cross_entropy
 
 from firstlight.data.loader import Batch
+from firstlight.data.resize import resize_images
 from firstlight.engine.state import Setup, TrainState
 
 
@@ -27,8 +28,9 @@ def train_step(state: TrainState, batch: Batch, setup: Setup, *, share: float, l
 
     share: this batch's part of the images whose gradients are added up before a step; 1 without accumulation.
     """
+    size = setup.image_size(state.step)
     with setup.arithmetic.autocast():
-        logits = state.model(batch.images)
+        logits = state.model(batch.images if size is None else resize_images(batch.images, size))
     loss = cross_entropy(logits.float(), batch.labels, label_smoothing=setup.train.label_smoothing)
     (loss if share == 1 else loss * share).backward()
     grad_norms = () if lr is None else apply_gradients(state, setup, lr)

@@ -181,6 +181,8 @@ def prepare(config: Config, data_dir: Path, *, arithmetic: Arithmetic | None = N
         model.whitening.measure(record.normalize.apply(data.train.images[::every]))
     if config.train.freeze_norm_scale:
         freeze_norm_scales(model)
+    if config.train.early_size is not None:
+        check_early_size(model, config.model.name, record.image_shape[0], config.train.early_size)
     facts = {"num_parameters": count_parameters(model), "flops_per_image": flops_per_image(model, record.image_shape)}
     arithmetic = arithmetic or settle(config.device, model, record.image_shape, record.num_classes)
     model = arithmetic.place(model)
@@ -204,6 +206,22 @@ def prepare(config: Config, data_dir: Path, *, arithmetic: Arithmetic | None = N
     ema = None if config.train.ema_decay == 0 else _copy(model, config, record, arithmetic)
     state = TrainState(model, optimizer, schedule.start(), torch.zeros(2, device=arithmetic.device), ema=ema)
     return _Prepared(record, data.warnings, state, setup, facts)
+
+
+def check_early_size(model: Any, name: str, num_channels: int, size: int) -> None:
+    """Raise ConfigError where a network cannot take images of train.early_size pixels as well."""
+    was_training = model.training
+    model.eval()
+    try:
+        with torch.no_grad(), private_randomness():
+            model(torch.zeros(1, num_channels, size, size))
+    except RuntimeError:
+        raise ConfigError(
+            f"train.early_size is {size}, but {name} does not take images of that size beside its own; "
+            f"set train.early_size=null, or take a network that ends in a pooling over the whole image (airbench, resnet18, small_cnn)"
+        ) from None
+    finally:
+        model.train(was_training)
 
 
 def flops_per_image(model: Any, image_shape: tuple[int, int, int]) -> int:

@@ -10,6 +10,7 @@ from firstlight.errors import ConfigError, did_you_mean
 from firstlight.models.airbench import Airbench
 from firstlight.models.alexnet import AlexNet
 from firstlight.models.cnn5 import CNN5
+from firstlight.models.digit_cnn import DigitCNN
 from firstlight.models.lenet import LeNet
 from firstlight.models.linear import Linear
 from firstlight.models.mlp import MLP
@@ -26,6 +27,7 @@ MODELS: dict[str, Callable[..., Model]] = {
     "scratch_mlp": ScratchMLP,
     "cnn5": CNN5,
     "small_cnn": SmallCNN,
+    "digit_cnn": DigitCNN,
     "lenet": LeNet,
     "alexnet": AlexNet,
     "resnet18": ResNet18,

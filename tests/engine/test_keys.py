@@ -44,6 +44,8 @@ OTHER = {
     "train.clip_norm": "0.01",
     "train.label_smoothing": "0.1",
     "train.freeze_norm_scale": "true",
+    "train.early_size": "6",
+    "train.early_share": "0.2",
     "train.ema_decay": "0.9",
     "train.monitor": "val_loss",
     "train.patience": "1",
@@ -69,6 +71,8 @@ NEEDS = {
     "checkpoint.keep_every": ["optim.lr=1e-9", "train.epochs=4"],
     "device.memory_format": ["model={name: small_cnn, widths: [4, 8]}"],
     "train.freeze_norm_scale": ["model={name: small_cnn, widths: [4, 8]}"],
+    "train.early_size": ["model={name: small_cnn, widths: [4, 8]}"],
+    "train.early_share": ["model={name: small_cnn, widths: [4, 8]}", "train.early_size=6"],
     "evaluation.views_below": ["evaluation.views=mirror"],
 }
 """Settings beside which a key has something to decide."""

@@ -13,6 +13,7 @@ import firstlight as fl
 from firstlight.config.schema import Config, Kind
 from firstlight.data.build import load_training_data, make_train_loader
 from firstlight.data.draws import permutation
+from firstlight.data.resize import resize_images
 from firstlight.engine.loop import train_one_epoch
 from firstlight.engine.record import Recorder
 from firstlight.engine.seeding import private_randomness
@@ -20,6 +21,7 @@ from firstlight.engine.signals import StopRequest
 from firstlight.engine.state import Setup, TrainState
 from firstlight.engine.step import train_step
 from firstlight.engine.train import prepare
+from firstlight.errors import ConfigError
 from firstlight.optim.build import OPTIMIZERS, build_optimizer
 from firstlight.tracking.console import Console
 from firstlight.tracking.writer import RunWriter
@@ -143,3 +145,23 @@ def test_a_plateau_lowers_the_learning_rate(train: Train) -> None:
     """B6: a dynamic schedule sees the validation loss."""
     run = train("schedule={name: plateau, patience: 1, gamma: 0.5, threshold: 0.9}", "train.epochs=6", "train.batch_size=200")
     assert [row["lr"] for row in run.epochs] == [0.1, 0.1, 0.1, 0.05, 0.05, 0.025]
+
+
+def test_early_steps_see_smaller_images(train: Train) -> None:
+    """F9 (progressive resizing): the first half of the steps is that of a training on smaller images, and none of the second half."""
+    common = ["model={name: small_cnn, widths: [4, 8]}", "schedule=constant", "train.epochs=2", "train.log_every=1"]
+    assert resize_images(torch.rand(3, 1, 8, 8), 4).shape == (3, 1, 4, 4)
+    plain = [row["loss"] for row in train(*common, name="plain").steps]
+    half = [row["loss"] for row in train(*common, "train.early_size=6", name="half").steps]
+    late = [row["loss"] for row in train(*common, "train.early_size=6", "train.early_share=0.25", name="late").steps]
+    first = -(-len(plain) // 4)
+    assert half[:first] == late[:first]
+    assert half[0] != plain[0]
+    assert half[first] != late[first]
+    never = [row["loss"] for row in train(*common, "train.early_size=6", "train.early_share=0", name="never").steps]
+    assert never == plain
+
+
+def test_a_network_of_one_size_refuses_smaller_images(train: Train) -> None:
+    with pytest.raises(ConfigError, match=r"train.early_size is 6, but mlp does not take images of that size .* set train.early_size=null"):
+        train("model=mlp", "train.early_size=6")
