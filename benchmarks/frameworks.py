@@ -128,7 +128,7 @@ def lightning(workload: Workload, items: bool, threads: int, turns: Turns, *, lo
 
     logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)
 
-    class Classifier(L.LightningModule):
+    class Classifier(L.LightningModule):  # type: ignore[misc]
         def __init__(self) -> None:
             super().__init__()
             self.model = workload.build_model()
@@ -226,7 +226,7 @@ def to_keras(original: nn.Module, image_shape: tuple[int, ...]) -> Any:
             return K.layers.ReLU()(K.layers.Add()([add(block.norm2, add(block.conv2, inside)), outside]))
         if isinstance(layer, nn.Conv2d):
             if layer.padding[0]:  # 'same' pads one side only where the stride is 2
-                values = K.layers.ZeroPadding2D(layer.padding)(values)  # type: ignore[arg-type]
+                values = K.layers.ZeroPadding2D(layer.padding)(values)
             new = K.layers.Conv2D(layer.out_channels, layer.kernel_size, layer.stride, use_bias=layer.bias is not None)
         elif isinstance(layer, nn.Linear):
             if len(values.shape) > 2:

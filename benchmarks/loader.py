@@ -1,7 +1,7 @@
 """Line 8: augmented images a second on one core, against torchvision v1 (PIL) and v2 in a DataLoader, and timm's create_loader.
 
 `python -m benchmarks.loader [--force] [--peers torchvision_v1,...] [--pairs N]`: images of 32x32x3 (noise; speed does not depend on the
-content), random crop with a border of 4 pixels, random flip, normalisation, shuffled, in batches of 500 and of 128, one process, one thread.
+content), random crop with a border of 4 pixels, random flip, normalisation, shuffled, batches of 500 and of 128, one process, one thread.
 The peers pad with black as their documentation has it, and we reflect, which costs the same. v1 gets PIL images, as torchvision's data
 sets hand them out; v2 gets uint8 tensors, as its guide recommends. timm's pipeline has its default random resized crop in place of the
 padded one. Guard: without augmentation all arms give the same numbers. The limit is the bare lookup of windows in padded uint8 pixels.
@@ -17,8 +17,8 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 from torch.utils.data import Dataset as TorchDataset
 
-from benchmarks.pairs import Measured, equal_within, limit_share, machine_of, measure, parser, ready_to_measure, require_peers, row
-from benchmarks.record import Row, write_result
+from benchmarks.pairs import Measured, equal_within, limit_share, measure, parser, ready_to_measure, record, require_peers, row
+from benchmarks.record import Row
 from benchmarks.turns import Turns
 from firstlight.data.augment import Augment
 from firstlight.data.dataset import Dataset, make_dataset
@@ -71,10 +71,7 @@ def main() -> None:
         )
         rows += rows_of(measured, batch_size)
         every |= {f"{batch_size} {arm}": one for arm, one in measured.items()}
-    for each in rows:
-        print(f"{each['what']}: {each['value']:,.4g} {each['unit']} {each['note']} {each.get('limit', '')}")
-    here = machine_of(every, threads=1, start=start)
-    print(write_result("loader", "Line 8: augmented images a second on one core", "python -m benchmarks.loader", rows, here))
+    record("loader", "Line 8: augmented images a second on one core", "python -m benchmarks.loader", rows, every, arguments, start)
 
 
 def rows_of(measured: dict[str, Measured], batch_size: int) -> list[Row]:

@@ -1,14 +1,15 @@
 """Line 13: processor seconds to 99 % on MNIST, against the fastest recipe that is published as a small repository.
 
-`python -m benchmarks.mnist_99 [--force] [--peers published,published_fast] [--pairs N]`: each repetition trains one more seed from nothing.
-The peer is the last step of github.com/tuomaso/train_mnist_fast (0.76 s a training on a GTX 1660 Ti, 99.04 % mean of 30 seeds), written
-anew from its description: two convolutions (24 of 5x5, 32 of 3x3) each behind a 2x2 max pool and ReLU, 256 hidden units, one epoch in batches
-of 256 of images normalised and shuffled once beforehand, Adam with lr 0.01 and betas 0.7 and 0.9, a one-cycle schedule. `published` is that
-as it stands; `published_fast` adds what makes it fastest on a CPU: channels_last, and bfloat16 where the CPU has instructions for it.
+`python -m benchmarks.mnist_99 [--force] [--peers published,published_fast] [--pairs N]`: each repetition trains one more seed from
+nothing. The peer is the last step of github.com/tuomaso/train_mnist_fast (0.76 s a training on a GTX 1660 Ti, 99.04 % mean of 30 seeds),
+written anew from its description: two convolutions (24 of 5x5, 32 of 3x3), each before a 2x2 max pool and ReLU, 256 hidden units, one
+epoch in batches of 256 of images normalised and shuffled once beforehand, Adam with lr 0.01 and betas 0.7 and 0.9, a one-cycle schedule.
+`published` is that as it stands; `published_fast` adds what makes it fastest on a CPU: channels_last, and bfloat16 where the CPU has
+instructions for it.
 
-On the clock: the peer's training and test (its data are ready, as its author counts); ours is the whole of fl.train("mnist_fast"), reading,
-run folder, checkpoint and test included. Processor time of all threads counts; the guard is a mean test accuracy of 99 %.
-The limit is the recipe's own arithmetic (6 operations a multiply-add) at the rate of the best convolution that ran beside it.
+On the clock: the peer's training and test (its data are ready, as its author counts); ours is the whole of fl.train("mnist_fast"),
+reading, run folder, checkpoint and test included. Processor time of all threads counts; the guard is a mean test accuracy of 99 %. The
+limit is the recipe's own arithmetic (6 operations a multiply-add) at the rate of the best convolution that ran beside it.
 """
 
 import argparse
@@ -19,8 +20,8 @@ from collections.abc import Callable
 from itertools import count
 from typing import Any
 
-from benchmarks.pairs import Child, machine_of, measure, parser, ready_to_measure, require_peers, row, running
-from benchmarks.record import Row, write_result
+from benchmarks.pairs import Measured, measure, parser, ready_to_measure, record, require_peers, row, running
+from benchmarks.record import Row
 from benchmarks.turns import Turns
 
 RECIPE = "mnist_fast"
@@ -44,28 +45,34 @@ def main() -> None:
         return [python, "-m", "benchmarks.mnist_99", "--arm", arm, "--threads", str(arguments.threads)]
 
     # The place where firstlight's recipe is measured: it needs nothing but its config.
-    if has_recipe():
-        measured = measure(command, arguments.peers, num_pairs=arguments.pairs, threads=arguments.threads, check=lambda *_: "")
-        answers = {name: [theirs for _, theirs in one.answers] for name, one in measured.items()}
-        ours = [answer for one in measured.values() for answer, _ in one.answers]
-        rows = [row_of(f"firstlight, {RECIPE}", ours)] if ours else []
-        here = machine_of(measured, threads=arguments.threads, start=start)
-    else:
-        print(f"there is no experiment {RECIPE!r} yet: the peers are measured alone", file=sys.stderr)
-        answers, here = {}, machine_of({}, threads=arguments.threads, start=start)
+    if not has_recipe():
+        print(f"there is no experiment {RECIPE!r} yet: the peers are measured alone, and nothing is recorded", file=sys.stderr)
         for name in arguments.peers:
             with running(name, command(name), threads=arguments.threads) as child:
-                answers[name] = turns_of(child, arguments.pairs)
-                here |= {"torch": child.ready["versions"]["torch"]}
-        measured, rows = {}, []
-    for name, theirs in answers.items():
-        rows.append(row_of(NAMES[name], theirs))
-        if name in measured:
-            shares = measured[name].pairs("cpu_seconds").share
-            rows.append(row(f"firstlight over {NAMES[name]}", shares, "x", guard=rows[0]["guard"], **NEEDED[name]))
-    for each in rows:
-        print(f"{each['what']}: {each['value']:.4g} {each['unit']} {each['note']} {each.get('limit', '')} {each['guard']}")
-    print(write_result("mnist_99", "Line 13: processor time to 99 % on MNIST", "python -m benchmarks.mnist_99", rows, here))
+                alone = row_of(NAMES[name], [child.turn() for _ in range(arguments.pairs)])
+            print(
+                f"{alone['what']}: {alone['value']:.4g} {alone['unit']}; {alone['note']}; {alone['guard']}; {alone['limit']} of the limit"
+            )
+        return
+    measured = measure(command, arguments.peers, num_pairs=arguments.pairs, threads=arguments.threads, check=lambda *_: "")
+    record(
+        "mnist_99",
+        "Line 13: processor time to 99 % on MNIST",
+        "python -m benchmarks.mnist_99",
+        rows_of(measured),
+        measured,
+        arguments,
+        start,
+    )
+
+
+def rows_of(measured: dict[str, Measured]) -> list[Row]:
+    """Return our processor seconds, then each peer's with our share of them."""
+    rows = [row_of(f"firstlight, {RECIPE}", [ours for one in measured.values() for ours, _ in one.answers])] if measured else []
+    for name, one in measured.items():
+        rows.append(row_of(NAMES[name], [theirs for _, theirs in one.answers]))
+        rows.append(row(f"firstlight over {NAMES[name]}", one.pairs("cpu_seconds").share, "x", guard=rows[0]["guard"], **NEEDED[name]))
+    return rows
 
 
 def has_recipe() -> bool:
@@ -73,11 +80,6 @@ def has_recipe() -> bool:
     from firstlight.config.load import SHIPPED
 
     return (SHIPPED / f"{RECIPE}.yaml").is_file()
-
-
-def turns_of(child: Child, num: int) -> list[dict[str, Any]]:
-    """Let one arm work alone."""
-    return [child.turn() for _ in range(num)]
 
 
 def row_of(name: str, answers: list[dict[str, Any]]) -> Row:

@@ -3,9 +3,9 @@
 `python -m benchmarks.networks [--networks lenet,cnn5,resnet18] [--force] [--peers ...] [--threads N]`: the JPEG copy of CIFAR-10 (or
 CIFAR-10 itself, where it is), batch 128, SGD with momentum, no augmentation on either side, loss, accuracy and lr recorded at each step,
 validation and checkpoints off the clock everywhere. torch, Lightning and fastai share firstlight's nn.Module and read the images as
-torchvision's data sets hand them out, through ToTensor and Normalize in a DataLoader without workers (with both cores busy, workers only take
-turns with the training); Keras gets the same layers and arrays that are normalised beforehand. firstlight chooses its own number format and
-memory order. The limit is 6 operations a multiply-add over the rate of the best convolution that this machine ran beside it.
+torchvision's data sets hand them out, through ToTensor and Normalize in a DataLoader without workers (both cores are busy without them);
+Keras gets the same layers and arrays that are normalised beforehand. firstlight chooses its own number format and memory order. The limit
+is 6 operations a multiply-add over the rate of the best convolution that this machine ran beside it.
 """
 
 import argparse
@@ -13,8 +13,8 @@ import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
-from benchmarks.pairs import Measured, equal_within, limit_share, machine_of, measure, parser, ready_to_measure, require_peers, row
-from benchmarks.record import Row, write_result
+from benchmarks.pairs import Measured, equal_within, limit_share, measure, parser, ready_to_measure, record, require_peers, row
+from benchmarks.record import Row
 from benchmarks.workload import Workload
 
 PEERS = {"torch": "plain torch", "lightning": "Lightning", "keras": "Keras 3 on torch", "fastai": "fastai"}
@@ -27,7 +27,7 @@ LEAST, AIM = 2.3, 3.0
 
 
 def main() -> None:
-    """Measure, print, and write results/networks.json."""
+    """Measure, print, and write results/networks_<name>.json."""
     words = parser(__doc__, tuple(PEERS), threads=2)
     words.add_argument("--networks", default="lenet", help=f"some of {','.join(STEPS)} (default lenet, the quick one)")
     arguments = words.parse_args()
@@ -35,17 +35,10 @@ def main() -> None:
     if unknown := set(networks) - set(STEPS):
         words.error(f"unknown networks {', '.join(sorted(unknown))}; known are {', '.join(STEPS)}")
     start = ready_to_measure(arguments)
-    rows: list[Row] = []
-    every: dict[str, Measured] = {}
     for name in networks:
         measured = measure_network(name, arguments)
-        rows += rows_of(name, measured)
-        every |= {f"{name} {arm}": one for arm, one in measured.items()}
-    for each in rows:
-        print(f"{each['what']}: {each['value']:.4g} {each['unit']} {each['note']} {each.get('limit', '')}")
-    here = machine_of(every, threads=arguments.threads, start=start)
-    command = "python -m benchmarks.networks --networks " + ",".join(networks)
-    print(write_result("networks", "Line 4: training images a second", command, rows, here))
+        title, command = f"Line 4: training images a second, {name}", f"python -m benchmarks.networks --networks {name}"
+        record(f"networks_{name}", title, command, rows_of(name, measured), measured, arguments, start)
 
 
 def settings(name: str, threads: int) -> tuple[str, ...]:

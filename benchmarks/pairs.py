@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from benchmarks.record import Row, machine, number, refuse_when_busy
+from benchmarks.record import Row, machine, number, refuse_when_busy, write_result
 
 ROOT = Path(__file__).parents[1]
 PEERS_PYTHON = ROOT / ".venv-peers" / "bin" / "python"
@@ -59,16 +59,18 @@ class Child:
         return self._answer()
 
     def close(self) -> None:
-        """End the process by closing its stdin, and wait for it."""
-        assert self._process.stdin is not None
-        self._process.stdin.close()
-        self._process.wait()
+        """End the process by closing its pipes, and wait for it."""
+        with self._process:
+            pass
 
     def _answer(self) -> dict[str, Any]:
         assert self._process.stdout is not None
         line = self._process.stdout.readline()
         if not line:
-            raise ArmError(f"{self.name}: the process ended with code {self._process.wait()} before it answered; stderr above says why")
+            self.close()
+            raise ArmError(
+                f"the process of {self.name} ended with code {self._process.returncode} before it answered; stderr above says why"
+            )
         answer: dict[str, Any] = json.loads(line)
         return answer
 
@@ -149,14 +151,14 @@ def measure(
     A peer that cannot be measured is reported on stderr and left out.
     """
     found: dict[str, Measured] = {}
-    with running("firstlight", command("firstlight"), threads=threads) as ours:
+    with running("firstlight", command("firstlight"), threads=threads) as ours:  # ArmError here ends the benchmark: nothing can be measured
         for name in [*peers, *([limit] if limit else [])]:
             try:
                 with running(name, command(name), threads=threads) as theirs:
                     guard = "" if name == limit else check(ours.ready["guard"], theirs.ready["guard"])
                     found[name] = Measured(take_pairs(ours, theirs, num_pairs), ours.ready, theirs.ready, guard)
             except ArmError as error:
-                print(f"left out: {error}", file=sys.stderr, flush=True)
+                print(f"left out: {name}: {error}", file=sys.stderr, flush=True)
                 continue
             times = found[name].pairs().times_faster
             if name != limit:
@@ -205,6 +207,7 @@ def machine_of(measured: Mapping[str, Measured], *, threads: int, start: dict[st
 def parser(doc: str | None, peers: Sequence[str], *, threads: int = 1, pairs: int = LEAST_PAIRS) -> argparse.ArgumentParser:
     """Return the command line that every line's script has."""
     words = argparse.ArgumentParser(description=doc, formatter_class=argparse.RawDescriptionHelpFormatter)
+    words.set_defaults(all_peers=list(peers))
     words.add_argument("--force", action="store_true", help="measure on a busy machine too; the record says so")
     words.add_argument("--peers", type=_names(peers), default=list(peers), help=f"some of {','.join(peers)}")
     words.add_argument("--threads", type=int, default=threads, help=f"threads of each arm (default {threads})")
@@ -220,6 +223,26 @@ def ready_to_measure(arguments: argparse.Namespace) -> dict[str, Any]:
     refuse_when_busy(arguments.force)
     require_peers()
     return {"load": round(os.getloadavg()[0], 2), "forced": arguments.force}
+
+
+def record(
+    name: str,
+    title: str,
+    command: str,
+    rows: Sequence[Row],
+    measured: Mapping[str, Measured],
+    arguments: argparse.Namespace,
+    start: dict[str, Any],
+) -> None:
+    """Print the rows, and write results/<name>.json where all peers and enough pairs were asked for."""
+    for each in rows:
+        cells = (f"{each['what']}: {number(each['value'])} {each['unit']}", each.get("note"), each.get("guard"))
+        limit = f"{each['limit']} of the limit" if each.get("limit") else None
+        print("; ".join(cell for cell in (*cells, limit) if cell))
+    if arguments.peers != arguments.all_peers or arguments.pairs < LEAST_PAIRS:
+        print(f"not recorded: that takes all peers ({','.join(arguments.all_peers)}) and {LEAST_PAIRS} pairs or more")
+        return
+    print(write_result(name, title, command, rows, machine_of(measured, threads=arguments.threads, start=start)))
 
 
 def require_peers() -> Path:

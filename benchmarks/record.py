@@ -52,10 +52,15 @@ def write_result(name: str, title: str, command: str, rows: Sequence[Row], here:
 
 def write_records() -> Path:
     """Write RECORDS.md from every result that is there, and return its path."""
-    results = [json.loads(path.read_text(encoding="utf-8")) for path in sorted(RESULTS.glob("*.json"))]
     path = FOLDER / "RECORDS.md"
-    write_text(path, "\n".join([INTRO, *(_section(result) for result in results)]))
+    write_text(path, records_text())
     return path
+
+
+def records_text() -> str:
+    """Return what RECORDS.md has to say."""
+    results = [json.loads(path.read_text(encoding="utf-8")) for path in sorted(RESULTS.glob("*.json"))]
+    return "\n".join([INTRO, *(_section(result) for result in results)])
 
 
 def machine() -> dict[str, Any]:
@@ -85,7 +90,16 @@ def _section(result: dict[str, Any]) -> str:
     threads = f"{here['threads']} thread{'s' if here['threads'] > 1 else ''} used"
     place = [here["cpu"], f"{here['cores']} cores", threads, here["gpu"], f"torch {here['torch']}", versions]
     forced = ", measured on a busy machine (--force)" if here.get("forced") and here["load"] > here["cores"] else ""
-    heads = ["what", "value", "unit", "needed", "aim", *(key for key in ("limit", "guard") if any(row.get(key) for row in rows)), "n", "note"]
+    heads = [
+        "what",
+        "value",
+        "unit",
+        "needed",
+        "aim",
+        *(key for key in ("limit", "guard") if any(row.get(key) for row in rows)),
+        "n",
+        "note",
+    ]
     lines = [
         f"## {result['title']}",
         "",
@@ -101,7 +115,9 @@ def _section(result: dict[str, Any]) -> str:
 
 def _line(row: Row, heads: Sequence[str]) -> str:
     bounds = {"needed": [(">=", "least"), ("<=", "most")], "aim": [(">=", "aim"), ("<=", "aim_most")]}
-    cells = {head: " ".join(f"{sign} {number(row[key])}" for sign, key in keys if row.get(key) is not None) for head, keys in bounds.items()}
+    cells = {
+        head: " ".join(f"{sign} {number(row[key])}" for sign, key in keys if row.get(key) is not None) for head, keys in bounds.items()
+    }
     cells |= {"value": number(row["value"])}
     return f"| {' | '.join(cells.get(head, str(row.get(head, ''))) for head in heads)} |"
 

@@ -1,11 +1,12 @@
 """Line 11: microseconds of a logged scalar, against TensorBoard's SummaryWriter and wandb offline; and what a crash loses.
 
-`python -m benchmarks.scalars [--force] [--peers tensorboard,wandb] [--pairs N]`: 3 scalars a step (loss, lr, gradient norm), 1,500 steps a
-repetition, each handed over as a Python float in the way of the tool: firstlight's run folder in rows of 50 steps, as its training writes them,
-TensorBoard by add_scalar, wandb by one log call a step. The limit is one store: the same numbers into a preallocated array.
+`python -m benchmarks.scalars [--force] [--peers tensorboard,wandb] [--pairs N]`: 3 scalars a step (loss, lr, gradient norm), 1,500 steps
+a repetition, each handed over as a Python float in the way of the tool: firstlight's run folder in rows of 50 steps, as training writes
+them, TensorBoard by add_scalar, wandb by one log call a step. The limit is one store: the same numbers into a preallocated array.
 
-The crash: a process logs a step each 2 ms with the time of day as its loss, and is killed (SIGKILL) after 4 s. What is in the file is read
-back; the age of the newest step that is there is what was lost. firstlight's process is a real training of mnist_mlp at log_every=50.
+The crash: a process logs a step each 2 ms with the time of day as its loss, and is killed (SIGKILL) after 4 s. What is in the file is
+read back; the age of the newest step that is there is what was lost. firstlight's process is a real training of mnist_mlp at
+log_every=50.
 """
 
 import argparse
@@ -18,8 +19,8 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-from benchmarks.pairs import Measured, child_environment, limit_share, machine_of, measure, parser, ready_to_measure, require_peers, row
-from benchmarks.record import Row, write_result
+from benchmarks.pairs import Measured, child_environment, limit_share, measure, parser, ready_to_measure, record, require_peers, row
+from benchmarks.record import Row
 from benchmarks.turns import Turns
 
 PEERS: dict[str, Row] = {"tensorboard": {"most": 0.1, "aim_most": 0.05}, "wandb": {}}
@@ -55,10 +56,7 @@ def main() -> None:
         limit="store",
     )
     rows = rows_of(measured, {arm: seconds_lost(python, arm) for arm in ("firstlight", *arguments.peers)})
-    for each in rows:
-        print(f"{each['what']}: {each['value']:.4g} {each['unit']} {each.get('note', '')} {each.get('limit', '')}")
-    here = machine_of(measured, threads=1, start=start)
-    print(write_result("scalars", "Line 11: a logged scalar", "python -m benchmarks.scalars", rows, here))
+    record("scalars", "Line 11: a logged scalar", "python -m benchmarks.scalars", rows, measured, arguments, start)
 
 
 def rows_of(measured: dict[str, Measured], lost: dict[str, float]) -> list[Row]:

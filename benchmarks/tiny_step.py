@@ -8,8 +8,8 @@ lists (with loss.item(), as the tutorial has it), the others where they keep suc
 import tempfile
 from pathlib import Path
 
-from benchmarks.pairs import Measured, equal_within, limit_share, machine_of, measure, parser, ready_to_measure, require_peers, row
-from benchmarks.record import Row, write_result
+from benchmarks.pairs import Measured, equal_within, limit_share, measure, parser, ready_to_measure, record, require_peers, row
+from benchmarks.record import Row
 from benchmarks.workload import Workload
 
 PEERS = {
@@ -46,11 +46,8 @@ def main() -> None:
             check=lambda ours, theirs: equal_within(ours, theirs, tolerance=0.02),
             limit="gemms",
         )
-    rows = rows_of(measured)
-    for each in rows:
-        print(f"{each['what']}: {each['value']:.4g} {each['unit']} {each['note']} {each.get('limit', '')}")
-    here = machine_of(measured, threads=arguments.threads, start=start)
-    print(write_result("tiny_step", "Line 5: a training step of a tiny network, full logging", "python -m benchmarks.tiny_step", rows, here))
+    title = "Line 5: a training step of a tiny network, full logging"
+    record("tiny_step", title, "python -m benchmarks.tiny_step", rows_of(measured), measured, arguments, start)
 
 
 def rows_of(measured: dict[str, Measured]) -> list[Row]:

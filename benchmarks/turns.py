@@ -28,7 +28,7 @@ class Turns:
         self._wall, self._cpu = time.perf_counter(), time.process_time()
 
     def end(self, count: float, guard: Callable[[], Mapping[str, Any]] = dict, **facts: Any) -> None:
-        """Stop the clocks and answer: `count` is what was done (steps, images, scalars), facts go along, the guard with the first answer."""
+        """Stop the clocks and answer: `count` is what was done (steps, images, scalars); the guard goes with the first answer."""
         wall, cpu = time.perf_counter() - self._wall, time.process_time() - self._cpu
         answer = {"seconds": wall, "cpu_seconds": cpu, "count": count, **facts}
         if self.is_warm_up:

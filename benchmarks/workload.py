@@ -5,6 +5,7 @@ weights, so that the loss behind it can be compared; from the second epoch on ev
 """
 
 import json
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -92,9 +93,12 @@ class Workload:
 
     @classmethod
     def make(cls, source: str, *overrides: str) -> "Workload":
-        """Read the experiment's data and put them into the order of firstlight's first epoch."""
+        """Read the experiment's data and put them into the order of firstlight's first epoch; leave with a line where they are missing."""
         config = fl.load_config(source, *overrides)
-        data = load_training_data(config, data_dir_of(None))
+        try:
+            data = load_training_data(config, data_dir_of(None))
+        except fl.FirstlightError as error:
+            sys.exit(str(error))
         loader = make_train_loader(config, data.train, data.record.normalize, seed=config.seed, device="cpu", channels_last=False)
         order = torch.cat([loader.indices(0, number) for number in range(loader.num_batches)])
         images, labels = data.train.images[order], data.train.labels[order]  # type: ignore[index]
