@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset, Sampler, TensorDataset
 
 from benchmarks.turns import Turns
-from benchmarks.workload import Workload
+from benchmarks.workload import GUARD_IMAGES, Workload
 
 EPOCHS = 1_000_000
 """Frameworks that own their loop are started once and train until the parent leaves."""
@@ -193,14 +193,15 @@ def keras(workload: Workload, items: bool, threads: int, turns: Turns) -> None:
         def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
             turns.end(workload.num_steps, guard)
 
+    def weights() -> list[Tensor]:
+        return [torch.as_tensor(weight.numpy()).clone() for weight in model.trainable_weights]
+
     def guard() -> dict[str, Any]:
         with torch.no_grad():
-            logits = torch.as_tensor(model(images[:512], training=False)).cpu()
-        loss = nn.functional.cross_entropy(logits, torch.from_numpy(labels[:512])).item()
-        count = sum(int(torch.tensor(tuple(weight.shape)).prod()) for weight in model.trainable_weights)
-        return {"parameters": count, **workload.guard_of_loss(loss)}
+            logits = torch.as_tensor(model(images[:GUARD_IMAGES], training=False))
+        return workload.guard_of(logits, weights(), first)
 
-    record = Record()
+    first, record = weights(), Record()
     settings: dict[str, Any] = {"batch_size": workload.batch_size, "verbose": 0, "callbacks": [record]}
     model.fit(images, labels, epochs=1, shuffle=False, **settings)
     model.fit(images, labels, epochs=EPOCHS, shuffle=True, **settings)

@@ -22,7 +22,7 @@ STEPS = {"lenet": 40, "cnn5": 4, "resnet18": 2}
 """Steps a repetition: a few seconds' worth on two cores (a step of lenet takes some 30 ms, of cnn5 2 s, of resnet18 5 s)."""
 BATCH_SIZE = 128
 TOLERANCE = 0.05
-"""Of the loss behind the warm-up: number format and order of the sums differ between the arms."""
+"""Of loss and distance behind the warm-up: number format and order of the sums differ between the arms."""
 LEAST, AIM = 2.3, 3.0
 
 

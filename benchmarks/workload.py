@@ -5,7 +5,9 @@ weights, so that the loss behind it can be compared; from the second epoch on ev
 """
 
 import json
+import math
 import sys
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -79,17 +81,22 @@ class Workload:
         return 3 * flops_per_image(self.build_model(), (channels, height, width))
 
     def guard(self, model: Any) -> dict[str, Any]:
-        """Return what must be equal in all arms behind the warm-up: the parameters, and the loss on the first images."""
-        images, labels = self.tensors()
+        """Return what must be equal in all arms behind the warm-up, for a network of torch."""
         model.eval()
         with torch.no_grad():
-            loss = cross_entropy(model(images[:GUARD_IMAGES]).float(), labels[:GUARD_IMAGES]).item()
+            logits = model(self.tensors()[0][:GUARD_IMAGES]).float()
         model.train()
-        return {"parameters": sum(p.numel() for p in model.parameters()), **self.guard_of_loss(loss)}
+        return self.guard_of(logits, list(model.parameters()), list(self.build_model().parameters()))
 
-    def guard_of_loss(self, loss: float) -> dict[str, float]:
-        """Return the guard's entry for a loss that was taken by other means."""
-        return {f"loss_after_{self.num_steps}_steps": loss}
+    def guard_of(self, logits: Tensor, weights: Sequence[Tensor], first: Sequence[Tensor]) -> dict[str, Any]:
+        """Return the guard: the parameters, how far they went from where they started, and the loss on the first images.
+
+        The distance is there because the loss alone hardly tells a network that learned for a few steps from one that did not.
+        """
+        loss = cross_entropy(logits, torch.from_numpy(self.labels[:GUARD_IMAGES])).item()
+        moved = math.sqrt(sum(float((now.detach() - then.detach()).square().sum()) for now, then in zip(weights, first, strict=True)))
+        count = sum(weight.numel() for weight in weights)
+        return {"parameters": count, "distance_from_start": moved, f"loss_after_{self.num_steps}_steps": loss}
 
     @classmethod
     def make(cls, source: str, *overrides: str) -> "Workload":
