@@ -173,6 +173,9 @@ def keras(workload: Workload, items: bool, threads: int, turns: Turns) -> None:
     original = workload.build_model()
     images, labels = (part.numpy() for part in workload.tensors())
     model = to_keras(original, images.shape[1:])
+    with torch.no_grad():
+        before, rebuilt = original.eval()(torch.from_numpy(images[:8])), torch.as_tensor(model(images[:8], training=False))
+    torch.testing.assert_close(rebuilt, before, rtol=1e-3, atol=1e-4)
     model.compile(
         optimizer=K.optimizers.SGD(workload.lr, momentum=workload.momentum),
         loss=K.losses.SparseCategoricalCrossentropy(from_logits=True),
@@ -231,7 +234,7 @@ def to_keras(original: nn.Module, image_shape: tuple[int, ...]) -> Any:
             new = K.layers.Conv2D(layer.out_channels, layer.kernel_size, layer.stride, use_bias=layer.bias is not None)
         elif isinstance(layer, nn.Linear):
             if len(values.shape) > 2:
-                values = K.layers.Flatten()(values)
+                values = K.layers.Flatten(data_format="channels_last")(values)
             new = K.layers.Dense(layer.out_features)
         elif isinstance(layer, nn.BatchNorm2d):
             new = K.layers.BatchNormalization(axis=1, momentum=0.9, epsilon=layer.eps)  # Keras counts the momentum the other way
@@ -241,17 +244,17 @@ def to_keras(original: nn.Module, image_shape: tuple[int, ...]) -> Any:
             new = K.layers.ReLU()
         else:
             assert isinstance(layer, nn.Flatten), name
-            new = K.layers.Flatten()
+            new = K.layers.Flatten(data_format="channels_last")
         made.append((layer, new))
         return new(values)
 
-    inputs = K.Input(image_shape)
+    inputs = K.Input(image_shape)  # Flatten below keeps the order of torch; told of channels first, Keras would move them to the end
     if isinstance(original, nn.Sequential):
         outputs = add(original, inputs)
     elif hasattr(original, "stages"):
         outputs = add(original.head, K.layers.GlobalAveragePooling2D()(add(original.stages, add(original.stem, inputs))))  # type: ignore[arg-type]
     else:
-        outputs = add(original.head, K.layers.Flatten()(add(original.features, inputs)))  # type: ignore[arg-type]
+        outputs = add(original.head, K.layers.Flatten(data_format="channels_last")(add(original.features, inputs)))  # type: ignore[arg-type]
     model = K.Model(inputs, outputs)
     for layer, new in made:
         if isinstance(layer, nn.Conv2d):

@@ -45,7 +45,7 @@ def settings(name: str, threads: int) -> tuple[str, ...]:
     """Return what makes the experiment of a network."""
     model = "{name: cnn5, width: 64}" if name == "cnn5" else name
     return (
-        f"model={model}", "optim={name: sgd, lr: 0.01, momentum: 0.9}", "schedule=constant", "augment={}", "input.normalize=channel",
+        f"model={model}", "optim={name: sgd, lr: 0.05, momentum: 0.9}", "schedule=constant", "augment={}", "input.normalize=channel",
         "split.val_fraction=0", f"split.num_train={STEPS[name] * BATCH_SIZE}", f"train.batch_size={BATCH_SIZE}",
         "train.label_smoothing=0", f"device.threads={threads}",
     )  # fmt: skip
