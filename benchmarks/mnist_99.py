@@ -16,6 +16,7 @@ import argparse
 import statistics
 import sys
 import tempfile
+import time
 from collections.abc import Callable
 from itertools import count
 from typing import Any
@@ -108,7 +109,7 @@ def be_arm(name: str, threads: int) -> None:
     for seed in count():
         turns.begin()
         accuracy, flops = train(seed)
-        turns.end(1, accuracy=accuracy, flops=flops, limit_seconds=threads * flops / rate(*best))
+        turns.end(1, accuracy=accuracy, flops=flops, limit_seconds=flops / rate(*best, clock=time.process_time))
 
 
 def firstlight(threads: int) -> Callable[[int], tuple[float, float]]:
