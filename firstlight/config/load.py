@@ -11,7 +11,17 @@ from typing import Any
 from firstlight.config.course import is_course_style, translate
 from firstlight.config.kinds import Problem, Registries, check_kind, check_settings
 from firstlight.config.override import KINDS, as_kind, is_renamed, merge, parse_overrides, plain_settings
-from firstlight.config.schema import AugmentConfig, CheckpointConfig, Config, DeviceConfig, InputConfig, Kind, SplitConfig, TrainConfig
+from firstlight.config.schema import (
+    AugmentConfig,
+    CheckpointConfig,
+    Config,
+    DeviceConfig,
+    EvaluationConfig,
+    InputConfig,
+    Kind,
+    SplitConfig,
+    TrainConfig,
+)
 from firstlight.config.yaml import MAX_BYTES, MAX_DEPTH, brief, parse_yaml, printable, show_key
 from firstlight.errors import ConfigError, did_you_mean
 from firstlight.limits import Seed
@@ -21,6 +31,7 @@ SECTIONS = {
     "input": InputConfig,
     "augment": AugmentConfig,
     "train": TrainConfig,
+    "evaluation": EvaluationConfig,
     "checkpoint": CheckpointConfig,
     "device": DeviceConfig,
 }

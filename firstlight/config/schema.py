@@ -6,9 +6,9 @@ keyword-only arguments. Their types and defaults stand in the constructor, so a 
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from firstlight.limits import Fraction, NonNegative, NonNegativeInt, Positive, PositiveInt, Probability, Seed, Size, Threads
+from firstlight.limits import Fraction, NonNegative, NonNegativeInt, Positive, PositiveInt, Probability, Range, Seed, Size, Threads
 
 
 @dataclass(frozen=True)
@@ -39,6 +39,8 @@ class InputConfig:
     """Resize every image to this many pixels square (bilinear, antialiased); null keeps the size of the data."""
     normalize: Literal["channel", "none"] = "channel"
     """`channel`: subtract the mean and divide by the deviation of each channel of the training part; `none`: pixels in [0, 1]."""
+    whiten: Annotated[int, Range(least=0, most=8)] = 0
+    """Pass images through a frozen first layer that whitens patches of this many pixels square (Page 2019); 0 has no such layer."""
     num_classes: PositiveInt | None = None
     """Refuse data with another number of classes; null takes what the data have."""
 
@@ -47,8 +49,8 @@ class InputConfig:
 class AugmentConfig:
     """Random changes of the training images, drawn per image, applied to pixels before normalisation (cutout after it)."""
 
-    flip: bool = False
-    """Mirror left and right with probability 1/2."""
+    flip: bool | Literal["alternating"] = False
+    """Mirror left and right with probability 1/2; `alternating` draws once an image, and mirrors it in every other epoch (Jordan 2024)."""
     crop: NonNegativeInt = 0
     """Pad by this many pixels (reflected) and cut out a window of the old size at a random place."""
     rotation: NonNegative = 0.0
@@ -75,6 +77,8 @@ class TrainConfig:
     """Scale the gradient down to this norm where it is larger; null never does."""
     label_smoothing: Fraction = 0.0
     """Share of the target that is spread evenly over all classes (Szegedy et al. 2016)."""
+    freeze_norm_scale: bool = False
+    """Leave the scales of normalisation layers at 1 and train their biases alone (Page 2019)."""
     ema_decay: Fraction = 0.0
     """Keep an exponential moving average of the weights and evaluate that; 0 keeps none."""
     monitor: Literal["val_loss", "val_accuracy"] = "val_accuracy"
@@ -87,6 +91,16 @@ class TrainConfig:
     """Steps between two fetches of the running loss from the device."""
     test_at_end: bool = False
     """Open the sealed test set once, after training, with the best weights; the run records it."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class EvaluationConfig:
+    """How a network is asked: at validation, at the test and when it predicts."""
+
+    views: Literal["one", "mirror", "mirror_shift"] = "one"
+    """Average the probabilities of the image and its mirror image (`mirror`), and of both moved by a pixel to two corners as well."""
+    views_below: Probability = 1.0
+    """Take further views only of images whose best class got no more than this probability at the first look."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -137,5 +151,6 @@ class Config:
     optim: Kind = Kind("sgd")
     schedule: Kind = Kind("constant")
     train: TrainConfig = field(default_factory=TrainConfig)
+    evaluation: EvaluationConfig = field(default_factory=EvaluationConfig)
     checkpoint: CheckpointConfig = field(default_factory=CheckpointConfig)
     device: DeviceConfig = field(default_factory=DeviceConfig)

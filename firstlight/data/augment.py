@@ -5,6 +5,7 @@ gathered (pixel_store.py); `reference_augment` in augment_reference.py says the 
 """
 
 from dataclasses import dataclass
+from typing import Literal
 
 import torch
 from torch import Tensor
@@ -20,11 +21,12 @@ LUMA = (0.299, 0.587, 0.114)
 class Augment:
     """Which changes are drawn; the defaults change nothing.
 
+    flip: draw at each epoch which images are mirrored; `alternating` draws once, and turns each image over from epoch to epoch.
     crop: pixels of reflected border of which a window of the old size is cut. rotation: largest angle in degrees.
     color_jitter: brightness, contrast and saturation are scaled by factors in [1 - x, 1 + x]. cutout: side of the blank square in pixels.
     """
 
-    flip: bool = False
+    flip: bool | Literal["alternating"] = False
     crop: int = 0
     rotation: float = 0.0
     color_jitter: float = 0.0
@@ -46,6 +48,9 @@ class Draws:
 
     def mirrored(self, indices: Tensor) -> Tensor:
         """Return which images are mirrored left to right, bool [B]."""
+        if self.augment.flip == "alternating":
+            first_epoch = uniform(self.seed, 0, indices, Stream.FLIP) < 0.5
+            return first_epoch if self.epoch % 2 == 0 else ~first_epoch
         return self._uniform(indices, Stream.FLIP) < 0.5
 
     def angles(self, indices: Tensor) -> Tensor:

@@ -7,7 +7,9 @@ from typing import Any
 import torch
 from torch import Tensor
 from torch.nn.functional import cross_entropy
+from torch.nn.functional import pad as reflection_pad
 
+from firstlight.config.schema import EvaluationConfig
 from firstlight.data.build import EVALUATION_BATCH_SIZE
 from firstlight.data.loader import Batch, Loader
 from firstlight.engine.device import Arithmetic
@@ -16,6 +18,8 @@ from firstlight.metrics.evaluation import Evaluation
 from firstlight.metrics.totals import Totals
 
 TOP_K = 5
+ONE_LOOK = EvaluationConfig()
+"""Each image is seen once, as it is."""
 
 
 @contextmanager
@@ -35,31 +39,66 @@ class EvaluationStopped(Exception):
 
 
 def evaluate_model(
-    model: Any, loader: Loader, num_classes: int, arithmetic: Arithmetic, *, asked_to_stop: Callable[[], bool] = lambda: False
+    model: Any,
+    loader: Loader,
+    num_classes: int,
+    arithmetic: Arithmetic,
+    looks: EvaluationConfig = ONE_LOOK,
+    *,
+    asked_to_stop: Callable[[], bool] = lambda: False,
 ) -> Evaluation:
     """Return loss, accuracy, top-k accuracy and the confusion matrix of a model over all images of a labelled loader.
 
     Raises EvaluationStopped after a batch where `asked_to_stop` says so.
     """
     totals = Totals.zeros(num_classes, top_k=min(TOP_K, num_classes), device=arithmetic.device)
-    for logits, batch in logits_of(model, loader, arithmetic):
+    for logits, batch in logits_of(model, loader, arithmetic, looks):
         if asked_to_stop():
             raise EvaluationStopped
         totals.add(logits, batch.labels, cross_entropy(logits, batch.labels, reduction="none"))
     return totals.result()
 
 
-def predict_probabilities(model: Any, loader: Loader, arithmetic: Arithmetic) -> Tensor:
+def predict_probabilities(model: Any, loader: Loader, arithmetic: Arithmetic, looks: EvaluationConfig = ONE_LOOK) -> Tensor:
     """Return the class probabilities float32 [N, num_classes] of all images of a loader, on the CPU."""
-    return torch.cat([logits.softmax(1).cpu() for logits, _ in logits_of(model, loader, arithmetic)])
+    return torch.cat([logits.softmax(1).cpu() for logits, _ in logits_of(model, loader, arithmetic, looks)])
 
 
-def logits_of(model: Any, loader: Loader, arithmetic: Arithmetic) -> Iterator[tuple[Tensor, Batch]]:
+def logits_of(model: Any, loader: Loader, arithmetic: Arithmetic, looks: EvaluationConfig = ONE_LOOK) -> Iterator[tuple[Tensor, Batch]]:
     """Yield the logits float32 [B, num_classes] of each batch, with the batch. Raises OutOfMemoryError."""
     smaller = "train.batch_size" if loader.batch_size > EVALUATION_BATCH_SIZE else "network or a smaller input.image_size"
     remedy = f"try a smaller {smaller}, or a machine with more memory"
     with eval_mode(model), out_of_memory(f"evaluating batches of {loader.batch_size}", remedy):
         for batch in loader.batches(0):
             with arithmetic.autocast():
-                logits = model(batch.images)
-            yield logits.float(), batch
+                logits = model(batch.images).float()
+                if looks.views != "one":
+                    logits = look_again(model, batch.images, logits, looks)
+            yield logits, batch
+
+
+def look_again(model: Any, images: Tensor, logits: Tensor, looks: EvaluationConfig) -> Tensor:
+    """Return the logarithm of the mean probability over all views of each image, float32 [B, num_classes] (Krizhevsky et al. 2012).
+
+    images: [B, C, H, W]; logits: of the images as they are. An image that was recognised with more than the probability
+    `looks.views_below` keeps what the first look said.
+    """
+    first = logits.softmax(1)
+    unsure = (first.amax(1) <= looks.views_below).nonzero().squeeze(1)
+    if len(unsure) == 0:
+        return logits
+    others = [model(view).float().softmax(1) for view in other_views(images[unsure], shifts=looks.views == "mirror_shift")]
+    mean = torch.stack([first[unsure], *others]).mean(0).clamp(min=torch.finfo(torch.float32).tiny)
+    return logits.index_copy(0, unsure, mean.log())
+
+
+def other_views(images: Tensor, *, shifts: bool) -> Iterator[Tensor]:
+    """Yield the mirror images; with `shifts`, images and mirror images moved by a pixel to the upper left and to the lower right, too."""
+    yield images.flip(3)
+    if shifts:
+        height, width = images.shape[2:]
+        padded = reflection_pad(images, (1, 1, 1, 1), mode="reflect")
+        for corner in (0, 2):
+            moved = padded[:, :, corner : corner + height, corner : corner + width]
+            yield moved
+            yield moved.flip(3)

@@ -47,7 +47,7 @@ def evaluate(
         dataset = _dataset(found, config, split, data_dir_of(data_dir))
         model = arithmetic.place(load_model(found, which=which))
         loader = make_loader(dataset, config, normalize_of(found), device=arithmetic.device, channels_last=arithmetic.channels_last)
-        result = evaluate_model(model, loader, dataset.num_classes, arithmetic)
+        result = evaluate_model(model, loader, dataset.num_classes, arithmetic, config.evaluation)
         if split == "test":
             record_test_opening(found, {"by": f"evaluate ({which})", "accuracy": result.accuracy, "num_images": result.num_images})
         figure = draw_predictions(model, dataset, config, found, title=f"{found.name}, {split}: {_sentence(result)}")
@@ -67,7 +67,7 @@ def draw_predictions(model: Any, dataset: Dataset, config: Config, run: Run, *, 
     arithmetic = arithmetic_of(run)
     chosen = dataset.subset(spread(len(dataset), SHEET_SIZE))
     loader = make_loader(chosen, config, normalize_of(run), device=arithmetic.device, channels_last=arithmetic.channels_last)
-    best = predict_probabilities(model, loader, arithmetic).max(1)
+    best = predict_probabilities(model, loader, arithmetic, config.evaluation).max(1)
     guesses = [dataset.class_names[label] for label in best.indices.tolist()]
     labels = None if chosen.labels is None else [dataset.class_names[label] for label in chosen.labels.tolist()]
     return plot_predictions([chosen.pixels(index) for index in range(len(chosen))], labels, guesses, best.values.tolist(), title=title)

@@ -65,7 +65,12 @@ def finish_epoch(state: TrainState, setup: Setup, recorder: Recorder, stop: Stop
     if setup.val_loader is not None:
         try:
             val = evaluate_model(
-                state.evaluated_model, setup.val_loader, setup.num_classes, setup.arithmetic, asked_to_stop=lambda: stop.asked
+                state.evaluated_model,
+                setup.val_loader,
+                setup.num_classes,
+                setup.arithmetic,
+                setup.evaluation,
+                asked_to_stop=lambda: stop.asked,
             )
         except EvaluationStopped:
             recorder.save_and_stop(state, setup, stop.exit_code)

@@ -50,7 +50,7 @@ def predict(
         dataset, names = _images_of(found, config, images, data_dir_of(data_dir))
         model = arithmetic.place(load_model(found))
         loader = make_loader(dataset, config, normalize_of(found), device=arithmetic.device, channels_last=arithmetic.channels_last)
-        probabilities = predict_probabilities(model, loader, arithmetic).tolist()
+        probabilities = predict_probabilities(model, loader, arithmetic, config.evaluation).tolist()
         title = f"{found.name}: 20 predictions of {len(dataset):,} images without labels"
         figure = None if images else draw_predictions(model, dataset, config, found, title=title)
     rows = [_row(name, values, dataset.class_names) for name, values in zip(names, probabilities, strict=True)]

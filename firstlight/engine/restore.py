@@ -23,7 +23,8 @@ def load_model(run: str | Path | Run, *, which: str = "best", runs_dir: str | Pa
     """
     found = run if isinstance(run, Run) else find_run(run, runs_dir_of(runs_dir))
     data = data_record(found)
-    model = build_model(config_of(found).model, tuple(data["image_shape"]), len(data["class_names"]), seed=0)
+    config = config_of(found)
+    model = build_model(config.model, tuple(data["image_shape"]), len(data["class_names"]), seed=0, whiten=config.input.whiten)
     path = find_checkpoint(found.path / "checkpoints", which)
     load_weights(model, read_weights(path), path)
     model.eval()

@@ -16,7 +16,7 @@ HARMLESS = ("name", "checkpoint", "device", "data.path", "train.log_every", "tra
 """Settings, or whole sections, that change nothing of the steps to come (`data.path`: the images themselves are compared)."""
 FIXED = (
     *("data", "split", "input", "model", "seed", "init_seed", "order_seed"),
-    *("train.batch_size", "train.accumulate", "train.drop_last", "train.monitor"),
+    *("train.batch_size", "train.accumulate", "train.drop_last", "train.monitor", "train.freeze_norm_scale", "evaluation"),
 )
 """Settings without which a position in the data, a weight, or the figure of the best epoch would mean something else."""
 KEEPS_MEMORY = ("optim.lr", "optim.weight_decay")

@@ -6,7 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from firstlight.config.schema import CheckpointConfig, TrainConfig
+from firstlight.config.schema import CheckpointConfig, EvaluationConfig, TrainConfig
 from firstlight.data.loader import Loader
 from firstlight.engine.device import Arithmetic
 
@@ -54,6 +54,7 @@ class Setup:
     """What a training needs and never changes."""
 
     train: TrainConfig
+    evaluation: EvaluationConfig
     checkpoint: CheckpointConfig
     train_loader: Loader
     val_loader: Loader | None

@@ -21,7 +21,7 @@ from firstlight.engine.checkpoint import go_on_from, load_weights, newest_whole,
 from firstlight.engine.device import Arithmetic, settle
 from firstlight.engine.evaluate import evaluate_model
 from firstlight.engine.loop import fit
-from firstlight.engine.memory import out_of_memory, smaller_batch
+from firstlight.engine.memory import keep_freed_memory, out_of_memory, smaller_batch
 from firstlight.engine.places import data_dir_of, runs_dir_of
 from firstlight.engine.record import Recorder
 from firstlight.engine.restore import arithmetic_of, config_of
@@ -34,7 +34,8 @@ from firstlight.engine.state import Setup, TrainState
 from firstlight.errors import CheckpointError, ConfigError, InterruptedRunError, StorageError
 from firstlight.files import Lock, write_figure, write_text
 from firstlight.models.build import build_model
-from firstlight.models.layers import count_parameters
+from firstlight.models.layers import count_parameters, freeze_norm_scales
+from firstlight.models.whitening import NUM_IMAGES, Whitened
 from firstlight.optim.build import build_optimizer, build_schedule
 from firstlight.plotting.curves import plot_curves, plot_steps
 from firstlight.tracking.console import Console
@@ -140,6 +141,7 @@ def run_training(
         RunWriter(path, resume=resumed is not None) as writer,
         console.logging_to(writer.log),
         prepared.setup.arithmetic.on_threads(),
+        keep_freed_memory(),
         out_of_memory(f"training with train.batch_size={config.train.batch_size}", smaller),
     ):
         line = resume_line(path, data_dir)
@@ -173,7 +175,12 @@ def prepare(config: Config, data_dir: Path, *, arithmetic: Arithmetic | None = N
     record = data.record
     init_seed = config.seed if config.init_seed is None else config.init_seed
     order_seed = config.seed if config.order_seed is None else config.order_seed
-    model = build_model(config.model, record.image_shape, record.num_classes, init_seed)
+    model = build_model(config.model, record.image_shape, record.num_classes, init_seed, whiten=config.input.whiten)
+    if isinstance(model, Whitened):
+        every = max(1, len(data.train) // NUM_IMAGES)  # folders come sorted by class
+        model.whitening.measure(record.normalize.apply(data.train.images[::every]))
+    if config.train.freeze_norm_scale:
+        freeze_norm_scales(model)
     facts = {"num_parameters": count_parameters(model), "flops_per_image": flops_per_image(model, record.image_shape)}
     arithmetic = arithmetic or settle(config.device, model, record.image_shape, record.num_classes)
     model = arithmetic.place(model)
@@ -184,6 +191,7 @@ def prepare(config: Config, data_dir: Path, *, arithmetic: Arithmetic | None = N
         val_loader = None if data.val is None else make_loader(data.val, config, record.normalize, **place)
     setup = Setup(
         train=config.train,
+        evaluation=config.evaluation,
         checkpoint=config.checkpoint,
         train_loader=train_loader,
         val_loader=val_loader,
@@ -212,7 +220,7 @@ def flops_per_image(model: Any, image_shape: tuple[int, int, int]) -> int:
 
 def _copy(model: Any, config: Config, record: DataRecord, arithmetic: Arithmetic) -> Any:
     """Return a second network with the same weights."""
-    copy = arithmetic.place(build_model(config.model, record.image_shape, record.num_classes, seed=0))
+    copy = arithmetic.place(build_model(config.model, record.image_shape, record.num_classes, seed=0, whiten=config.input.whiten))
     copy.load_state_dict(model.state_dict())
     return copy
 
@@ -360,7 +368,7 @@ def _open_test_set(config: Config, prepared: _Prepared, writer: RunWriter, conso
     for warning in dataset.warnings:
         console.warn(warning)
     loader = make_loader(dataset, config, prepared.data.normalize, **place)
-    test = evaluate_model(prepared.state.evaluated_model, loader, setup.num_classes, setup.arithmetic)
+    test = evaluate_model(prepared.state.evaluated_model, loader, setup.num_classes, setup.arithmetic, setup.evaluation)
     opening = {
         "when": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
         "by": BY_TRAIN,

@@ -5,6 +5,7 @@ from typing import Literal
 
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
 
 from firstlight.errors import ConfigError
 from firstlight.models.model import Model
@@ -70,6 +71,15 @@ def _is_alone(values: Tensor) -> bool:
 
 def _normalize_alone(norm: nn.BatchNorm1d | nn.BatchNorm2d, values: Tensor) -> Tensor:
     return F.batch_norm(values, norm.running_mean, norm.running_var, norm.weight, norm.bias, training=False, eps=norm.eps)
+
+
+def freeze_norm_scales(model: Model) -> None:
+    """Leave the scales of all normalisation layers as they are, and train their biases alone. Raises ConfigError where there are none."""
+    norms = [layer for layer in model.modules() if isinstance(layer, _BatchNorm)] if isinstance(model, nn.Module) else []
+    if not norms:
+        raise ConfigError("train.freeze_norm_scale is true, but the network has no normalisation layer; leave it out or take another model")
+    for norm in norms:
+        norm.weight.requires_grad_(False)
 
 
 def count_parameters(model: Model) -> int:

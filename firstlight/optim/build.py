@@ -33,10 +33,10 @@ class HasParameters(Protocol):
 
 
 def build_optimizer(kind: Kind, model: HasParameters) -> Optimizer:
-    """Return an optimizer of all parameters of a model, which must be on its device already."""
+    """Return an optimizer of all parameters of a model that are trained; the model must be on its device already."""
     if kind.name not in OPTIMIZERS:
         raise ConfigError(f"optim: unknown name {kind.name!r}{did_you_mean(kind.name, OPTIMIZERS)}")
-    optimizer = OPTIMIZERS[kind.name](model.parameters(), **kind.options)
+    optimizer = OPTIMIZERS[kind.name]([parameter for parameter in model.parameters() if parameter.requires_grad], **kind.options)
     optimizer.register_load_state_dict_post_hook(_lay_out_like_parameters)
     return optimizer
 

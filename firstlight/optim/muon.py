@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Callable, Iterable
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
@@ -33,12 +33,14 @@ def newton_schulz(matrix: Tensor, *, steps: int = 5) -> Tensor:
 
 
 class Muon(Optimizer):
-    """Muon for weights of two and more dimensions, AdamW for the rest (biases, normalisation).
+    """Muon for weights of two and more dimensions (or filters alone), AdamW for the rest (biases, normalisation).
 
     lr: size of a step for the matrices, whose update has singular values near 1 (times sqrt(rows / columns) where rows are more).
     momentum: share of the old mean gradient that is kept at each step.
     nesterov: look ahead along the momentum.
     steps: Newton-Schulz iterations.
+    matrices: what Muon trains: `all` weights of two and more dimensions, or `filters` of convolutions alone.
+    normalize: scale each matrix to the norm sqrt(rows) before its step; then lr is the share of a matrix that a step exchanges.
     other_lr_scale: lr of the other parameters as a multiple of `lr`.
     weight_decay: each step scales the weights by 1 - lr * weight_decay.
     """
@@ -51,11 +53,13 @@ class Muon(Optimizer):
         momentum: Fraction = 0.95,
         nesterov: bool = True,
         steps: PositiveInt = 5,
+        matrices: Literal["all", "filters"] = "all",
+        normalize: bool = False,
         other_lr_scale: Positive = 0.15,
         weight_decay: NonNegative = 0.0,
     ) -> None:
         defaults = {
-            "lr": lr, "momentum": momentum, "nesterov": nesterov, "steps": steps,
+            "lr": lr, "momentum": momentum, "nesterov": nesterov, "steps": steps, "matrices": matrices, "normalize": normalize,
             "other_lr_scale": other_lr_scale, "weight_decay": weight_decay,
         }  # fmt: skip
         super().__init__(params, defaults)
@@ -68,9 +72,10 @@ class Muon(Optimizer):
             with torch.enable_grad():
                 loss = closure()
         for group in self.param_groups:
+            least_dimensions = 2 if group["matrices"] == "all" else 3
             for parameter in group["params"]:
                 if parameter.grad is not None:
-                    update = _muon_step if parameter.ndim >= 2 else _adamw_step
+                    update = _muon_step if parameter.ndim >= least_dimensions else _adamw_step
                     update(parameter, parameter.grad, self.state[parameter], group)
         return loss
 
@@ -85,6 +90,8 @@ def _muon_step(weight: Tensor, gradient: Tensor, state: dict[str, Tensor], group
         matrix = matrix.bfloat16()  # the iteration bears the rounding, and tensor cores are many times faster
     update = newton_schulz(matrix, steps=group["steps"]).to(weight.dtype)
     rows, columns = matrix.shape
+    if group["normalize"]:
+        weight.mul_(math.sqrt(len(weight)) / weight.norm().clamp(min=1e-7))
     weight.mul_(1 - group["lr"] * group["weight_decay"])
     weight.sub_(update.reshape(weight.shape), alpha=group["lr"] * math.sqrt(max(1, rows / columns)))
 

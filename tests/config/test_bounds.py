@@ -41,7 +41,7 @@ def numbers() -> list[tuple[str, ...]]:
 
 
 def is_list(words: tuple[str, ...]) -> bool:
-    return words[-1] in ("model.hidden", "model.widths", "schedule.milestones")
+    return words[-1] in ("model.hidden", "model.widths", "model.convolutions", "schedule.milestones")
 
 
 def test_there_are_numbers_to_check() -> None:

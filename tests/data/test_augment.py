@@ -79,6 +79,14 @@ def test_corners_cover_every_window_and_half_the_images_are_mirrored():
     assert 0.48 < draws.mirrored(MANY).float().mean() < 0.52
 
 
+def test_alternating_flip_turns_every_image_over_from_epoch_to_epoch():
+    """F9 (Jordan 2024): one draw an image; in any two epochs in a row each image is seen from both sides."""
+    mirrored = [Draws(Augment(flip="alternating"), seed=3, epoch=epoch).mirrored(MANY) for epoch in range(4)]
+    assert torch.equal(mirrored[0], Draws(Augment(flip=True), seed=3, epoch=0).mirrored(MANY))
+    assert torch.equal(mirrored[0], ~mirrored[1])
+    assert torch.equal(mirrored[0], mirrored[2]) and torch.equal(mirrored[1], mirrored[3])
+
+
 def test_default_augment_changes_nothing():
     image = some_images(1, 3, 4, 4)[0]
     assert torch.equal(reference_augment(image, 0, epoch=0, seed=0, augment=Augment(), normalize=Normalize((0.0,) * 3, (1.0,) * 3)), image)

@@ -14,6 +14,7 @@ from firstlight.data.normalize import Normalize
 EXACT = {
     "plain": Augment(),
     "flip": Augment(flip=True),
+    "alternating": Augment(flip="alternating"),
     "crop": Augment(crop=3),
     "flip+crop": Augment(flip=True, crop=3),
     "flip+crop+cutout": Augment(flip=True, crop=2, cutout=4),

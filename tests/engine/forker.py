@@ -1,7 +1,8 @@
 """A process that trains in forks of itself, so that hundreds of trainings can be killed without a new start of Python for each.
 
 It reads one JSON request a line from stdin and answers each with one JSON line on stdout:
-  {"config": FILE, "overrides": [...], "runs_dir": DIR, "name": NAME, "resume": bool, "failpoint": TEXT, "kill_after": SECONDS}
+  {"config": FILE, "overrides": [...], "runs_dir": DIR, "name": NAME, "resume": bool, "failpoint": TEXT,
+   "kill_after": SECONDS from the first save on}
   {"exit": code or minus signal, "saved": [steps whose save was acknowledged], "operations": number or null, "error": text or null}
 It has one thread only: a fork of a process with more may hang.
 """
@@ -75,6 +76,7 @@ def serve(request):
         child(request, write)
     os.close(write)
     if request.get("kill_after") is not None:
+        select.select([read], [], [], 60)  # the first save is acknowledged, however busy the machine is
         select.select([], [], [], request["kill_after"])
         os.kill(pid, signal.SIGKILL)
     with os.fdopen(read) as lines:

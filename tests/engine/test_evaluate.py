@@ -4,6 +4,7 @@ import re
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -13,10 +14,11 @@ from torch import nn
 from torch.nn.functional import cross_entropy
 
 import firstlight as fl
+from firstlight.config.schema import EvaluationConfig
 from firstlight.data.loader import Loader
 from firstlight.data.normalize import Normalize
 from firstlight.engine.device import Arithmetic
-from firstlight.engine.evaluate import evaluate_model, predict_probabilities
+from firstlight.engine.evaluate import evaluate_model, look_again, predict_probabilities
 from firstlight.errors import DataError
 from firstlight.models.mlp import MLP
 from firstlight.models.small_cnn import SmallCNN
@@ -45,6 +47,50 @@ def test_figures_are_those_of_the_whole_set_at_once(model: nn.Module) -> None:
     assert result.accuracy == pytest.approx(float((logits.argmax(1) == labels).double().mean()))
     assert result.loss == pytest.approx(float(cross_entropy(logits, labels)), rel=1e-5)
     assert result.top_k_accuracy == pytest.approx(float((logits.topk(5).indices == labels[:, None]).any(1).float().mean()), abs=1e-6)
+
+
+PIXELS = fl.load_data("digits", "test").images[:60].float() / 255
+
+
+def views_of(images: torch.Tensor) -> list[torch.Tensor]:
+    """Return the six views of images [B, C, H, W], by plain slices of a reflected border."""
+    padded = torch.cat((images[:, :, :, 1:2], images, images[:, :, :, -2:-1]), 3)
+    padded = torch.cat((padded[:, :, 1:2], padded, padded[:, :, -2:-1]), 2)
+    straight = [images, padded[:, :, :-2, :-2], padded[:, :, 2:, 2:]]
+    return [turned for image in straight for turned in (image, torch.flip(image, (3,)))]
+
+
+@pytest.mark.parametrize(("views", "num"), [("mirror", 2), ("mirror_shift", 6)])
+def test_views_are_averaged_as_probabilities(model: nn.Module, views: Any, num: int) -> None:
+    """F9: the mean over an image and its other views, beside plain slices."""
+    model.eval()
+    with torch.no_grad():
+        expected = torch.stack([model(view).softmax(1) for view in views_of(PIXELS)[:num]]).mean(0)
+        found = look_again(model, PIXELS, model(PIXELS), EvaluationConfig(views=views)).softmax(1)
+    torch.testing.assert_close(found, expected)
+
+
+def test_only_images_in_doubt_are_looked_at_again(model: nn.Module) -> None:
+    """F9: selective test-time augmentation; which other images are in the batch changes nothing."""
+    model.eval()
+    with torch.no_grad():
+        first = model(PIXELS)
+        sure = first.softmax(1).amax(1)
+        bound = float(sure.median())
+        found = look_again(model, PIXELS, first, EvaluationConfig(views="mirror", views_below=bound))
+        always = look_again(model, PIXELS, first, EvaluationConfig(views="mirror"))
+    assert torch.equal(found[sure > bound], first[sure > bound])
+    torch.testing.assert_close(found[sure <= bound], always[sure <= bound])
+    assert 20 < int((sure > bound).sum()) < 40
+    assert look_again(model, PIXELS, first, EvaluationConfig(views="mirror", views_below=0.0)) is first
+
+
+def test_validation_test_and_prediction_use_the_same_views(train: Train) -> None:
+    """D11: one setting, read by all who ask the network."""
+    run = train("evaluation.views=mirror_shift", "train.test_at_end=true")
+    assert fl.evaluate(run.path)["accuracy"] == pytest.approx(run.summary["val_accuracy"])
+    assert fl.evaluate(run.path, split="test")["loss"] == pytest.approx(run.summary["test_loss"])
+    assert run.summary["test_loss"] != train(name="one").summary.get("test_loss")
 
 
 def test_batch_norm_is_in_eval_mode_and_the_mode_comes_back(model: nn.Module) -> None:

@@ -31,6 +31,7 @@ OTHER = {
     "input.image_size": "12",
     "input.normalize": "none",
     "input.num_classes": "7",
+    "input.whiten": "2",
     "augment.flip": "true",
     "augment.crop": "1",
     "augment.rotation": "20",
@@ -42,12 +43,15 @@ OTHER = {
     "train.accumulate": "2",
     "train.clip_norm": "0.01",
     "train.label_smoothing": "0.1",
+    "train.freeze_norm_scale": "true",
     "train.ema_decay": "0.9",
     "train.monitor": "val_loss",
     "train.patience": "1",
     "train.on_divergence": "rollback",
     "train.log_every": "1",
     "train.test_at_end": "true",
+    "evaluation.views": "mirror",
+    "evaluation.views_below": "0.5",
     "checkpoint.every": "2",
     "checkpoint.every_steps": "1",
     "checkpoint.keep_last": "4",
@@ -64,6 +68,8 @@ NEEDS = {
     "checkpoint.keep_last": ["optim.lr=1e-9", "train.epochs=4"],
     "checkpoint.keep_every": ["optim.lr=1e-9", "train.epochs=4"],
     "device.memory_format": ["model={name: small_cnn, widths: [4, 8]}"],
+    "train.freeze_norm_scale": ["model={name: small_cnn, widths: [4, 8]}"],
+    "evaluation.views_below": ["evaluation.views=mirror"],
 }
 """Settings beside which a key has something to decide."""
 
@@ -179,12 +185,13 @@ def kind_settings(section: str) -> list[tuple[str, str]]:
 def changed(value: Any) -> Any:
     """Return another value of the same kind."""
     others = {"relu": "tanh", "none": "before", "cosine": "linear", "zeros": "xavier_uniform", "kaiming_uniform": "zeros", "max": "average"}
+    others |= {"gelu": "relu", "all": "filters"}
     if isinstance(value, bool):
         return not value
     if isinstance(value, str):
         return others[value]
     if isinstance(value, tuple):
-        return (3,)
+        return (3,) * len(value)
     return value - 1 if isinstance(value, int) and value > 1 else (0.5 if value != 0.5 else 0.25)
 
 

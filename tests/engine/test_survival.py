@@ -119,11 +119,11 @@ def test_kills_at_random_instants_lose_nothing(fork: Fork, tmp_path: Path, count
     killed = 0
     for number in range(count):
         name = str(number)
-        answer = fork(tmp_path, name, "train.epochs=100", "checkpoint.every_steps=1", kill_after=draw.uniform(0.05, 0.4))
+        answer = fork(tmp_path, name, "train.epochs=100", "checkpoint.every_steps=1", kill_after=draw.uniform(0, 0.35))
         killed += answer["exit"] == SIGKILL and bool(answer["saved"])
         check_checkpoints(tmp_path / name, answer["saved"])
         shutil.rmtree(tmp_path / name, ignore_errors=True)
-    assert killed > count / 2, "most were killed after a save had been made"
+    assert killed > count / 2, "most were killed while they trained on"
 
 
 @pytest.mark.parametrize("runs", [10, pytest.param(100, marks=pytest.mark.soak)])

@@ -8,7 +8,7 @@ from firstlight.errors import ConfigError
 from firstlight.models.build import MODELS, build_model
 from firstlight.models.layers import count_parameters
 
-LEAST = {"lenet": 12, "alexnet": 63}
+LEAST = {"lenet": 12, "alexnet": 63, "airbench": 8}
 E9 = {"hidden": (900, 900), "norm": "before", "input_norm": True, "output_norm": True}
 
 
@@ -27,6 +27,7 @@ E9 = {"hidden": (900, 900), "norm": "before", "input_norm": True, "output_norm":
         (Kind("alexnet"), (3, 70, 70), 10, 57_044_810),
         (Kind("alexnet"), (3, 70, 70), 200, 57_823_240),
         (Kind("resnet18"), (3, 32, 32), 10, 11_173_962),
+        (Kind("airbench"), (24, 31, 31), 10, 1_972_032),
     ],
     ids=lambda value: value.name if isinstance(value, Kind) else None,
 )

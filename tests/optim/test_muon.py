@@ -62,3 +62,24 @@ def test_channels_last_filters_move_to_the_same_place() -> None:
         ended.append(weight.detach())
     assert ended[1].is_contiguous(memory_format=torch.channels_last)
     assert torch.allclose(*ended, atol=1e-6)
+
+
+def test_normalized_matrices_have_norm_sqrt_rows_before_the_step() -> None:
+    """F9, as airbench94_muon does: a gradient of 0 leaves the matrix at that norm, whatever its scale was."""
+    for scale in (0.1, 10.0):
+        weight = (scale * torch.randn(6, 4, 3, 3, generator=torch.Generator().manual_seed(1))).requires_grad_()
+        weight.grad = torch.zeros_like(weight)
+        Muon([weight], normalize=True).step()
+        assert weight.detach().norm() == pytest.approx(6**0.5)
+
+
+def test_filters_alone_leaves_matrices_to_adamw() -> None:
+    start, gradient = torch.ones(3, 4), torch.full((3, 4), 0.5)
+    ended = []
+    for matrices in ("all", "filters"):
+        weight = start.clone().requires_grad_()
+        weight.grad = gradient.clone()
+        Muon([weight], lr=0.1, other_lr_scale=0.5, matrices=matrices).step()
+        ended.append(start - weight.detach())
+    torch.testing.assert_close(ended[1], torch.full((3, 4), 0.05))  # AdamW's first step is its lr
+    assert not torch.allclose(*ended)
