@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 export FIRSTLIGHT_DATA ?= $(if $(wildcard ../shared/data),$(abspath ../shared/data),)
 
-.PHONY: demo test check bench soak docs clean
+.PHONY: demo test check bench bench-all peers soak docs clean
 
 demo: .venv/.installed
 	$(BIN)/firstlight train
@@ -18,8 +18,13 @@ check: .venv/.installed-dev
 	$(BIN)/pytest -q tests/test_architecture.py
 	@$(BIN)/python scripts/longest.py
 
-bench: .venv/.installed-dev
+bench: .venv/.installed-dev .venv-peers/.installed
 	$(BIN)/python -m benchmarks
+
+bench-all: .venv/.installed-dev .venv-peers/.installed
+	$(BIN)/python -m benchmarks --all
+
+peers: .venv-peers/.installed
 
 soak: .venv/.installed-dev
 	OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks.soak
@@ -39,5 +44,11 @@ docs: .venv/.installed-dev
 	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
 	touch $@
 
+# The frameworks that the benchmarks measure us against: several GB, with a registry build of torch (benchmarks/requirements.txt says why).
+.venv-peers/.installed: benchmarks/requirements.txt .venv/bin/python
+	.venv/bin/python -m venv .venv-peers
+	.venv-peers/bin/pip install --quiet --disable-pip-version-check -r benchmarks/requirements.txt
+	touch $@
+
 clean:
-	rm -rf .venv build *.egg-info
+	rm -rf .venv .venv-peers build *.egg-info

@@ -1,16 +1,32 @@
-"""`make bench`: every quick benchmark, each in a process of its own, one after the other; RECORDS.md is written anew."""
+"""`make bench`: the quick benchmarks, each in a process of its own, one after the other; RECORDS.md is written anew.
 
+`make bench-all` (`python -m benchmarks --all`) adds those that take long. --force goes to every one that measures time.
+"""
+
+import argparse
 import subprocess
 import sys
 
-QUICK = ("loader", "startup", "accuracy", "one_epoch")
+QUICK = (("tiny_step",), ("scalars",), ("loader",), ("startup",), ("networks", "--networks", "lenet"))
+LONG = (("networks", "--networks", "cnn5,resnet18"), ("mnist_99",), ("safety",), ("accuracy",), ("one_epoch",))
+NOT_TIMED = ("accuracy", "one_epoch")
 
 
 def main() -> None:
     """Run them all, and fail if one does."""
-    for name in QUICK:
-        print(f"benchmarks.{name}", file=sys.stderr, flush=True)
-        subprocess.run([sys.executable, "-m", f"benchmarks.{name}", *sys.argv[1:]], check=True)
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--all", action="store_true", help="the long ones, too")
+    parser.add_argument("--force", action="store_true", help="measure on a busy machine, too; the records say so")
+    arguments = parser.parse_args()
+    failed = []
+    for name, *words in (*QUICK, *(LONG if arguments.all else ())):
+        force = ["--force"] if arguments.force and name not in NOT_TIMED else []
+        command = ["-m", f"benchmarks.{name}", *words, *force]
+        print(" ".join(["python", *command]), file=sys.stderr, flush=True)
+        if subprocess.run([sys.executable, *command], check=False).returncode:
+            failed.append(name)
+    if failed:
+        sys.exit(f"these failed, and their records stand as they were: {', '.join(failed)}")
 
 
 if __name__ == "__main__":

@@ -1,25 +1,25 @@
-"""Augmented images a second on one thread: the resident loader beside a DataLoader over PIL images.
+"""Line 8: augmented images a second on one core, against torchvision v1 (PIL) and v2 in a DataLoader, and timm's create_loader.
 
-`python -m benchmarks.loader [--force]`: 45,000 images of 32x32x3 (noise; speed does not depend on the content), random crop with a
-border of 4 pixels, random flip, normalisation. Both take turns, A B A B. PIL pads
-with black and we reflect, which costs the same. The limit is the bare lookup of the padded windows.
+`python -m benchmarks.loader [--force] [--peers torchvision_v1,...] [--pairs N]`: images of 32x32x3 (noise; speed does not depend on the
+content), random crop with a border of 4 pixels, random flip, normalisation, shuffled, batches of 500 and of 128, one process, one thread.
+The peers pad with black as their documentation has it, and we reflect, which costs the same. v1 gets PIL images, as torchvision's data
+sets hand them out; v2 gets uint8 tensors, as its guide recommends. timm's pipeline has its default random resized crop in place of the
+padded one. Guard: without augmentation all arms give the same numbers. The limit is the bare lookup of windows in padded uint8 pixels.
 """
 
 import argparse
-import random
-import statistics
-import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 import numpy as np
 import torch
-from PIL import Image, ImageOps
 from torch import Tensor
 from torch.utils.data import DataLoader
 from torch.utils.data import Dataset as TorchDataset
 
-from benchmarks.record import Row, refuse_when_busy, write_result
+from benchmarks.pairs import Measured, equal_within, limit_share, measure, parser, ready_to_measure, record, require_peers, row
+from benchmarks.record import Row
+from benchmarks.turns import Turns
 from firstlight.data.augment import Augment
 from firstlight.data.dataset import Dataset, make_dataset
 from firstlight.data.loader import Loader
@@ -28,48 +28,92 @@ from firstlight.data.pixel_store import PixelStore
 
 NUM_IMAGES = 45_000
 NUM_PEER_IMAGES = 5_000
-"""The peer works on this many of the images, so that a turn takes about as long as ours."""
+"""The peers work on this many of the images, so that a turn takes about as long as ours."""
 BORDER = 4
-PAIRS = 7
+GUARD_IMAGES = 500
+LEAST_RATE = 60_000
+"""images/s that the specification asks for."""
+PEERS: dict[str, tuple[str, Row]] = {
+    "torchvision_v1": ("torchvision v1 on PIL images", {"least": 12, "aim": 17}),
+    "torchvision_v2": ("torchvision v2 on tensors", {"least": 12, "aim": 17}),
+    "timm": ("timm create_loader", {}),
+}
+OURS = {"firstlight": "resident loader", "firstlight_channels_last": "resident loader, channels_last"}
 
-
-class PilImages(TorchDataset[tuple[Tensor, int]]):
-    """Images as PIL objects, changed one at a time, as a first PyTorch script does it."""
-
-    def __init__(self, dataset: Dataset, normalize: Normalize, *, augment: bool) -> None:
-        assert dataset.labels is not None
-        self.images = [Image.fromarray(image.permute(1, 2, 0).numpy()) for image in dataset.images]
-        self.labels = dataset.labels.tolist()
-        self.mean, self.std = (np.array(values, dtype=np.float32) for values in (normalize.mean, normalize.std))
-        self.augment = augment
-
-    def __len__(self) -> int:
-        return len(self.images)
-
-    def __getitem__(self, index: int) -> tuple[Tensor, int]:
-        image = self.images[index]
-        if self.augment:
-            left, top = random.randint(0, 2 * BORDER), random.randint(0, 2 * BORDER)
-            image = ImageOps.expand(image, BORDER).crop((left, top, left + image.width, top + image.height))
-            if random.random() < 0.5:
-                image = image.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
-        pixels = (np.asarray(image, dtype=np.float32) / 255 - self.mean) / self.std
-        return torch.from_numpy(pixels.transpose(2, 0, 1).copy()), self.labels[index]
+Epoch = Callable[[int], Iterable[Any]]
+Arm = tuple[Epoch, int, Callable[[], Tensor]]
+"""Epoch number -> batches, the images in an epoch, and the first images without augmentation, for the guard."""
 
 
 def main() -> None:
-    """Measure, print, and write results/loader.json."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--force", action="store_true", help="measure on a busy machine too")
-    refuse_when_busy(parser.parse_args().force)
+    """Measure, print, and write results/loader.json; or be the arm that --arm names."""
+    words = parser(__doc__, tuple(PEERS))
+    words.add_argument("--arm", choices=ARMS, help=argparse.SUPPRESS)
+    words.add_argument("--batch-size", type=int, help=argparse.SUPPRESS)
+    arguments = words.parse_args()
+    if arguments.arm:
+        be_arm(arguments.arm, arguments.batch_size)
+    start, python = ready_to_measure(arguments), str(require_peers())
+    rows: list[Row] = []
+    every: dict[str, Measured] = {}
+    for batch_size in (500, 128):
+
+        def command(arm: str, batch_size: int = batch_size) -> list[str]:
+            return [python, "-m", "benchmarks.loader", "--arm", arm, "--batch-size", str(batch_size)]
+
+        measured = measure(
+            command,
+            [*arguments.peers, "firstlight_channels_last"],
+            num_pairs=arguments.pairs,
+            threads=1,
+            check=lambda ours, theirs: equal_within(ours, theirs, tolerance=1e-5),
+            limit="windows",
+        )
+        rows += rows_of(measured, batch_size)
+        every |= {f"{batch_size} {arm}": one for arm, one in measured.items()}
+    record("loader", "Line 8: augmented images a second on one core", "python -m benchmarks.loader", rows, every, arguments, start)
+
+
+def rows_of(measured: dict[str, Measured], batch_size: int) -> list[Row]:
+    """Return our rates with their share of the limit, then each peer's rate and the ratio."""
+    at, rows = f"batch {batch_size}", []
+    if "windows" in measured:
+        one = measured["windows"]
+        rates = [1 / cost for cost in one.pairs().ours]
+        rows.append(row(f"resident loader, {at}", rates, "images/s", least=LEAST_RATE, limit=limit_share(one)))
+        rows.append(row(f"the lookup of windows alone, {at}", [1 / cost for cost in one.pairs().theirs], "images/s"))
+    if "firstlight_channels_last" in measured:
+        rates = [1 / cost for cost in measured["firstlight_channels_last"].pairs().theirs]
+        rows.append(row(f"resident loader, channels_last, {at}", rates, "images/s", least=LEAST_RATE))
+    for arm, (name, needed) in PEERS.items():
+        if arm in measured:
+            one = measured[arm]
+            rows.append(row(f"{name}, {at}", [1 / cost for cost in one.pairs().theirs], "images/s"))
+            rows.append(row(f"resident loader over {name}, {at}", one.pairs().times_faster, "x", guard=one.guard, **needed))
+    return rows
+
+
+def be_arm(name: str, batch_size: int) -> None:
+    """Go through an epoch of batches a repetition."""
+    turns = Turns()
     torch.set_num_threads(1)
     dataset = noise(NUM_IMAGES)
-    normalize = Normalize.measure(dataset.images)
-    check_equal(dataset, normalize)
-    rows = [row for batch_size in (500, 128) for row in measure(dataset, normalize, batch_size)]
-    for row in rows:
-        print(f"{row['what']}: {row['value']:,.4g} {row['unit']} {row.get('note', '')}")
-    print(write_result("loader", "Augmented images a second on one core", "python -m benchmarks.loader", rows))
+    epoch, num_images, plain = ARMS[name](dataset, Normalize.measure(dataset.images), batch_size)
+    number = 0
+
+    def repetition() -> int:
+        nonlocal number
+        for _ in epoch(number):
+            pass
+        number += 1
+        return num_images
+
+    def guard() -> dict[str, float]:
+        images = plain().double()
+        weights = torch.linspace(0, 1, images[0].numel(), dtype=torch.float64).reshape(images[0].shape)
+        return {"first_images_weighted_by_place": float((images * weights).abs().mean()), "first_images_squared": float((images**2).mean())}
+
+    turns.repeat(repetition, guard)
 
 
 def noise(num: int) -> Dataset:
@@ -79,78 +123,111 @@ def noise(num: int) -> Dataset:
     return make_dataset(images, torch.randint(0, 10, (num,), generator=generator), [str(label) for label in range(10)], "noise")
 
 
-def check_equal(dataset: Dataset, normalize: Normalize) -> None:
-    """Refuse to compare two loaders that give other numbers for the same images without augmentation."""
-    ours = next(Loader(dataset, batch_size=500, seed=0, normalize=normalize).batches(0))
-    images, labels = next(iter(DataLoader(PilImages(dataset.subset(torch.arange(500)), normalize, augment=False), batch_size=500)))
-    torch.testing.assert_close(ours.images, images, rtol=0, atol=1e-5)
-    assert torch.equal(ours.labels, labels)
-
-
-def measure(dataset: Dataset, normalize: Normalize, batch_size: int) -> list[Row]:
-    """Return the rates at this batch size: ours in both memory orders, the peer's, the limit, and the ratios."""
-    augment = Augment(flip=True, crop=BORDER)
-    peer = DataLoader(
-        PilImages(dataset.subset(torch.arange(NUM_PEER_IMAGES)), normalize, augment=True),
+def ours(dataset: Dataset, normalize: Normalize, batch_size: int, *, channels_last: bool = False) -> Arm:
+    """Return firstlight's loader, as training uses it."""
+    loader = Loader(
+        dataset,
         batch_size=batch_size,
+        seed=0,
+        normalize=normalize,
+        augment=Augment(flip=True, crop=BORDER),
         shuffle=True,
-        generator=torch.Generator().manual_seed(0),
+        channels_last=channels_last,
     )
-    contiguous, channels_last = (
-        Loader(dataset, batch_size=batch_size, seed=0, normalize=normalize, augment=augment, shuffle=True, channels_last=last)
-        for last in (False, True)
-    )
-    bare = PixelStore(dataset.images, crop=BORDER, channels_last=True)
-    turns: dict[str, Callable[[int], Iterable[Any]]] = {
-        "ours": lambda epoch: contiguous.batches(epoch, reuse_buffers=True),
-        "ours, channels_last": lambda epoch: channels_last.batches(epoch, reuse_buffers=True),
-        "peer": lambda epoch: peer,
-        "limit": lambda epoch: windows(bare, batch_size),
-    }
-    sizes = {name: NUM_PEER_IMAGES if name == "peer" else NUM_IMAGES for name in turns}
-    rates: dict[str, list[float]] = {name: [] for name in turns}
-    for epoch in range(PAIRS + 1):
-        for name, batches in turns.items():
-            rates[name].append(sizes[name] / seconds(batches(epoch)))
-    return rows_of({name: values[1:] for name, values in rates.items()}, batch_size)  # the first turn warms up
+    plain = Loader(dataset, batch_size=GUARD_IMAGES, seed=0, normalize=normalize, channels_last=channels_last)
+    return lambda epoch: loader.batches(epoch, reuse_buffers=True), NUM_IMAGES, lambda: next(iter(plain.batches(0))).images
 
 
-def windows(store: PixelStore, batch_size: int) -> Iterable[Tensor]:
+class Items(TorchDataset[tuple[Any, int]]):
+    """Images behind a transform, one at a time."""
+
+    def __init__(self, images: list[Any], labels: list[int], transform: Callable[[Any], Any]) -> None:
+        self.images, self.labels, self.transform = images, labels, transform
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def __getitem__(self, index: int) -> tuple[Any, int]:
+        return self.transform(self.images[index]), self.labels[index]
+
+
+def labels_of(dataset: Dataset) -> list[int]:
+    """Return the labels of the peers' images."""
+    assert dataset.labels is not None
+    return [int(label) for label in dataset.labels[:NUM_PEER_IMAGES]]
+
+
+def pil_images(dataset: Dataset) -> list[Any]:
+    """Return the peers' images as PIL has them."""
+    from PIL import Image
+
+    return [Image.fromarray(np.ascontiguousarray(image.permute(1, 2, 0).numpy())) for image in dataset.images[:NUM_PEER_IMAGES]]
+
+
+def in_loader(images: list[Any], labels: list[int], random: list[Any], fixed: list[Any], batch_size: int) -> Arm:
+    """Return PyTorch's DataLoader over transforms."""
+    from torchvision.transforms import Compose
+
+    loader = DataLoader(Items(images, labels, Compose([*random, *fixed])), batch_size=batch_size, shuffle=True)
+    plain = DataLoader(Items(images, labels, Compose(fixed)), batch_size=GUARD_IMAGES)
+    return lambda epoch: loader, NUM_PEER_IMAGES, lambda: next(iter(plain))[0]
+
+
+def torchvision_v1(dataset: Dataset, normalize: Normalize, batch_size: int) -> Arm:
+    """Return the transforms of most tutorials."""
+    from torchvision import transforms as T
+
+    random = [T.RandomCrop(32, padding=BORDER), T.RandomHorizontalFlip()]
+    fixed = [T.ToTensor(), T.Normalize(normalize.mean, normalize.std)]
+    return in_loader(pil_images(dataset), labels_of(dataset), random, fixed, batch_size)
+
+
+def torchvision_v2(dataset: Dataset, normalize: Normalize, batch_size: int) -> Arm:
+    """Return the transforms that torchvision's guide recommends for speed: v2 on uint8 tensors."""
+    from torchvision.transforms import v2
+
+    random = [v2.RandomCrop(32, padding=BORDER), v2.RandomHorizontalFlip()]
+    fixed = [v2.ToDtype(torch.float32, scale=True), v2.Normalize(list(normalize.mean), list(normalize.std))]
+    return in_loader(list(dataset.images[:NUM_PEER_IMAGES]), labels_of(dataset), random, fixed, batch_size)
+
+
+def timm(dataset: Dataset, normalize: Normalize, batch_size: int) -> Arm:
+    """Return timm's loader for training in this process, without the prefetcher that needs CUDA."""
+    from timm.data import create_loader
+
+    images, labels = pil_images(dataset), labels_of(dataset)
+    common: dict[str, Any] = {
+        "input_size": (3, 32, 32), "mean": normalize.mean, "std": normalize.std, "num_workers": 0, "use_prefetcher": False,
+        "persistent_workers": False, "device": torch.device("cpu"), "pin_memory": False,
+    }  # fmt: skip
+    loader = create_loader(
+        Items(images, labels, lambda image: image), batch_size=batch_size, is_training=True, hflip=0.5, color_jitter=None, **common
+    )
+    plain = create_loader(Items(images, labels, lambda image: image), batch_size=GUARD_IMAGES, is_training=False, crop_pct=1.0, **common)
+    whole = NUM_PEER_IMAGES // batch_size * batch_size  # it leaves out the last odd batch
+    return lambda epoch: loader, whole, lambda: next(iter(plain))[0]
+
+
+def windows(dataset: Dataset, normalize: Normalize, batch_size: int) -> Arm:
     """Look up a window of every image and do nothing else; what is random is drawn before the clock starts."""
+    store = PixelStore(dataset.images, crop=BORDER, channels_last=True)
     order = torch.randperm(NUM_IMAGES).split(batch_size)
     corners = torch.randint(0, 2 * BORDER + 1, (NUM_IMAGES,)).split(batch_size)
-    return (store.gather(indices, (places, places)) for indices, places in zip(order, corners, strict=True))
+
+    def batches(epoch: int) -> Iterator[Tensor]:
+        return (store.gather(indices, (places, places)) for indices, places in zip(order, corners, strict=True))
+
+    return batches, NUM_IMAGES, lambda: dataset.images[:1]
 
 
-def seconds(batches: Iterable[Any]) -> float:
-    """Return how long it takes to go through the batches."""
-    start = time.perf_counter()
-    for _ in batches:
-        pass
-    return time.perf_counter() - start
-
-
-def rows_of(rates: dict[str, list[float]], batch_size: int) -> list[Row]:
-    """Return the rows of one batch size from the rates in images/s."""
-    at = f"batch {batch_size}"
-    names = {"ours": "resident loader", "ours, channels_last": "resident loader, channels_last", "peer": "DataLoader over PIL images"}
-    ratios = [ours / peer for ours, peer in zip(rates["ours"], rates["peer"], strict=True)]
-    shares = [100 * ours / limit for ours, limit in zip(rates["ours, channels_last"], rates["limit"], strict=True)]
-    rows = [row(f"{title}, {at}", rates[name], "images/s", least=60_000 if name != "peer" else None) for name, title in names.items()]
-    return [
-        *rows,
-        row(f"resident loader over DataLoader, {at}", ratios, "x", aim=12),
-        row(f"share of the limit, channels_last, {at}", shares, "%", note="the limit is the lookup of padded uint8 windows; "),
-    ]
-
-
-def row(what: str, values: list[float], unit: str, *, note: str = "", **goals: float | None) -> Row:
-    """Return the median of the values as a row, with their range in the note."""
-    spread = (
-        f"{note}range {min(values):,.4g} to {max(values):,.4g}" if unit != "images/s" else f"range {min(values):,.0f} to {max(values):,.0f}"
-    )
-    return {"what": what, "value": statistics.median(values), "unit": unit, "n": len(values), "note": spread, **goals}
-
+ARMS: dict[str, Callable[[Dataset, Normalize, int], Arm]] = {
+    "firstlight": ours,
+    "firstlight_channels_last": lambda *arguments: ours(*arguments, channels_last=True),
+    "torchvision_v1": torchvision_v1,
+    "torchvision_v2": torchvision_v2,
+    "timm": timm,
+    "windows": windows,
+}
 
 if __name__ == "__main__":
     main()

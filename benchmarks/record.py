@@ -20,12 +20,14 @@ FOLDER = Path(__file__).parent
 RESULTS = FOLDER / "results"
 
 Row = dict[str, Any]
-"""One measured number: what, value, unit, and where they apply least or most, aim (to reach), n (repetitions), note."""
+"""One measured number: what, value, unit, and where they apply least or most (needed), aim (to reach), n (repetitions), limit (how
+near to it, "43 %"), guard (what was found equal in both arms), note. `aim_most` is an aim from above."""
 
 INTRO = """# Records
 
 Generated from benchmarks/results/*.json; do not edit. "Needed" is what the specification asks for, "aim" what we want.
-A ratio is the median of interleaved pairs. Absolute times hold for the machine named above each table alone.
+A ratio is the median of interleaved pairs; "limit" is our share of what the machine could do, measured in the same run; "guard" is what
+was found equal in both arms. Absolute times hold for the machine named above each table alone.
 """
 
 
@@ -36,20 +38,29 @@ def refuse_when_busy(force: bool) -> None:
         sys.exit(f"the load is {load:.1f} on {cores} cores, too busy to measure; wait, or add --force")
 
 
-def write_result(name: str, title: str, command: str, rows: Sequence[Row]) -> Path:
-    """Write the rows of a benchmark to results/<name>.json, then RECORDS.md, and return the JSON's path."""
+def write_result(name: str, title: str, command: str, rows: Sequence[Row], here: dict[str, Any] | None = None) -> Path:
+    """Write the rows of a benchmark to results/<name>.json, then RECORDS.md, and return the JSON's path.
+
+    here: what machine() says, where the work was done by other processes than this one.
+    """
     path = make_dir(RESULTS) / f"{name}.json"
-    write_json(path, {"title": title, "command": command, "date": date.today().isoformat(), "machine": machine(), "rows": list(rows)})
+    head = {"title": title, "command": command, "date": date.today().isoformat(), "machine": here or machine()}
+    write_json(path, {**head, "rows": list(rows)})
     write_records()
     return path
 
 
 def write_records() -> Path:
     """Write RECORDS.md from every result that is there, and return its path."""
-    results = [json.loads(path.read_text(encoding="utf-8")) for path in sorted(RESULTS.glob("*.json"))]
     path = FOLDER / "RECORDS.md"
-    write_text(path, "\n".join([INTRO, *(_section(result) for result in results)]))
+    write_text(path, records_text())
     return path
+
+
+def records_text() -> str:
+    """Return what RECORDS.md has to say."""
+    results = [json.loads(path.read_text(encoding="utf-8")) for path in sorted(RESULTS.glob("*.json"))]
+    return "\n".join([INTRO, *(_section(result) for result in results)])
 
 
 def machine() -> dict[str, Any]:
@@ -74,30 +85,45 @@ def _cpu_model() -> str:
 
 
 def _section(result: dict[str, Any]) -> str:
-    here = result["machine"]
-    place = [here["cpu"], f"{here['cores']} cores", f"{here['threads']} threads used", here["gpu"], f"torch {here['torch']}"]
+    here, rows = result["machine"], result["rows"]
+    versions = ", ".join(f"{name} {version}" for name, version in here.get("versions", {}).items())
+    threads = f"{here['threads']} thread{'s' if here['threads'] > 1 else ''} used"
+    place = [here["cpu"], f"{here['cores']} cores", threads, here["gpu"], f"torch {here['torch']}", versions]
+    forced = ", measured on a busy machine (--force)" if here.get("forced") and here["load"] > here["cores"] else ""
+    heads = [
+        "what",
+        "value",
+        "unit",
+        "needed",
+        "aim",
+        *(key for key in ("limit", "guard") if any(row.get(key) for row in rows)),
+        "n",
+        "note",
+    ]
     lines = [
         f"## {result['title']}",
         "",
-        f"`{result['command']}`, {result['date']}, on {', '.join(part for part in place if part)}, load {here['load']}",
+        f"`{result['command']}`, {result['date']}, on {', '.join(part for part in place if part)}, load {here['load']}{forced}",
         "",
-        "| what | value | unit | needed | aim | n | note |",
-        "|---|---:|---|---:|---:|---:|---|",
-        *(_line(row) for row in result["rows"]),
+        f"| {' | '.join(heads)} |",
+        f"|{'|'.join('---:' if head in ('value', 'needed', 'aim', 'limit', 'n') else '---' for head in heads)}|",
+        *(_line(row, heads) for row in rows),
         "",
     ]
     return "\n".join(lines)
 
 
-def _line(row: Row) -> str:
-    needed, aim = (f">= {_number(row[key])}" if row.get(key) is not None else "" for key in ("least", "aim"))
-    if row.get("most") is not None:
-        needed = f"<= {_number(row['most'])}"
-    cells = [row["what"], _number(row["value"]), row["unit"], needed, aim, str(row.get("n", "")), row.get("note", "")]
-    return f"| {' | '.join(cells)} |"
+def _line(row: Row, heads: Sequence[str]) -> str:
+    bounds = {"needed": [(">=", "least"), ("<=", "most")], "aim": [(">=", "aim"), ("<=", "aim_most")]}
+    cells = {
+        head: " ".join(f"{sign} {number(row[key])}" for sign, key in keys if row.get(key) is not None) for head, keys in bounds.items()
+    }
+    cells |= {"value": number(row["value"])}
+    return f"| {' | '.join(cells.get(head, str(row.get(head, ''))) for head in heads)} |"
 
 
-def _number(value: Any) -> str:
+def number(value: Any) -> str:
+    """Return a figure as the tables show it: four digits of a small one, all of a whole one."""
     if isinstance(value, float) and abs(value) < 1000:
         return f"{value:.4g}"
     return f"{value:,.0f}" if isinstance(value, int | float) else str(value)
