@@ -27,13 +27,13 @@ from firstlight.engine.record import Recorder
 from firstlight.engine.restore import arithmetic_of, config_of
 from firstlight.engine.resume import check_config, check_data, inexact, keeps_memory, machine
 from firstlight.engine.sealed import open_test_set
-from firstlight.engine.seeding import private_randomness
 from firstlight.engine.signals import raising_signals
 from firstlight.engine.sources import load_config, load_with_origins
 from firstlight.engine.state import Setup, TrainState
 from firstlight.errors import CheckpointError, ConfigError, InterruptedRunError, StorageError
 from firstlight.files import Lock, write_figure, write_text
 from firstlight.models.build import build_model
+from firstlight.models.flops import flops_per_image
 from firstlight.models.layers import count_parameters
 from firstlight.optim.build import build_optimizer, build_schedule
 from firstlight.plotting.curves import plot_curves, plot_steps
@@ -196,18 +196,6 @@ def prepare(config: Config, data_dir: Path, *, arithmetic: Arithmetic | None = N
     ema = None if config.train.ema_decay == 0 else _copy(model, config, record, arithmetic)
     state = TrainState(model, optimizer, schedule.start(), torch.zeros(2, device=arithmetic.device), ema=ema)
     return _Prepared(record, data.warnings, state, setup, facts)
-
-
-def flops_per_image(model: Any, image_shape: tuple[int, int, int]) -> int:
-    """Return the floating-point operations of one image's forward pass; a multiply-add counts as two."""
-    from torch.utils.flop_counter import FlopCounterMode
-
-    was_training = model.training
-    model.eval()  # batch norm refuses a single image otherwise
-    with FlopCounterMode(display=False) as counter, torch.no_grad(), private_randomness():
-        model(torch.zeros(1, *image_shape))
-    model.train(was_training)
-    return int(counter.get_total_flops())
 
 
 def _copy(model: Any, config: Config, record: DataRecord, arithmetic: Arithmetic) -> Any:

@@ -14,7 +14,7 @@ from firstlight.data.draws import permutation
 from firstlight.data.normalize import Normalize
 from firstlight.engine.checkpoint import read_checkpoint, step_folders
 from firstlight.engine.device import Arithmetic, choose_device, settle
-from firstlight.engine.train import flops_per_image, prepare
+from firstlight.engine.train import prepare
 from firstlight.errors import ConfigError, DataError, DivergedError
 from firstlight.models.linear import Linear
 from firstlight.tracking.console import Console
@@ -226,10 +226,6 @@ def test_what_was_settled_once_is_settled_again(tmp_path: Path, monkeypatch: pyt
 def test_what_the_config_names_is_not_timed() -> None:
     named = DeviceConfig(name="cpu", precision="bfloat16", memory_format="channels_last", threads=3)
     assert settle(named, Linear((1, 8, 8), 10), (1, 8, 8), 10) == Arithmetic("cpu", "bfloat16", "channels_last", 3)
-
-
-def test_flops_count_two_for_a_multiply_add() -> None:
-    assert flops_per_image(Linear((1, 8, 8), 10), (1, 8, 8)) == 2 * 64 * 10
 
 
 def test_training_in_bfloat16_keeps_float32_weights(train: Train) -> None:
