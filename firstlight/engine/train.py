@@ -100,6 +100,8 @@ def resume(
 
 BY_TRAIN = "train (test_at_end)"
 """Who opened the test set, in run.json."""
+ONE_THREAD = Arithmetic("cpu", threads=1)
+"""To read and copy the data: memory sets the pace, and beside a busy process two threads took 43 s for CIFAR-10 instead of 1.7."""
 TOO_MUCH_DATA = "try a smaller input.image_size, or fewer images"
 
 
@@ -168,7 +170,7 @@ def resume_line(path: Path, data_dir: Path) -> str:
 
 def prepare(config: Config, data_dir: Path, *, arithmetic: Arithmetic | None = None) -> _Prepared:
     """Load the data, build the network and its optimizer, settle the arithmetic."""
-    with out_of_memory("reading the data", TOO_MUCH_DATA):
+    with ONE_THREAD.on_threads(), out_of_memory("reading the data", TOO_MUCH_DATA):
         data = load_training_data(config, data_dir)
     record = data.record
     init_seed = config.seed if config.init_seed is None else config.init_seed
@@ -179,7 +181,7 @@ def prepare(config: Config, data_dir: Path, *, arithmetic: Arithmetic | None = N
     model = arithmetic.place(model)
     optimizer, schedule = build_optimizer(config.optim, model), build_schedule(config.schedule)
     place: dict[str, Any] = {"device": arithmetic.device, "channels_last": arithmetic.channels_last}
-    with out_of_memory(f"placing the data on {arithmetic.device}", TOO_MUCH_DATA):
+    with ONE_THREAD.on_threads(), out_of_memory(f"placing the data on {arithmetic.device}", TOO_MUCH_DATA):
         train_loader = make_train_loader(config, data.train, record.normalize, seed=order_seed, **place)
         val_loader = None if data.val is None else make_loader(data.val, config, record.normalize, **place)
     setup = Setup(
