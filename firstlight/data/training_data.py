@@ -137,4 +137,5 @@ def _fingerprints(images: Tensor) -> NDArray[np.uint64]:
     rest = np.zeros((len(rows), 8), np.uint8)
     rest[:, : num_bytes % 8] = rows[:, num_bytes // 8 * 8 :]
     factors = np.random.default_rng(0).integers(0, 2**63, words.shape[1] + 1, dtype=np.uint64) * np.uint64(2) + np.uint64(1)
-    return words @ factors[:-1] + rest.view(np.uint64)[:, 0] * factors[-1]
+    sums: NDArray[np.uint64] = words @ factors[:-1] + rest.view(np.uint64)[:, 0] * factors[-1]
+    return sums

@@ -18,11 +18,12 @@ from firstlight.config.schema import Config
 from firstlight.data.build import load_training_data, make_loader, make_train_loader
 from firstlight.data.training_data import DataRecord
 from firstlight.engine.checkpoint import go_on_from, load_weights, newest_whole, prune, read_weights, restore_state
-from firstlight.engine.device import Arithmetic, settle
+from firstlight.engine.device import Arithmetic
 from firstlight.engine.evaluate import evaluate_model
 from firstlight.engine.loop import fit
 from firstlight.engine.memory import out_of_memory, smaller_batch
 from firstlight.engine.places import data_dir_of, runs_dir_of
+from firstlight.engine.probe import settle
 from firstlight.engine.record import Recorder
 from firstlight.engine.restore import arithmetic_of, config_of
 from firstlight.engine.resume import check_config, check_data, inexact, keeps_memory, machine
@@ -306,7 +307,7 @@ def _announce(console: Console, prepared: _Prepared, writer: RunWriter, *, resum
         f"network: {facts['num_parameters']:,} parameters, {facts['flops_per_image'] / 1e6:,.1f} MFLOP an image; "
         f"{setup.steps_per_epoch:,} steps an epoch, {setup.train.epochs} epochs"
     )
-    console.line(f"device: {chosen.device}, {chosen.precision}, {chosen.memory_format}, threads {chosen.threads}")
+    console.line(f"device: {chosen.describe()}")
 
 
 def _conclude(config: Config, prepared: _Prepared, writer: RunWriter, console: Console, data_dir: Path) -> None:

@@ -37,7 +37,7 @@ class _Counter(TorchFunctionMode):
 
     def __init__(self) -> None:
         super().__init__()
-        self.multiply_adds = 0
+        self.multiply_adds: int = 0
 
     def __torch_function__(
         self, func: Callable[..., Any], types: Sequence[type], args: Sequence[Any] = (), kwargs: Mapping[str, Any] | None = None
@@ -55,4 +55,4 @@ def flops_per_image(model: Any, image_shape: tuple[int, int, int]) -> int:
     with torch.no_grad(), torch.random.fork_rng(devices=[]), _Counter() as counter:
         model(torch.zeros(1, *image_shape))
     model.train(was_training)
-    return 2 * counter.multiply_adds
+    return int(2 * counter.multiply_adds)

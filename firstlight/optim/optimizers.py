@@ -3,7 +3,6 @@
 from collections.abc import Iterable
 from typing import Annotated, Any
 
-import torch
 from torch import Tensor
 from torch.optim import Optimizer
 

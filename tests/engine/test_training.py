@@ -13,7 +13,8 @@ from firstlight.data.build import make_train_loader
 from firstlight.data.draws import permutation
 from firstlight.data.normalize import Normalize
 from firstlight.engine.checkpoint import read_checkpoint, step_folders
-from firstlight.engine.device import Arithmetic, choose_device, settle
+from firstlight.engine.device import Arithmetic, choose_device
+from firstlight.engine.probe import settle
 from firstlight.engine.train import prepare
 from firstlight.errors import ConfigError, DataError, DivergedError
 from firstlight.models.linear import Linear
