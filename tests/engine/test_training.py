@@ -51,7 +51,7 @@ def test_one_json_line_an_epoch_holds_what_the_course_asks(train: Train) -> None
 def test_the_run_says_what_it_was_made_with(train: Train) -> None:
     info = train().info
     assert info["environment"]["packages"]["torch"] == torch.__version__
-    assert info["arithmetic"] == {"device": "cpu", "precision": "float32", "memory_format": "contiguous", "threads": 1}
+    assert info["arithmetic"] == {"device": "cpu", "precision": "float32", "memory_format": "contiguous", "threads": 1, "probe": None}
     assert (info["data"]["num_train"], info["data"]["num_val"], info["data"]["image_shape"]) == (200, 144, [1, 8, 8])
     assert info["state"] == "finished"
 
