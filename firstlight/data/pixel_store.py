@@ -96,7 +96,7 @@ def _stored(images: Tensor, border: int, channels_last: bool, device: torch.devi
     inner = (len(rows), len(columns), channels) if channels_last else (channels, len(rows), len(columns))
     stored = torch.empty(len(images), *inner, dtype=images.dtype, device=device)
     for target, chunk in zip(stored.split(_CHUNK), images.split(_CHUNK), strict=True):
-        padded = chunk.index_select(2, rows).index_select(3, columns)
+        padded = chunk.index_select(2, rows).index_select(3, columns) if border else chunk
         target.copy_(padded.permute(0, 2, 3, 1) if channels_last else padded)
     return stored
 

@@ -4,6 +4,11 @@ import hashlib
 from dataclasses import asdict, dataclass
 from typing import Any
 
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
 from firstlight.data.dataset import Dataset
 from firstlight.data.normalize import Normalize
 from firstlight.data.splits import carve, split_hash, take
@@ -104,7 +109,33 @@ def _class_warnings(train: Dataset) -> list[str]:
 
 
 def _twin_warnings(train: Dataset, val: Dataset) -> list[str]:
-    """Warn of validation images that equal a training image to the last pixel; 60,000 images of MNIST take 0.03 s."""
-    known = {hash(pixels.tobytes()) for pixels in train.images.numpy()}
-    num = sum(hash(pixels.tobytes()) in known for pixels in val.images.numpy())
+    """Warn of validation images that equal a training image to the last pixel."""
+    num = int(_found_among(train.images, val.images).sum())
     return [f"{num:,} of {len(val):,} validation images are training images too, pixel by pixel; val figures flatter"] if num else []
+
+
+def _found_among(images: Tensor, wanted: Tensor) -> NDArray[np.bool_]:
+    """Tell which of `wanted` [M, C, H, W] equal one of `images` [N, C, H, W] to the last bit, bool [M].
+
+    Fingerprints name the candidates, and their bytes decide: CIFAR-10 takes 0.03 s, and 0.1 s where every image is hashed as bytes.
+    """
+    if not len(images) or not len(wanted):
+        return np.zeros(len(wanted), bool)
+    known, asked = _fingerprints(images), _fingerprints(wanted)
+    found = np.isin(asked, known)
+    for place in np.flatnonzero(found):
+        candidates = np.flatnonzero(known == asked[place])
+        found[place] = any(torch.equal(images[int(other)], wanted[int(place)]) for other in candidates)
+    return found
+
+
+def _fingerprints(images: Tensor) -> NDArray[np.uint64]:
+    """Return a number for each image, uint64 [N]: the words of its bytes times fixed odd numbers, added up."""
+    num_bytes = images[0].numel() * images.element_size()
+    rows = images.contiguous().numpy().reshape(len(images), -1).view(np.uint8)
+    words = rows[:, : num_bytes // 8 * 8].view(np.uint64)
+    rest = np.zeros((len(rows), 8), np.uint8)
+    rest[:, : num_bytes % 8] = rows[:, num_bytes // 8 * 8 :]
+    factors = np.random.default_rng(0).integers(0, 2**63, words.shape[1] + 1, dtype=np.uint64) * np.uint64(2) + np.uint64(1)
+    sums: NDArray[np.uint64] = words @ factors[:-1] + rest.view(np.uint64)[:, 0] * factors[-1]
+    return sums

@@ -12,8 +12,9 @@ from firstlight.config.schema import DeviceConfig, Kind
 from firstlight.data.build import DOWNLOADS, SOURCES
 from firstlight.data.cifar10 import BINARY_FOLDER, BINARY_TAR, JPEG_TAR, PYTHON_FOLDER
 from firstlight.data.corrupted_mnist import FOLDERS
-from firstlight.engine.device import Arithmetic, choose_device, settle
+from firstlight.engine.device import Arithmetic, choose_device
 from firstlight.engine.places import data_dir_of
+from firstlight.engine.probe import settle
 from firstlight.models.build import build_model
 from firstlight.tracking.environment import describe_environment
 

@@ -18,22 +18,23 @@ from firstlight.config.schema import Config
 from firstlight.data.build import load_training_data, make_loader, make_train_loader
 from firstlight.data.training_data import DataRecord
 from firstlight.engine.checkpoint import go_on_from, load_weights, newest_whole, prune, read_weights, restore_state
-from firstlight.engine.device import Arithmetic, settle
+from firstlight.engine.device import Arithmetic
 from firstlight.engine.evaluate import evaluate_model
 from firstlight.engine.loop import fit
 from firstlight.engine.memory import keep_freed_memory, out_of_memory, smaller_batch
 from firstlight.engine.places import data_dir_of, runs_dir_of
+from firstlight.engine.probe import settle
 from firstlight.engine.record import Recorder
 from firstlight.engine.restore import arithmetic_of, config_of
 from firstlight.engine.resume import check_config, check_data, inexact, keeps_memory, machine
 from firstlight.engine.sealed import open_test_set
-from firstlight.engine.seeding import private_randomness
 from firstlight.engine.signals import raising_signals
 from firstlight.engine.sources import load_config, load_with_origins
 from firstlight.engine.state import Setup, TrainState
 from firstlight.errors import CheckpointError, ConfigError, InterruptedRunError, StorageError
 from firstlight.files import Lock, write_figure, write_text
 from firstlight.models.build import build_model
+from firstlight.models.flops import flops_per_image
 from firstlight.models.layers import count_parameters, freeze_norm_scales
 from firstlight.models.whitening import NUM_IMAGES, Whitened
 from firstlight.optim.build import build_optimizer, build_schedule
@@ -101,6 +102,8 @@ def resume(
 
 BY_TRAIN = "train (test_at_end)"
 """Who opened the test set, in run.json."""
+ONE_THREAD = Arithmetic("cpu", threads=1)
+"""To read and copy the data: memory sets the pace, and beside a busy process two threads took 43 s for CIFAR-10 instead of 1.7."""
 TOO_MUCH_DATA = "try a smaller input.image_size, or fewer images"
 
 
@@ -170,7 +173,7 @@ def resume_line(path: Path, data_dir: Path) -> str:
 
 def prepare(config: Config, data_dir: Path, *, arithmetic: Arithmetic | None = None) -> _Prepared:
     """Load the data, build the network and its optimizer, settle the arithmetic."""
-    with out_of_memory("reading the data", TOO_MUCH_DATA):
+    with ONE_THREAD.on_threads(), out_of_memory("reading the data", TOO_MUCH_DATA):
         data = load_training_data(config, data_dir)
     record = data.record
     init_seed = config.seed if config.init_seed is None else config.init_seed
@@ -188,7 +191,7 @@ def prepare(config: Config, data_dir: Path, *, arithmetic: Arithmetic | None = N
     model = arithmetic.place(model)
     optimizer, schedule = build_optimizer(config.optim, model), build_schedule(config.schedule)
     place: dict[str, Any] = {"device": arithmetic.device, "channels_last": arithmetic.channels_last}
-    with out_of_memory(f"placing the data on {arithmetic.device}", TOO_MUCH_DATA):
+    with ONE_THREAD.on_threads(), out_of_memory(f"placing the data on {arithmetic.device}", TOO_MUCH_DATA):
         train_loader = make_train_loader(config, data.train, record.normalize, seed=order_seed, **place)
         val_loader = None if data.val is None else make_loader(data.val, config, record.normalize, **place)
     setup = Setup(
@@ -213,7 +216,7 @@ def check_early_size(model: Any, name: str, num_channels: int, size: int) -> Non
     was_training = model.training
     model.eval()
     try:
-        with torch.no_grad(), private_randomness():
+        with torch.no_grad():
             model(torch.zeros(1, num_channels, size, size))
     except RuntimeError:
         raise ConfigError(
@@ -222,18 +225,6 @@ def check_early_size(model: Any, name: str, num_channels: int, size: int) -> Non
         ) from None
     finally:
         model.train(was_training)
-
-
-def flops_per_image(model: Any, image_shape: tuple[int, int, int]) -> int:
-    """Return the floating-point operations of one image's forward pass; a multiply-add counts as two."""
-    from torch.utils.flop_counter import FlopCounterMode
-
-    was_training = model.training
-    model.eval()  # batch norm refuses a single image otherwise
-    with FlopCounterMode(display=False) as counter, torch.no_grad(), private_randomness():
-        model(torch.zeros(1, *image_shape))
-    model.train(was_training)
-    return int(counter.get_total_flops())
 
 
 def _copy(model: Any, config: Config, record: DataRecord, arithmetic: Arithmetic) -> Any:
@@ -342,7 +333,7 @@ def _announce(console: Console, prepared: _Prepared, writer: RunWriter, *, resum
         f"network: {facts['num_parameters']:,} parameters, {facts['flops_per_image'] / 1e6:,.1f} MFLOP an image; "
         f"{setup.steps_per_epoch:,} steps an epoch, {setup.train.epochs} epochs"
     )
-    console.line(f"device: {chosen.device}, {chosen.precision}, {chosen.memory_format}, threads {chosen.threads}")
+    console.line(f"device: {chosen.describe()}")
 
 
 def _conclude(config: Config, prepared: _Prepared, writer: RunWriter, console: Console, data_dir: Path) -> None:

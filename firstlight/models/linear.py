@@ -3,6 +3,7 @@
 import math
 from collections import OrderedDict
 
+import torch
 from torch import nn
 
 from firstlight.models.init import InitName, init_layer
@@ -10,7 +11,8 @@ from firstlight.models.init import InitName, init_layer
 
 def dense(num_inputs: int, num_outputs: int, init: InitName) -> nn.Linear:
     """Return a linear layer filled by name; nothing else is drawn from the random generator on the way."""
-    layer: nn.Linear = nn.utils.skip_init(nn.Linear, num_inputs, num_outputs)
+    with torch.random.fork_rng(devices=[]):  # nn.utils.skip_init draws nothing either, but its meta device takes 1 s to load
+        layer = nn.Linear(num_inputs, num_outputs)
     init_layer(layer.weight, layer.bias, init)
     return layer
 

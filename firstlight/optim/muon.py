@@ -6,9 +6,9 @@ from typing import Any, Literal
 
 import torch
 from torch import Tensor
-from torch.optim import Optimizer
 
 from firstlight.limits import Fraction, NonNegative, Positive, PositiveInt
+from firstlight.optim.eager import Optimizer
 
 COEFFICIENTS = (3.4445, -4.7750, 2.0315)
 """Of the quintic a*x + b*x^3 + c*x^5, which drives any x in (0, 1] to about 0.7..1.2 in 5 steps (Jordan et al. 2024)."""

@@ -3,12 +3,12 @@
 from collections.abc import Iterable
 from typing import Annotated, Any
 
-import torch
 from torch import Tensor
 from torch.optim import Optimizer
 
 from firstlight.errors import ConfigError
 from firstlight.limits import Fraction, NonNegative, Positive, Range
+from firstlight.optim.eager import SGD, Adam, AdamW, RMSprop
 
 Rate = Annotated[float, Range(above=0, most=1e300)]
 """A fused step takes any lr, and an absurd one is a run that diverges and says so; the others overflow beyond float32."""
@@ -27,7 +27,7 @@ def sgd(params: Params, *, lr: Rate = 0.1, momentum: Fraction = 0.0, nesterov: b
     if nesterov and momentum == 0:
         raise ConfigError("optim.nesterov: true needs momentum above 0; set optim.momentum=0.9 or optim.nesterov=false")
     params = _as_list(params)
-    return torch.optim.SGD(params, lr=lr, momentum=momentum, nesterov=nesterov, weight_decay=weight_decay, fused=_can_fuse(params))
+    return SGD(params, lr=lr, momentum=momentum, nesterov=nesterov, weight_decay=weight_decay, fused=_can_fuse(params))
 
 
 def rmsprop(
@@ -47,7 +47,7 @@ def rmsprop(
     momentum: share of the last step that is kept.
     weight_decay: L2 penalty; this times the weight is added to the gradient.
     """
-    return torch.optim.RMSprop(params, lr=lr, alpha=decay, eps=eps, momentum=momentum, weight_decay=weight_decay)
+    return RMSprop(params, lr=lr, alpha=decay, eps=eps, momentum=momentum, weight_decay=weight_decay)
 
 
 def adam(
@@ -68,7 +68,7 @@ def adam(
     weight_decay: L2 penalty; this times the weight is added to the gradient.
     """
     params = _as_list(params)
-    return torch.optim.Adam(params, lr=lr, betas=(beta1, beta2), eps=eps, weight_decay=weight_decay, fused=_can_fuse(params))
+    return Adam(params, lr=lr, betas=(beta1, beta2), eps=eps, weight_decay=weight_decay, fused=_can_fuse(params))
 
 
 def adamw(
@@ -89,7 +89,7 @@ def adamw(
     weight_decay: each step scales the weights by 1 - lr * weight_decay.
     """
     params = _as_list(params)
-    return torch.optim.AdamW(params, lr=lr, betas=(beta1, beta2), eps=eps, weight_decay=weight_decay, fused=_can_fuse(params))
+    return AdamW(params, lr=lr, betas=(beta1, beta2), eps=eps, weight_decay=weight_decay, fused=_can_fuse(params))
 
 
 def _as_list(params: Params) -> list[Any]:

@@ -17,7 +17,7 @@ from PIL import Image
 
 from firstlight.data import archive as archives
 from firstlight.data.check import check_images
-from firstlight.data.folder import load_folder
+from firstlight.data.folder import _checksum, load_folder
 from firstlight.data.training_data import part_training_data
 from firstlight.errors import DataError
 
@@ -406,3 +406,20 @@ def test_sizes_without_a_usual_one_are_counted(tmp_path: Path) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         Image.new("RGB", (8 + index, 9)).save(path)
     assert "pixels, one of 4 sizes among 4 images; data.image_size=64 resizes all" in str(check_images(tmp_path / "photos", one_size=True))
+
+
+def test_the_checksum_of_the_cache_notices_any_byte_and_any_swap():
+    """Fault 43: one bit anywhere, also in the odd rest behind the last full row, and two rows that changed places."""
+    pixels = np.random.default_rng(0).integers(0, 256, (7, 3, 33, 31), dtype=np.uint8)
+    whole = _checksum(pixels)
+    flat = pixels.reshape(-1)
+    for place in (0, 8191, 8192, 16383, flat.size - 1):
+        flat[place] ^= 128
+        assert _checksum(pixels) != whole
+        flat[place] ^= 128
+    for size in (1, 8, 8192):
+        swapped = flat.copy()
+        swapped[:size], swapped[size : 2 * size] = flat[size : 2 * size], flat[:size]
+        assert _checksum(swapped) != whole
+    assert _checksum(pixels.copy()) == whole
+    assert _checksum(np.zeros(100, np.uint8)) == _checksum(np.zeros(100, np.uint8))

@@ -13,7 +13,7 @@ import firstlight as fl
 from firstlight.data.build import load_training_data
 from firstlight.data.dataset import Dataset, make_dataset
 from firstlight.data.resize import resize
-from firstlight.data.training_data import TrainingData, content_hash, part_training_data
+from firstlight.data.training_data import TrainingData, _found_among, content_hash, part_training_data
 from firstlight.errors import DataError
 from firstlight.tracking.console import Console
 
@@ -156,3 +156,18 @@ def test_a_last_batch_of_one_and_fewer_images_than_a_batch(tmp_path: Path, num_t
     )
     assert run.summary["steps"] == steps
     assert math.isfinite(run.summary["val_loss"])
+
+
+@pytest.mark.parametrize("shape", [(1, 1, 1), (1, 2, 2), (3, 5, 5), (1, 8, 8)], ids=["1 byte", "4 bytes", "75 bytes", "64 bytes"])
+@pytest.mark.parametrize("scale", [1, 255], ids=["uint8", "float32"])
+def test_images_are_found_by_all_their_bytes(shape: tuple[int, ...], scale: int):
+    """Fault 33, as a plain comparison of each with each says: the first and the last byte count."""
+    images = torch.randint(0, 256, (50, *shape), generator=torch.Generator().manual_seed(0), dtype=torch.uint8)
+    wanted = images[[3, 7, 7]].clone()
+    wanted[1].view(-1)[-1] ^= 1
+    wanted[2].view(-1)[0] ^= 1
+    expected = [bool((images == image).flatten(1).all(1).any()) for image in wanted]
+    if scale != 1:
+        images, wanted = images / scale, wanted / scale
+    assert _found_among(images, wanted).tolist() == expected
+    assert _found_among(images, wanted[:0]).tolist() == []

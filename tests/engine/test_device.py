@@ -9,8 +9,9 @@ import torch
 
 import firstlight as fl
 from firstlight.config.schema import DeviceConfig, Kind
-from firstlight.engine.device import Arithmetic, settle
+from firstlight.engine.device import Arithmetic
 from firstlight.engine.doctor import time_step
+from firstlight.engine.probe import settle
 from firstlight.files import write_json
 
 Train = Callable[..., fl.Run]
@@ -87,7 +88,7 @@ def test_a_finished_run_is_used_on_its_own_threads(train: Train, tmp_path: Path,
 def test_the_doctor_times_its_step_on_the_threads_that_it_settled_on(cache: Path, threads_seen: set[int]) -> None:
     time_step()
     (path,) = (cache / "arithmetic").iterdir()
-    write_json(path, {**json.loads(path.read_text()), "threads": 3})
+    write_json(path, {**json.loads(path.read_text()), "threads": 3, "probe": None})
     threads_seen.clear()
     time_step()
     assert threads_seen == {3}

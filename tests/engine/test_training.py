@@ -13,8 +13,9 @@ from firstlight.data.build import make_train_loader
 from firstlight.data.draws import permutation
 from firstlight.data.normalize import Normalize
 from firstlight.engine.checkpoint import read_checkpoint, step_folders
-from firstlight.engine.device import Arithmetic, choose_device, settle
-from firstlight.engine.train import flops_per_image, prepare
+from firstlight.engine.device import Arithmetic, choose_device
+from firstlight.engine.probe import settle
+from firstlight.engine.train import prepare
 from firstlight.errors import ConfigError, DataError, DivergedError
 from firstlight.models.linear import Linear
 from firstlight.tracking.console import Console
@@ -50,7 +51,7 @@ def test_one_json_line_an_epoch_holds_what_the_course_asks(train: Train) -> None
 def test_the_run_says_what_it_was_made_with(train: Train) -> None:
     info = train().info
     assert info["environment"]["packages"]["torch"] == torch.__version__
-    assert info["arithmetic"] == {"device": "cpu", "precision": "float32", "memory_format": "contiguous", "threads": 1}
+    assert info["arithmetic"] == {"device": "cpu", "precision": "float32", "memory_format": "contiguous", "threads": 1, "probe": None}
     assert (info["data"]["num_train"], info["data"]["num_val"], info["data"]["image_shape"]) == (200, 144, [1, 8, 8])
     assert info["state"] == "finished"
 
@@ -226,10 +227,6 @@ def test_what_was_settled_once_is_settled_again(tmp_path: Path, monkeypatch: pyt
 def test_what_the_config_names_is_not_timed() -> None:
     named = DeviceConfig(name="cpu", precision="bfloat16", memory_format="channels_last", threads=3)
     assert settle(named, Linear((1, 8, 8), 10), (1, 8, 8), 10) == Arithmetic("cpu", "bfloat16", "channels_last", 3)
-
-
-def test_flops_count_two_for_a_multiply_add() -> None:
-    assert flops_per_image(Linear((1, 8, 8), 10), (1, 8, 8)) == 2 * 64 * 10
 
 
 def test_training_in_bfloat16_keeps_float32_weights(train: Train) -> None:
