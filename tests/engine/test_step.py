@@ -74,7 +74,6 @@ def on_meta(config: Config) -> tuple[TrainState, Setup]:
     for model in (state.model, state.ema):
         if model is not None:
             model.to("meta")
-    state.running = state.running.to("meta")
     state.optimizer = build_optimizer(config.optim, state.model)
     loader = make_train_loader(config, data.train, data.record.normalize, seed=0, device="meta", channels_last=True)
     return state, replace(prepared.setup, train_loader=loader)
