@@ -11,7 +11,7 @@ from firstlight.data.loader import Batch
 from firstlight.engine.loss import cross_entropy_with_gradient
 from firstlight.engine.state import Setup, TrainState
 
-_run_backward: Any = Variable._execution_engine.run_backward  # type: ignore[attr-defined]
+_run_backward: Any = Variable._execution_engine.run_backward
 """The engine behind Tensor.backward, whose checks in Python take 30 us a call, twice the time of the engine itself on a small network."""
 
 
