@@ -41,7 +41,7 @@ def train_one_epoch(state: TrainState, setup: Setup, recorder: Recorder, stop: S
         state.batch += 1
         steps_now = state.batch % accumulate == 0 or state.batch == num_batches
         lr = setup.lr(state) if steps_now else None
-        num_images = len(batch.labels)
+        num_images = batch.labels.size(0)
         result = train_step(state, batch, setup, share=setup.share(state.batch - 1, num_images), lr=lr)
         recorder.note_batch(result, num_images)
         if lr is None:

@@ -36,6 +36,16 @@ class _Step(NamedTuple):
     num_norms: int
 
 
+class StepRow(NamedTuple):
+    """What metrics.jsonl says of an optimizer step, by these names."""
+
+    step: int
+    epoch: int
+    lr: float
+    loss: float
+    grad_norm: float
+
+
 class Recorder:
     """Collects what a training says about itself and hands it to the run folder and the console.
 
@@ -86,11 +96,12 @@ class Recorder:
         rows, total_loss = _rows(self._steps, iter(values), state.running[0])
         state.running = total_loss, state.running[1] + num_correct_now
         self._forget()
-        self._append(rows)
+        with self._rows_may_wait():
+            self.writer.append_numbers("step", StepRow._fields, rows)
         for row in rows:
-            for what, name in (("loss", "loss"), ("gradient", "grad_norm")):
-                if not math.isfinite(row[name]):
-                    raise self.diverged(state, setup, f"the {what} became {row[name]}", row)
+            for what, value in (("loss", row.loss), ("gradient", row.grad_norm)):
+                if not math.isfinite(value):
+                    raise self.diverged(state, setup, f"the {what} became {value}", row)
         seen = min(state.batch * setup.train.batch_size, setup.train_loader.num_images)
         loss, accuracy = (total / max(seen, 1) for total in state.running)
         self._bar.update(state.step, f"epoch {min(state.epoch + 1, setup.train.epochs)}  loss {loss:.4f}  accuracy {accuracy:.4f}")
@@ -101,7 +112,8 @@ class Recorder:
         seconds, self._epoch_began = now - self._epoch_began, now
         lr = state.optimizer.param_groups[0]["lr"]
         full = {"kind": "epoch", "epoch": state.epoch, "step": state.step, "lr": lr, **row, "best": is_best, "seconds": round(seconds, 3)}
-        self._append([{**full, "memory_mib": peak_memory_mib(), **self.facts}])
+        with self._rows_may_wait():
+            self.writer.append([{**full, "memory_mib": peak_memory_mib(), **self.facts}])
         self.console.line(epoch_line(full))
 
     def save(self, state: TrainState, setup: Setup, *, keep: bool = False, must: bool = False, scheduled: bool = True) -> bool:
@@ -172,11 +184,12 @@ class Recorder:
         """Return the line that an interrupted run ends with."""
         return f"interrupted, {what}; {self.kept()}; go on with: {self.resume_line}"
 
-    def diverged(self, state: TrainState, setup: Setup, what: str, row: dict[str, Any] | None = None) -> DivergedError:
+    def diverged(self, state: TrainState, setup: Setup, what: str, row: StepRow | None = None) -> DivergedError:
         """Write nan_report.json and return the error. row: of the step that broke; without it that is the last one."""
-        facts = {key: value for key, value in (row or {}).items() if key in ("lr", "loss", "grad_norm")}
-        facts = facts or {"lr": state.optimizer.param_groups[0]["lr"]}
-        report = nan_report(state, setup, row["step"] if row else state.step, {"what": what, **facts})
+        step, facts = state.step, {"lr": state.optimizer.param_groups[0]["lr"]}
+        if row is not None:
+            step, facts = row.step, {"lr": row.lr, "loss": row.loss, "grad_norm": row.grad_norm}
+        report = nan_report(state, setup, step, {"what": what, **facts})
         where = f"step {report['step']} (epoch {report['epoch']}, batch {report['batches'][0]}, lr {report['lr']:.3g})"
         path = self.writer.path / "nan_report.json"
         try:
@@ -190,14 +203,15 @@ class Recorder:
     def _forget(self) -> None:
         self._steps, self._sizes, self._scalars, self._hits = [], [], [], []
 
-    def _append(self, rows: list[dict[str, Any]]) -> None:
+    @contextmanager
+    def _rows_may_wait(self) -> Iterator[None]:
         try:
-            self.writer.append(rows)
+            yield
         except StorageError as error:
             self.console.warn(f"{error}; the rows wait, training goes on")
 
 
-def _rows(steps: Sequence[_Step], values: Iterator[float], total_loss: float) -> tuple[list[dict[str, Any]], float]:
+def _rows(steps: Sequence[_Step], values: Iterator[float], total_loss: float) -> tuple[list[StepRow], float]:
     """Return a row for each step, and `total_loss` with the summed loss of their images added.
 
     values: the losses of a step's batches and then the norms of its gradients, one step after the other. The total grows batch by
@@ -210,7 +224,7 @@ def _rows(steps: Sequence[_Step], values: Iterator[float], total_loss: float) ->
             total_loss += loss * size
         mean = losses[0] if len(sizes) == 1 else sum(map(mul, losses, sizes)) / sum(sizes)
         grad_norm = math.hypot(*islice(values, num_norms))
-        rows.append({"kind": "step", "step": step, "epoch": epoch, "lr": lr, "loss": mean, "grad_norm": grad_norm})
+        rows.append(StepRow(step, epoch, lr, mean, grad_norm))
     return rows, total_loss
 
 

@@ -109,9 +109,11 @@ class _StraightToKernel(Optimizer):
     The first step, which makes the optimizer's memory, is torch's own. Hooks on the step are not called.
     """
 
-    @torch.no_grad()
     def step(self, closure: Callable[[], Any] | None = None) -> Any:
         """Move every parameter that has a gradient."""
+        if torch.is_grad_enabled():
+            with torch.no_grad():
+                return self.step(closure)
         try:
             tensors = [self._tensors(group) for group in self.param_groups if closure is None]
         except KeyError:  # no memory yet

@@ -158,7 +158,11 @@ def test_how_many_batches_are_made_at_a_time_changes_none(augment, batches_at_a_
     whole = list(loader.batches(2))
     monkeypatch.setattr("firstlight.data.loader._CHUNK_PIXELS", batches_at_a_time * 10 * 3 * 8 * 9)
     for start in (0, 1, 3):
-        assert_same(list(loader.batches(2, start=start)), whole[start:])
+        tail = list(loader.batches(2, start=start))
+        assert_same(tail, whole[start:])
+        assert [batch.images.storage_offset() for batch in tail] == [
+            number % batches_at_a_time * 10 * 3 * 8 * 9 for number in range(start, 6)
+        ]  # a resume finds every batch as it was aligned before
 
 
 def test_gradients_are_right_with_reused_buffers():
