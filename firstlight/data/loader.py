@@ -84,6 +84,8 @@ class Loader:
             return
         order = self._order(epoch)[: self.num_images]
         draws = Draws(self.augment, self.seed, epoch)
+        corners = draws.corners(order) if self.augment.crop else None  # at once: hashing 128 images takes as long as hashing 2,000
+        mirrored = draws.mirrored(order) if self.augment.flip else None
         batches = max(1, _CHUNK_PIXELS // (self.batch_size * math.prod(self._store.row_shape)))
         chunk_size = min(batches * self.batch_size, len(order))
         buffer = self._empty(chunk_size) if reuse_buffers else None
@@ -92,7 +94,11 @@ class Loader:
             place = first - number * self.batch_size
             indices = order[first : number * self.batch_size + chunk_size]
             rows = (self._empty(chunk_size) if buffer is None else buffer)[place : place + len(indices)]
-            parts = (self._images(indices, draws, rows), self.labels[indices], indices)
+            now = slice(first, first + len(indices))
+            gathered = self._store.gather(
+                indices, None if corners is None else (corners[0][now], corners[1][now]), None if mirrored is None else mirrored[now]
+            )
+            parts = (self._as_seen(gathered, indices, draws, rows), self.labels[indices], indices)
             yield from map(Batch, *(part.split(self.batch_size) for part in parts))
 
     def indices(self, epoch: int, number: int) -> Tensor:
@@ -106,11 +112,9 @@ class Loader:
     def _empty(self, num: int) -> Tensor:
         return torch.empty(num, *self._store.row_shape, device=self.labels.device)
 
-    def _images(self, indices: Tensor, draws: Draws, rows: Tensor) -> Tensor:
-        """Fill `rows` with the images at `indices` as the network sees them, and return them as [B, C, H, W]."""
-        corners = draws.corners(indices) if self.augment.crop else None
-        mirrored = draws.mirrored(indices) if self.augment.flip else None
-        rows.copy_(self._store.gather(indices, corners, mirrored))
+    def _as_seen(self, gathered: Tensor, indices: Tensor, draws: Draws, rows: Tensor) -> Tensor:
+        """Fill `rows` with the gathered pixels of the images at `indices` as the network sees them, and return them as [B, C, H, W]."""
+        rows.copy_(gathered)
         images = self._store.as_images(rows)
         if self.augment.rotation:
             images.copy_(rotate(images, draws.angles(indices)))
