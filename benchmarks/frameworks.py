@@ -88,7 +88,7 @@ def firstlight(workload: Workload, items: bool, threads: int, turns: Turns) -> N
     def epoch() -> int:
         train_one_epoch(state, setup, recorder, stop)
         recorder.fetch(state, setup)
-        state.running.zero_()
+        state.running = (0.0, 0.0)
         state.epoch, state.batch = state.epoch + 1, 0
         return workload.num_steps
 

@@ -1,5 +1,6 @@
 """Batches from images that are resident on the device: normalised, augmented, in an order that (seed, epoch) decide."""
 
+import math
 from collections.abc import Iterator
 from typing import NamedTuple
 
@@ -11,6 +12,9 @@ from firstlight.data.dataset import Dataset
 from firstlight.data.draws import permutation
 from firstlight.data.normalize import Normalize, pixel_scale
 from firstlight.data.pixel_store import PixelStore
+
+_CHUNK_PIXELS = 400_000
+"""Values that are gathered and normalised at once, 1.6 MB of them: 7.4 us a batch of 32 MNIST images in place of 22 one batch at a time."""
 
 
 class Batch(NamedTuple):
@@ -73,14 +77,29 @@ class Loader:
 
         reuse_buffers: hand out the same memory again (on a CPU 390 k instead of 286 k plain 32x32x3 images/s). A batch is then valid
         until the next one is asked for: use it up first (forward, backward and step), and keep none.
+        Small batches are made several at a time, which changes none of them: every draw is a function of the image's index, and a batch
+        has the same place in the chunk wherever an epoch begins, since the last bit of a product can depend on its alignment.
         """
-        order = self._order(epoch)
+        if start >= self.num_batches:
+            return
+        order = self._order(epoch)[: self.num_images]
         draws = Draws(self.augment, self.seed, epoch)
-        buffer = self._empty(min(self.batch_size, len(order))) if reuse_buffers else None
-        for number in range(start, self.num_batches):
-            indices = order[number * self.batch_size : (number + 1) * self.batch_size]
-            rows = self._empty(len(indices)) if buffer is None else buffer[: len(indices)]
-            yield Batch(self._images(indices, draws, rows), self.labels[indices], indices)
+        corners = draws.corners(order) if self.augment.crop else None  # at once: hashing 128 images takes as long as hashing 2,000
+        mirrored = draws.mirrored(order) if self.augment.flip else None
+        batches = max(1, _CHUNK_PIXELS // (self.batch_size * math.prod(self._store.row_shape)))
+        chunk_size = min(batches * self.batch_size, len(order))
+        buffer = self._empty(chunk_size) if reuse_buffers else None
+        for number in range(start - start % batches, self.num_batches, batches):
+            first = max(start, number) * self.batch_size
+            place = first - number * self.batch_size
+            indices = order[first : number * self.batch_size + chunk_size]
+            rows = (self._empty(chunk_size) if buffer is None else buffer)[place : place + len(indices)]
+            now = slice(first, first + len(indices))
+            gathered = self._store.gather(
+                indices, None if corners is None else (corners[0][now], corners[1][now]), None if mirrored is None else mirrored[now]
+            )
+            parts = (self._as_seen(gathered, indices, draws, rows), self.labels[indices], indices)
+            yield from map(Batch, *(part.split(self.batch_size) for part in parts))
 
     def indices(self, epoch: int, number: int) -> Tensor:
         """Return the places in the data set, int64 [B], of the images in a batch of an epoch."""
@@ -93,11 +112,9 @@ class Loader:
     def _empty(self, num: int) -> Tensor:
         return torch.empty(num, *self._store.row_shape, device=self.labels.device)
 
-    def _images(self, indices: Tensor, draws: Draws, rows: Tensor) -> Tensor:
-        """Fill `rows` with the images at `indices` as the network sees them, and return them as [B, C, H, W]."""
-        corners = draws.corners(indices) if self.augment.crop else None
-        mirrored = draws.mirrored(indices) if self.augment.flip else None
-        rows.copy_(self._store.gather(indices, corners, mirrored))
+    def _as_seen(self, gathered: Tensor, indices: Tensor, draws: Draws, rows: Tensor) -> Tensor:
+        """Fill `rows` with the gathered pixels of the images at `indices` as the network sees them, and return them as [B, C, H, W]."""
+        rows.copy_(gathered)
         images = self._store.as_images(rows)
         if self.augment.rotation:
             images.copy_(rotate(images, draws.angles(indices)))

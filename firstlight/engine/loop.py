@@ -41,9 +41,9 @@ def train_one_epoch(state: TrainState, setup: Setup, recorder: Recorder, stop: S
         state.batch += 1
         steps_now = state.batch % accumulate == 0 or state.batch == num_batches
         lr = setup.lr(state) if steps_now else None
-        share = len(batch.labels) / setup.images_in_step_of(state.batch - 1)
-        result = train_step(state, batch, setup, share=share, lr=lr)
-        recorder.note_loss(result.loss * share)
+        num_images = batch.labels.size(0)
+        result = train_step(state, batch, setup, share=setup.share(state.batch - 1, num_images), lr=lr)
+        recorder.note_batch(result, num_images)
         if lr is None:
             continue
         recorder.close_step(state, lr, result.grad_norms)
@@ -60,7 +60,7 @@ def train_one_epoch(state: TrainState, setup: Setup, recorder: Recorder, stop: S
 def finish_epoch(state: TrainState, setup: Setup, recorder: Recorder, stop: StopRequest) -> None:
     """Validate, decide whether this epoch is the best, let the schedule see it, record it and save; stop where that was asked for."""
     recorder.fetch(state, setup)
-    train_loss, train_accuracy = (state.running / setup.train_loader.num_images).tolist()
+    train_loss, train_accuracy = (total / setup.train_loader.num_images for total in state.running)
     row = {"train_loss": train_loss, "train_accuracy": train_accuracy}
     if setup.val_loader is not None:
         try:
@@ -77,8 +77,7 @@ def finish_epoch(state: TrainState, setup: Setup, recorder: Recorder, stop: Stop
         if not math.isfinite(val.loss):
             raise recorder.diverged(state, setup, f"the validation loss became {val.loss}")
         row |= {"val_loss": val.loss, "val_accuracy": val.accuracy, "val_top_k": val.top_k_accuracy}
-    state.running.zero_()
-    state.epoch, state.batch = state.epoch + 1, 0
+    state.epoch, state.batch, state.running = state.epoch + 1, 0, (0.0, 0.0)
     best, stale_epochs = state.best, state.stale_epochs
     is_best = judge(state, setup, row)
     state.schedule_state = setup.schedule.update(state.schedule_state, row.get("val_loss", train_loss))

@@ -4,7 +4,8 @@ import math
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from itertools import islice
-from typing import Any, NoReturn
+from operator import mul
+from typing import Any, NamedTuple, NoReturn
 
 import torch
 from torch import Tensor
@@ -13,6 +14,7 @@ from firstlight.engine.checkpoint import drop_after, name_of, newest_whole, prun
 from firstlight.engine.divergence import broken_tensors, nan_report
 from firstlight.engine.memory import peak_memory_mib
 from firstlight.engine.state import Setup, TrainState
+from firstlight.engine.step import StepResult
 from firstlight.errors import DivergedError, InterruptedRunError, StorageError
 from firstlight.files import write_json
 from firstlight.tracking.console import Bar, Console
@@ -22,6 +24,26 @@ MAX_FAILED_SAVES = 3
 """Checkpoints in a row that the disk may refuse before training ends."""
 MAX_ROLLBACKS = 3
 """Times that a training goes back and halves its learning rate before it gives up."""
+
+
+class _Step(NamedTuple):
+    """An optimizer step whose figures are still on the device; sizes: images in each of its batches."""
+
+    step: int
+    epoch: int
+    lr: float
+    sizes: Sequence[int]
+    num_norms: int
+
+
+class StepRow(NamedTuple):
+    """What metrics.jsonl says of an optimizer step, by these names."""
+
+    step: int
+    epoch: int
+    lr: float
+    loss: float
+    grad_norm: float
 
 
 class Recorder:
@@ -39,8 +61,10 @@ class Recorder:
         self.resume_line = resume_line
         self.checkpoints = writer.path / "checkpoints"
         self._bar = Bar(None, None)
-        self._pending: list[tuple[int, int, float, Tensor, Sequence[Tensor]]] = []
-        self._losses: list[Tensor] = []
+        self._steps: list[_Step] = []
+        self._sizes: list[int] = []
+        self._scalars: list[Tensor] = []
+        self._hits: list[Tensor] = []
         self._epoch_began = 0.0
         self._failed_saves = 0
 
@@ -51,40 +75,35 @@ class Recorder:
         with self.console.progress("training", setup.total_steps, done=state.step) as self._bar:
             yield
 
-    def note_loss(self, loss: Tensor) -> None:
-        """Remember the loss of one batch of a step (already weighted by its share), without fetching it."""
-        self._losses.append(loss)
+    def note_batch(self, result: StepResult, num_images: int) -> None:
+        """Remember what came of a batch of so many images, without fetching it."""
+        self._sizes.append(num_images)
+        self._hits.append(result.hits)
+        self._scalars.append(result.loss)
 
     def close_step(self, state: TrainState, lr: float, grad_norms: Sequence[Tensor]) -> None:
-        """End an optimizer step that was made at `lr` with gradients of these norms."""
-        loss = self._losses[0] if len(self._losses) == 1 else torch.stack(self._losses).sum()
-        self._losses = []
-        self._pending.append((state.step, state.epoch + 1, lr, loss, grad_norms))
+        """End an optimizer step that was made at `lr` from the batches noted since the last one, with gradients of these norms."""
+        self._steps.append(_Step(state.step, state.epoch + 1, lr, self._sizes, len(grad_norms)))
+        self._scalars += grad_norms
+        self._sizes = []
 
     def fetch(self, state: TrainState, setup: Setup) -> None:
-        """Bring the pending losses and norms over in one transfer, write their rows, move the bar. Raises DivergedError."""
-        if not self._pending:
+        """Bring the figures of the pending steps over in one transfer, write their rows, move the bar. Raises DivergedError."""
+        if not self._steps:
             return
-        values = iter(torch.stack([scalar for *_, loss, norms in self._pending for scalar in (loss, *norms)]).tolist())
-        rows = [
-            {
-                "kind": "step",
-                "step": step,
-                "epoch": epoch,
-                "lr": lr,
-                "loss": next(values),
-                "grad_norm": math.hypot(*islice(values, len(norms))),
-            }
-            for step, epoch, lr, _, norms in self._pending
-        ]
-        self._pending = []
-        self._append(rows)
+        num_correct = torch.cat(self._hits).sum().float()
+        *values, num_correct_now = torch.stack([*self._scalars, num_correct]).tolist()
+        rows, total_loss = _rows(self._steps, iter(values), state.running[0])
+        state.running = total_loss, state.running[1] + num_correct_now
+        self._forget()
+        with self._rows_may_wait():
+            self.writer.append_numbers("step", StepRow._fields, rows)
         for row in rows:
-            for what, name in (("loss", "loss"), ("gradient", "grad_norm")):
-                if not math.isfinite(row[name]):
-                    raise self.diverged(state, setup, f"the {what} became {row[name]}", row)
+            for what, value in (("loss", row.loss), ("gradient", row.grad_norm)):
+                if not math.isfinite(value):
+                    raise self.diverged(state, setup, f"the {what} became {value}", row)
         seen = min(state.batch * setup.train.batch_size, setup.train_loader.num_images)
-        loss, accuracy = (state.running / max(seen, 1)).tolist()
+        loss, accuracy = (total / max(seen, 1) for total in state.running)
         self._bar.update(state.step, f"epoch {min(state.epoch + 1, setup.train.epochs)}  loss {loss:.4f}  accuracy {accuracy:.4f}")
 
     def close_epoch(self, state: TrainState, row: dict[str, float], *, is_best: bool) -> None:
@@ -93,7 +112,8 @@ class Recorder:
         seconds, self._epoch_began = now - self._epoch_began, now
         lr = state.optimizer.param_groups[0]["lr"]
         full = {"kind": "epoch", "epoch": state.epoch, "step": state.step, "lr": lr, **row, "best": is_best, "seconds": round(seconds, 3)}
-        self._append([{**full, "memory_mib": peak_memory_mib(), **self.facts}])
+        with self._rows_may_wait():
+            self.writer.append([{**full, "memory_mib": peak_memory_mib(), **self.facts}])
         self.console.line(epoch_line(full))
 
     def save(self, state: TrainState, setup: Setup, *, keep: bool = False, must: bool = False, scheduled: bool = True) -> bool:
@@ -144,7 +164,7 @@ class Recorder:
         drop_after(self.checkpoints, checkpoint)  # training comes by there again
         state.lr_scale, state.rollbacks = lr_scale, rollbacks
         state.optimizer.zero_grad(set_to_none=True)
-        self._pending, self._losses = [], []
+        self._forget()
         self.writer.cut_rows_after(state.step, state.epoch)
         entry = {"step": state.step, "lr_scale": lr_scale, "why": str(error)}
         try:
@@ -164,11 +184,12 @@ class Recorder:
         """Return the line that an interrupted run ends with."""
         return f"interrupted, {what}; {self.kept()}; go on with: {self.resume_line}"
 
-    def diverged(self, state: TrainState, setup: Setup, what: str, row: dict[str, Any] | None = None) -> DivergedError:
+    def diverged(self, state: TrainState, setup: Setup, what: str, row: StepRow | None = None) -> DivergedError:
         """Write nan_report.json and return the error. row: of the step that broke; without it that is the last one."""
-        facts = {key: value for key, value in (row or {}).items() if key in ("lr", "loss", "grad_norm")}
-        facts = facts or {"lr": state.optimizer.param_groups[0]["lr"]}
-        report = nan_report(state, setup, row["step"] if row else state.step, {"what": what, **facts})
+        step, facts = state.step, {"lr": state.optimizer.param_groups[0]["lr"]}
+        if row is not None:
+            step, facts = row.step, {"lr": row.lr, "loss": row.loss, "grad_norm": row.grad_norm}
+        report = nan_report(state, setup, step, {"what": what, **facts})
         where = f"step {report['step']} (epoch {report['epoch']}, batch {report['batches'][0]}, lr {report['lr']:.3g})"
         path = self.writer.path / "nan_report.json"
         try:
@@ -179,11 +200,32 @@ class Recorder:
         remedy = "try a smaller optim.lr" + (", or train.on_divergence=rollback" if setup.train.on_divergence == "stop" else "")
         return DivergedError(f"{what} at {where}; {self.kept()}{more}; {remedy}")
 
-    def _append(self, rows: list[dict[str, Any]]) -> None:
+    def _forget(self) -> None:
+        self._steps, self._sizes, self._scalars, self._hits = [], [], [], []
+
+    @contextmanager
+    def _rows_may_wait(self) -> Iterator[None]:
         try:
-            self.writer.append(rows)
+            yield
         except StorageError as error:
             self.console.warn(f"{error}; the rows wait, training goes on")
+
+
+def _rows(steps: Sequence[_Step], values: Iterator[float], total_loss: float) -> tuple[list[StepRow], float]:
+    """Return a row for each step, and `total_loss` with the summed loss of their images added.
+
+    values: the losses of a step's batches and then the norms of its gradients, one step after the other. The total grows batch by
+    batch in float64, so that its bits do not depend on how many steps are fetched at a time.
+    """
+    rows = []
+    for step, epoch, lr, sizes, num_norms in steps:
+        losses = list(islice(values, len(sizes)))
+        for loss, size in zip(losses, sizes, strict=True):
+            total_loss += loss * size
+        mean = losses[0] if len(sizes) == 1 else sum(map(mul, losses, sizes)) / sum(sizes)
+        grad_norm = math.hypot(*islice(values, num_norms))
+        rows.append(StepRow(step, epoch, lr, mean, grad_norm))
+    return rows, total_loss
 
 
 def epoch_line(row: dict[str, Any]) -> str:

@@ -1,5 +1,6 @@
 """All that a training holds and a resume needs, as one value; and what stays the same while it runs."""
 
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -29,12 +30,12 @@ class TrainState:
     model: Any
     optimizer: torch.optim.Optimizer
     schedule_state: Any
-    running: Tensor
-    """float32 [2] on the device: summed loss and correct answers of the running epoch."""
     ema: Any = None
     epoch: int = 0
     batch: int = 0
     step: int = 0
+    running: tuple[float, float] = (0.0, 0.0)
+    """Summed loss and number of images recognised in the running epoch, as far as they were fetched."""
     best: Best | None = None
     stale_epochs: int = 0
     """Epochs since the best one."""
@@ -65,11 +66,17 @@ class Setup:
     num_classes: int
     steps_per_epoch: int = field(init=False)
     total_steps: int = field(init=False)
+    autocast: AbstractContextManager[Any] = field(init=False)
+    """Where each forward pass runs; made once, since to make one takes as long as to enter it."""
+    one: Tensor = field(init=False)
+    """float32 scalar 1 on the device: what a loss counts whose batch is a whole step."""
 
     def __post_init__(self) -> None:
         steps = -(-self.train_loader.num_batches // self.train.accumulate)
         object.__setattr__(self, "steps_per_epoch", steps)
         object.__setattr__(self, "total_steps", steps * self.train.epochs)
+        object.__setattr__(self, "autocast", self.arithmetic.autocast())
+        object.__setattr__(self, "one", torch.ones((), device=self.train_loader.labels.device))
 
     def lr(self, state: TrainState) -> float:
         """Return the learning rate of the next optimizer step."""
@@ -87,8 +94,10 @@ class Setup:
         first = (step - 1) % self.steps_per_epoch * self.train.accumulate
         return range(first, min(first + self.train.accumulate, self.train_loader.num_batches))
 
-    def images_in_step_of(self, batch: int) -> int:
-        """Return how many images the optimizer step has that this batch of the epoch belongs to."""
+    def share(self, batch: int, num_images: int) -> float:
+        """Return which part of its optimizer step a batch of the epoch is, which has so many images."""
         size, accumulate = self.train.batch_size, self.train.accumulate
+        if accumulate == 1:
+            return 1.0
         first = batch // accumulate * accumulate * size
-        return min(accumulate * size, self.train_loader.num_images - first)
+        return num_images / min(accumulate * size, self.train_loader.num_images - first)

@@ -207,7 +207,7 @@ def prepare(config: Config, data_dir: Path, *, arithmetic: Arithmetic | None = N
         num_classes=record.num_classes,
     )
     ema = None if config.train.ema_decay == 0 else _copy(model, config, record, arithmetic)
-    state = TrainState(model, optimizer, schedule.start(), torch.zeros(2, device=arithmetic.device), ema=ema)
+    state = TrainState(model, optimizer, schedule.start(), ema=ema)
     return _Prepared(record, data.warnings, state, setup, facts)
 
 

@@ -34,9 +34,3 @@ class Adam(Optimizer, torch.optim.Adam):
     """torch.optim.Adam for eager mode."""
 
     step = torch.no_grad()(inspect.unwrap(torch.optim.Adam.step))
-
-
-class AdamW(Optimizer, torch.optim.AdamW):
-    """torch.optim.AdamW for eager mode."""
-
-    step = torch.no_grad()(inspect.unwrap(torch.optim.AdamW.step))

@@ -142,13 +142,28 @@ def test_labels_that_nobody_has_are_minus_1():
 
 
 @pytest.mark.parametrize("augment", [*EXACT.values(), *CLOSE.values()], ids=[*EXACT.keys(), *CLOSE.keys()])
-def test_reused_buffers_hold_the_same_images_in_the_same_memory(augment):
+def test_reused_buffers_hold_the_same_images_in_the_same_memory(augment, monkeypatch):
     loader = make_loader(some_data(), augment=augment, shuffle=True)
     places = set()
+    monkeypatch.setattr("firstlight.data.loader._CHUNK_PIXELS", 20 * 3 * 8 * 9)  # two batches at a time
     for ours, theirs in zip(loader.batches(0, reuse_buffers=True), list(loader.batches(0)), strict=True):
         assert_same([ours], [theirs])
         places.add(ours.images.data_ptr())
-    assert len(places) == 1
+    assert len(places) == 2
+
+
+@pytest.mark.parametrize("augment", [*EXACT.values(), *CLOSE.values()], ids=[*EXACT.keys(), *CLOSE.keys()])
+@pytest.mark.parametrize("batches_at_a_time", [1, 2, 4])
+def test_how_many_batches_are_made_at_a_time_changes_none(augment, batches_at_a_time, monkeypatch):
+    loader = make_loader(some_data(), augment=augment, shuffle=True, channels_last=True)
+    whole = list(loader.batches(2))
+    monkeypatch.setattr("firstlight.data.loader._CHUNK_PIXELS", batches_at_a_time * 10 * 3 * 8 * 9)
+    for start in (0, 1, 3):
+        tail = list(loader.batches(2, start=start))
+        assert_same(tail, whole[start:])
+        assert [batch.images.storage_offset() for batch in tail] == [
+            number % batches_at_a_time * 10 * 3 * 8 * 9 for number in range(start, 6)
+        ]  # a resume finds every batch as it was aligned before
 
 
 def test_gradients_are_right_with_reused_buffers():

@@ -76,7 +76,6 @@ def on_meta(config: Config) -> tuple[TrainState, Setup]:
     for model in (state.model, state.ema):
         if model is not None:
             model.to("meta")
-    state.running = state.running.to("meta")
     state.optimizer = build_optimizer(config.optim, state.model)
     loader = make_train_loader(config, data.train, data.record.normalize, seed=0, device="meta", channels_last=True)
     return state, replace(prepared.setup, train_loader=loader)
@@ -165,3 +164,31 @@ def test_early_steps_see_smaller_images(train: Train) -> None:
 def test_a_network_of_one_size_refuses_smaller_images(train: Train) -> None:
     with pytest.raises(ConfigError, match=r"train.early_size is 6, but mlp does not take images of that size .* set train.early_size=null"):
         train("model=mlp", "train.early_size=6")
+
+
+def test_running_totals_do_not_depend_on_how_many_steps_are_fetched_at_a_time(train: Train) -> None:
+    """F3: train_loss and train_accuracy have the same bits, whatever log_every is and wherever a checkpoint fetches in between."""
+    rows = [
+        train("train.batch_size=30", f"train.log_every={log_every}", *more, name=f"{log_every}-{len(more)}").epochs
+        for log_every, *more in ((1,), (3,), (1000,), (1000, "checkpoint.every_steps=2"))
+    ]
+    figures = [[(row["train_loss"], row["train_accuracy"]) for row in epochs] for epochs in rows]
+    assert figures[1:] == figures[:1] * 3
+
+
+@pytest.mark.parametrize("accumulate", [1, 3])
+def test_rows_and_totals_are_those_of_the_batches(train: Train, accumulate: int) -> None:
+    """A7: a step's loss is the mean over its images, and the epoch's figures those over all images as the weights then were."""
+    run = train("train.batch_size=30", f"train.accumulate={accumulate}", "optim={name: sgd, lr: 1.0e-30}", "train.epochs=1")
+    prepared = prepare(fl.load_config(run.path / "config.yaml"), Path())
+    batches = list(prepared.setup.train_loader.batches(0))
+    with torch.no_grad():
+        logits = [prepared.state.model(batch.images) for batch in batches]
+        losses = [float(cross_entropy(out, batch.labels, reduction="sum")) for out, batch in zip(logits, batches, strict=True)]
+    correct = sum(int((out.argmax(1) == batch.labels).sum()) for out, batch in zip(logits, batches, strict=True))
+    num_images = [len(batch.labels) for batch in batches]
+    groups = [slice(first, first + accumulate) for first in range(0, len(batches), accumulate)]
+    means = [sum(losses[group]) / sum(num_images[group]) for group in groups]
+    assert [row["loss"] for row in run.steps] == pytest.approx(means, rel=1e-5)
+    assert run.epochs[0]["train_loss"] == pytest.approx(sum(losses) / 200, rel=1e-5)
+    assert run.epochs[0]["train_accuracy"] == correct / 200

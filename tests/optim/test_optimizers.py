@@ -139,3 +139,46 @@ def test_nesterov_needs_momentum() -> None:
 def test_unknown_optimizer_is_one_line_with_a_suggestion() -> None:
     with pytest.raises(ConfigError, match=r"optim: unknown name 'adamm'; did you mean 'adam'\?"):
         build_optimizer(Kind("adamm"), Weights(torch.zeros(1)))
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "plain"),
+    [
+        ("sgd", {"lr": 0.1}, lambda params: torch.optim.SGD(params, lr=0.1, fused=True)),
+        (
+            "sgd",
+            {"lr": 0.1, "momentum": 0.9, "nesterov": True, "weight_decay": 0.1},
+            lambda params: torch.optim.SGD(params, lr=0.1, momentum=0.9, nesterov=True, weight_decay=0.1, fused=True),
+        ),
+        ("adam", {"lr": 0.1, "weight_decay": 0.1}, lambda params: torch.optim.Adam(params, lr=0.1, weight_decay=0.1, fused=True)),
+        ("adamw", {"lr": 0.1}, lambda params: torch.optim.AdamW(params, lr=0.1, fused=True)),
+    ],
+)
+def test_the_short_way_to_the_kernel_gives_the_bits_of_torch(name: str, options: State, plain: Callable[[list[Tensor]], Any]) -> None:
+    """Two steps for all tensors, one where a tensor has no gradient, one at another lr; a closure is torch's own way."""
+    torch.manual_seed(0)
+    start, gradients = [torch.randn(5, 3), torch.randn(7)], torch.randn(5, 22)
+    ended = []
+    for ours in (True, False):
+        weights = Weights(*start)
+        params = weights.tensors
+        optimizer = build_optimizer(Kind(name, options), weights) if ours else plain(params)
+        for number, gradient in enumerate(gradients):
+            params[0].grad, params[1].grad = gradient[:15].view(5, 3).clone(), None if number == 2 else gradient[15:].clone()
+            optimizer.param_groups[0]["lr"] = 0.1 if number < 3 else 0.02
+            optimizer.step(None if number < 4 else lambda: torch.tensor(2.0))
+        ended.append(params)
+    assert all(torch.equal(our, their) for our, their in zip(*ended, strict=True))
+
+
+@pytest.mark.parametrize("name", ["sgd", "adam", "adamw"])
+def test_a_step_without_any_gradient_changes_nothing(name: str) -> None:
+    weights = Weights(torch.ones(3))
+    optimizer = build_optimizer(Kind(name), weights)
+    optimizer.step()
+    weights.tensors[0].grad = torch.ones(3)
+    optimizer.step()
+    after = weights.tensors[0].detach().clone()
+    weights.tensors[0].grad = None
+    optimizer.step()
+    assert torch.equal(weights.tensors[0], after) and not torch.equal(after, torch.ones(3))

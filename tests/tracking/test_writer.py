@@ -116,3 +116,17 @@ def test_a_run_that_is_being_written_names_the_process(tmp_path: Path) -> None:
     with pytest.raises(StorageError, match="a run stands at"):
         check_free(tmp_path / "a")
     check_free(tmp_path / "b")
+
+
+def test_rows_of_numbers_are_the_bytes_of_the_same_rows_as_dicts(tmp_path: Path) -> None:
+    """Any number, and null for what is not finite."""
+    numbers = [(1, 0.1, -1e-300), (2, 1e22, 0.30234789848327637), (3, math.nan, -math.inf)]
+    for rows in (numbers[:2], numbers):
+        names = ("step", "loss", "a b")
+        with RunWriter(new_folder := tmp_path / f"a{len(rows)}") as writer:
+            writer.start("name: x\n")
+            writer.append_numbers("step", names, rows)
+            writer.append([{"kind": "step", **dict(zip(names, row, strict=True))} for row in rows])
+        lines = (new_folder / "metrics.jsonl").read_text().splitlines()
+        assert lines[: len(rows)] == lines[len(rows) :]
+        assert [json.loads(line)["step"] for line in lines[: len(rows)]] == [row[0] for row in rows]
