@@ -104,7 +104,7 @@ def adamw(
 
 
 class _StraightToKernel(Optimizer):
-    """A step that hands its tensors to the fused kernel and does little else: 10 us in place of 47 for the 4 tensors of a small MLP.
+    """A step that hands its tensors to the fused kernel and does little else: 14 us in place of 45 for the 4 tensors of a small MLP.
 
     The first step, which makes the optimizer's memory, is torch's own. Hooks on the step are not called.
     """
