@@ -1,4 +1,4 @@
-"""torch's fused optimizers with a shorter way to their kernels: 10 us in place of 47 for the 4 tensors of a small MLP."""
+"""torch's fused optimizers with a shorter way to their kernels: 14 us in place of 45 for the 4 tensors of a small MLP."""
 
 from collections.abc import Callable
 from typing import Any
@@ -10,7 +10,7 @@ from firstlight.optim.eager import SGD, Adam, Optimizer
 
 
 class _StraightToKernel(Optimizer):
-    """A step that hands its tensors to the fused kernel and does little else: 10 us in place of 47 for the 4 tensors of a small MLP.
+    """A step that hands its tensors to the fused kernel and does little else: 14 us in place of 45 for the 4 tensors of a small MLP.
 
     The first step, which makes the optimizer's memory, is torch's own. Hooks on the step are not called.
     """

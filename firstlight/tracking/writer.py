@@ -97,7 +97,7 @@ class RunWriter:
         self._metrics.write_lines([_as_line(row) for row in rows])
 
     def append_numbers(self, kind: str, names: Sequence[str], rows: Sequence[Sequence[float]]) -> None:
-        """Append rows of one kind that hold a number for each name, as `append` would, in half the time (1.9 us a row of 5 numbers)."""
+        """Append rows of one kind that hold a number for each name, as `append` would, in 0.56 of the time."""
         template = "{" + ", ".join([f'"kind": "{kind}"', *(f'"{name}": %r' for name in names)]) + "}"
         if all(map(math.isfinite, chain.from_iterable(rows))):
             self._metrics.write_lines([template % tuple(row) for row in rows])
