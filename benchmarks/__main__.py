@@ -7,8 +7,8 @@ import argparse
 import subprocess
 import sys
 
-QUICK = (("tiny_step",), ("scalars",), ("loader",), ("startup",), ("networks", "--networks", "lenet"))
-LONG = (("networks", "--networks", "cnn5,resnet18"), ("mnist_99",), ("safety",), ("accuracy",), ("one_epoch",))
+QUICK = (("tiny_step",), ("step_parts",), ("scalars",), ("loader",), ("startup",), ("networks", "--networks", "lenet"))
+LONG = (("networks", "--networks", "cnn5,resnet18"), ("mnist_99",), ("cifar10_fast",), ("safety",), ("accuracy",), ("one_epoch",))
 NOT_TIMED = ("accuracy", "one_epoch")
 
 

@@ -17,7 +17,6 @@ from array import array
 from collections.abc import Callable
 from pathlib import Path
 from statistics import median
-from typing import Any
 
 from benchmarks.pairs import Measured, child_environment, limit_share, measure, parser, ready_to_measure, record, require_peers, row
 from benchmarks.record import Row
@@ -100,15 +99,16 @@ def be_arm(name: str) -> None:
 
 def firstlight(folder: Path) -> Log:
     """Log as firstlight's training does: rows of ROWS_AT_ONCE steps in one write."""
+    from firstlight.engine.record import StepRow
     from firstlight.tracking.writer import RunWriter
 
     writer = RunWriter(folder / "run").__enter__()
-    rows: list[dict[str, Any]] = []
+    rows: list[StepRow] = []
 
     def log(step: int, value: float) -> None:
-        rows.append({"kind": "step", "step": step, "epoch": 1, "lr": value, "loss": value, "grad_norm": value})
+        rows.append(StepRow(step, 1, lr=value, loss=value, grad_norm=value))
         if len(rows) == ROWS_AT_ONCE:
-            writer.append(rows)
+            writer.append_numbers("step", StepRow._fields, rows)
             rows.clear()
 
     return log

@@ -134,14 +134,15 @@ def build_config(layers: Iterable[_Layer], registries: Registries) -> LoadedConf
         origins = {path: origin for path, origin in origins.items() if path[0] not in renamed} | layer.origins
         tree = merge(tree, above)
         notes += layer.notes
-    config, found = _check(tree, registries)
+    config, found = check_tree(tree, registries)
     problems += found
     if problems:
         raise ConfigError(_report(problems, origins))
     return LoadedConfig(config, origins, tuple(notes))
 
 
-def _check(tree: Mapping[str, Any], registries: Registries) -> tuple[Config, list[Problem]]:
+def check_tree(tree: Mapping[str, Any], registries: Registries) -> tuple[Config, list[Problem]]:
+    """Return the config that plain data make, with all defaults filled in, and what is wrong with it; then the config is not whole."""
     fields: dict[str, Any] = {}
     problems = [
         Problem((key,), f"unknown key {brief(repr(key))}{did_you_mean(key, (*SCALARS, *KINDS, *SECTIONS))}")

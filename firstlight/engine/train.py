@@ -29,7 +29,7 @@ from firstlight.engine.restore import arithmetic_of, config_of
 from firstlight.engine.resume import check_config, check_data, inexact, keeps_memory, machine
 from firstlight.engine.sealed import open_test_set
 from firstlight.engine.signals import raising_signals
-from firstlight.engine.sources import load_config, load_with_origins
+from firstlight.engine.sources import completed, load_config, load_with_origins
 from firstlight.engine.state import Setup, TrainState
 from firstlight.errors import CheckpointError, ConfigError, InterruptedRunError, StorageError
 from firstlight.files import Lock, write_figure, write_text
@@ -263,7 +263,7 @@ def _go_on(writer: RunWriter, config: Config, prepared: _Prepared, resumed: Goin
     remarks: list[str] = []
     checkpoint = newest_whole(folder, remarks.append)
     facts = {} if checkpoint is None else checkpoint.record["facts"]
-    trained_with, asked_for = facts.get("config", resumed.run.config), _as_json(to_dict(config))
+    trained_with, asked_for = _as_json(completed(facts.get("config", resumed.run.config))), _as_json(to_dict(config))
     changes = {} if checkpoint is None else check_config(trained_with, asked_for, override=resumed.override)
     other_data = check_data(writer.info.get("data", {}), _as_json(prepared.data.to_json()), override=resumed.override or checkpoint is None)
     reason = inexact(writer.info.get("machine", {}), machine(prepared.setup.arithmetic))

@@ -195,7 +195,7 @@ def changed(value: Any) -> Any:
     if isinstance(value, str):
         return others[value]
     if isinstance(value, tuple):
-        return (3,) * len(value)
+        return (3,) * max(1, len(value))
     return value - 1 if isinstance(value, int) and value > 1 else (0.5 if value != 0.5 else 0.25)
 
 

@@ -28,7 +28,7 @@ E9 = {"hidden": (900, 900), "norm": "before", "input_norm": True, "output_norm":
         (Kind("alexnet"), (3, 70, 70), 200, 57_823_240),
         (Kind("resnet18"), (3, 32, 32), 10, 11_173_962),
         (Kind("digit_cnn"), (1, 28, 28), 10, 21_714),
-        (Kind("airbench"), (24, 31, 31), 10, 1_972_032),
+        (Kind("airbench"), (24, 31, 31), 10, 1_972_480),
     ],
     ids=lambda value: value.name if isinstance(value, Kind) else None,
 )
