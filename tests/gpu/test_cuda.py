@@ -1,0 +1,120 @@
+"""What only a CUDA device can show; the same tests run on the CPU, so that they are known to work before a GPU is at hand."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+import torch
+
+import firstlight as fl
+from firstlight.data.augment import Augment
+from firstlight.data.build import load_training_data
+from firstlight.data.loader import Loader
+from firstlight.engine.record import Recorder
+from firstlight.engine.seeding import private_randomness, seed_batch
+from firstlight.engine.step import train_step
+from firstlight.engine.train import prepare
+from firstlight.tracking.console import Console
+from firstlight.tracking.writer import RunWriter
+
+CUDA = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+DEVICES = ["cpu", pytest.param("cuda", marks=CUDA)]
+EVERYTHING = (
+    "augment={flip: true, crop: 1, rotation: 10, color_jitter: 0.2, cutout: 3}",
+    "train.clip_norm=1",
+    "train.ema_decay=0.9",
+    "train.label_smoothing=0.1",
+    "train.accumulate=2",
+    "train.early_size=6",
+)
+
+
+@contextmanager
+def no_synchronisation(device: str) -> Iterator[None]:
+    """Make every wait for a CUDA device an error for the block."""
+    if device == "cpu":
+        yield
+        return
+    torch.cuda.set_sync_debug_mode("error")
+    try:
+        yield
+    finally:
+        torch.cuda.set_sync_debug_mode("default")
+
+
+@pytest.mark.parametrize("optimizer", ["sgd", "adamw", "muon"])
+@pytest.mark.parametrize("settings", [(), EVERYTHING], ids=["plain", "everything"])
+@pytest.mark.parametrize("device", DEVICES)
+def test_steps_do_not_wait_for_the_device(tmp_path: Path, device: str, settings: tuple[str, ...], optimizer: str) -> None:
+    """Loader, step and bookkeeping of an epoch behind its first two steps, which make the optimizer's memory, under sync-debug "error"."""
+    config = fl.load_config("quickstart", f"optim={optimizer}", f"device.name={device}", "train.batch_size=32", *settings)
+    prepared = prepare(config, Path())
+    state, setup = prepared.state, prepared.setup
+    state.model.train()
+    batches = setup.train_loader.batches(0, reuse_buffers=True)
+    with RunWriter(tmp_path / "run") as writer, private_randomness(device):
+        recorder = Recorder(writer, Console(quiet=True), facts={}, config={}, resume_line="")
+
+        def steps(num: int) -> None:
+            for _ in range(num):
+                batch = next(batches)
+                seed_batch(0, 0, state.batch, device=device)
+                state.batch += 1
+                lr = setup.lr(state) if state.batch % setup.train.accumulate == 0 else None
+                num_images = batch.labels.size(0)
+                result = train_step(state, batch, setup, share=setup.share(state.batch - 1, num_images), lr=lr)
+                recorder.note_batch(result, num_images)
+                if lr is not None:
+                    recorder.close_step(state, lr, result.grad_norms)
+
+        steps(4)
+        before = state.step
+        with no_synchronisation(device):
+            steps(8)
+        recorder.fetch(state, setup)
+        assert state.step == before + 8 // setup.train.accumulate
+        assert state.running[0] > 0
+
+
+@pytest.mark.parametrize("augment", [Augment(), Augment(flip=True, crop=2), Augment(flip="alternating", crop=1, cutout=3)])
+@pytest.mark.parametrize("channels_last", [False, True])
+@pytest.mark.parametrize("device", DEVICES)
+def test_batches_are_those_of_the_cpu(device: str, channels_last: bool, augment: Augment) -> None:
+    """Randomness is a function of (seed, epoch, index) on every device: the same images, the same windows, the same mirror images."""
+    data = load_training_data(fl.load_config("quickstart"), Path())
+    settings = {"batch_size": 100, "seed": 3, "normalize": data.record.normalize, "augment": augment, "shuffle": True}
+    here = Loader(data.train, **settings, channels_last=channels_last)
+    there = Loader(data.train, **settings, channels_last=channels_last, device=device)
+    for epoch in range(2):
+        for ours, theirs in zip(here.batches(epoch), there.batches(epoch), strict=True):
+            assert torch.equal(ours.indices, theirs.indices.cpu())
+            assert torch.equal(ours.labels, theirs.labels.cpu())
+            torch.testing.assert_close(ours.images, theirs.images.cpu(), rtol=1e-6, atol=1e-6)
+
+
+@pytest.mark.parametrize("device", DEVICES)
+def test_a_run_trains_evaluates_and_goes_on(tmp_path: Path, device: str) -> None:
+    """The whole path on the device, in what it settles on by itself, with a resume and the sealed test set."""
+    place = {"runs_dir": tmp_path, "console": Console(quiet=True)}
+    run = fl.train("quickstart", f"device.name={device}", "train.epochs=3", "train.ema_decay=0.9", name="run", **place)
+    assert run.info["arithmetic"]["device"] == device
+    longer = fl.resume("run", "train.epochs=6", override=True, **place)
+    assert len(longer.epochs) == 6
+    assert fl.evaluate("run", split="test", runs_dir=tmp_path)["accuracy"] > 0.9
+
+
+@pytest.mark.parametrize("device", DEVICES)
+def test_float32_steps_equal_those_of_the_cpu(device: str) -> None:
+    """The same network, data and draws: ten steps of SGD stay together within rounding."""
+    losses = {}
+    for name in ("cpu", device):
+        fixed = {"name": name, "precision": "float32", "memory_format": "contiguous", "threads": 1}
+        prepared = prepare(fl.load_config("quickstart", "optim=sgd", "optim.lr=0.05", device=fixed), Path())
+        state, setup = prepared.state, prepared.setup
+        state.model.train()
+        losses[name] = [
+            float(train_step(state, batch, setup, share=1.0, lr=0.05).loss)
+            for batch, _ in zip(setup.train_loader.batches(0), range(10), strict=False)
+        ]
+    assert losses[device] == pytest.approx(losses["cpu"], rel=1e-3)
