@@ -1,10 +1,12 @@
 """Write docs/configuration.md and docs/errors.md from the code: experiments, schema, registries, course-style keys; every message.
+The table of effects in docs/speed.md comes from benchmarks/results/ablation.json.
 
 `python scripts/make_docs.py --check` only tells whether the pages are up to date.
 """
 
 import ast
 import inspect
+import json
 import re
 import sys
 from pathlib import Path
@@ -19,7 +21,9 @@ from firstlight.config.load import SECTIONS, shipped_experiments
 from firstlight.engine.sources import REGISTRIES
 from firstlight.files import write_text
 
-DOCS = Path(__file__).parents[1] / "docs"
+ROOT = Path(__file__).parents[1]
+DOCS = ROOT / "docs"
+EFFECTS = re.compile(r"(<!-- effects: .*? -->\n).*(<!-- end of effects -->)", re.DOTALL)
 
 INTRO = """# Configuration reference
 
@@ -51,7 +55,7 @@ set, an optimizer or a schedule is put into lower case. `BASE` is `base`. A `TRA
 
 def main() -> None:
     """Write the pages, or compare them."""
-    pages = {DOCS / "configuration.md": page(), DOCS / "errors.md": error_page.page()}
+    pages = {DOCS / "configuration.md": page(), DOCS / "errors.md": error_page.page(), DOCS / "speed.md": speed_page()}
     if "--check" in sys.argv:
         stale = [f"docs/{path.name}" for path, text in pages.items() if not path.is_file() or path.read_text(encoding="utf-8") != text]
         sys.exit(f"{' and '.join(stale)}: out of date; run `make docs`" if stale else None)
@@ -59,8 +63,19 @@ def main() -> None:
         write_text(path, text)
 
 
+def speed_page() -> str:
+    """Return docs/speed.md with the table of effects as it was measured last."""
+    text = (DOCS / "speed.md").read_text(encoding="utf-8")
+    rows = json.loads((ROOT / "benchmarks" / "results" / "ablation.json").read_text(encoding="utf-8"))["rows"]
+    lines = ["| setting, undone | accuracy | runs | range; cost |", "|---|---:|---:|---|"]
+    for row in rows:
+        value = f"{row['value']:+.2%}" if row["unit"] else f"{row['value']:.2%}"
+        lines.append(f"| {row['what']} | {value} | {row['n']} | {row['note']} |")
+    return EFFECTS.sub(lambda found: found[1] + "\n".join(lines) + "\n" + found[2], text)
+
+
 def page() -> str:
-    """Return the whole page."""
+    """Return the configuration page."""
     parts = [
         INTRO,
         experiments(),

@@ -24,7 +24,7 @@ from firstlight.errors import StorageError
 from firstlight.files import cache_dir, make_dir, write_json
 from firstlight.tracking.environment import cpu_model
 
-PROBE_VERSION = 2
+PROBE_VERSION = 3
 """Part of the cache's key: what an older way of probing found is not taken over."""
 BUDGET_SECONDS = 0.5
 """Of a whole probe. Where a single image takes longer, each candidate is still timed once on it."""

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from firstlight.limits import Range, Size
+from firstlight.models.convolution import Conv2d
 from firstlight.models.layers import ACTIVATIONS, ActivationName, BatchNorm2d, require_size
 
 Convolutions = Annotated[int, Range(least=1, most=8)]
@@ -39,6 +40,7 @@ class Airbench(nn.Module):
         groups = zip(channels, widths, convolutions, strict=True)
         self.features = nn.Sequential(*(layer for group in groups for layer in _group(*group, activation)))
         self.head = nn.Linear(widths[-1], num_classes, bias=False)
+        nn.init.normal_(self.head.weight, std=1 / widths[-1])  # nearly all classes alike at first
 
     def forward(self, images: Tensor) -> Tensor:
         """Return the logits."""
@@ -55,9 +57,9 @@ def _group(num_inputs: int, width: int, num_convolutions: int, activation: Activ
         yield ACTIVATIONS[activation]()
 
 
-def _dirac_convolution(num_inputs: int, num_outputs: int) -> nn.Conv2d:
+def _dirac_convolution(num_inputs: int, num_outputs: int) -> Conv2d:
     """Return a 3x3 convolution whose first filters hand their inputs on unchanged, so that a deep network begins as a shallow one."""
-    convolution = nn.Conv2d(num_inputs, num_outputs, kernel_size=3, padding=1, bias=False)
+    convolution = Conv2d(num_inputs, num_outputs, kernel_size=3, padding=1, bias=False)
     with torch.no_grad():
         nn.init.dirac_(convolution.weight[: min(num_inputs, num_outputs)])
     return convolution

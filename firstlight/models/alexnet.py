@@ -3,6 +3,7 @@
 from torch import Tensor, nn
 
 from firstlight.limits import Fraction
+from firstlight.models.convolution import Conv2d
 from firstlight.models.layers import require_size
 
 
@@ -17,11 +18,11 @@ class AlexNet(nn.Module):
         require_size("alexnet", image_shape, least=63)
         super().__init__()
         self.features = nn.Sequential(
-            nn.Conv2d(image_shape[0], 64, kernel_size=11, stride=4, padding=2), nn.ReLU(), nn.MaxPool2d(3, stride=2),
-            nn.Conv2d(64, 192, kernel_size=5, padding=2), nn.ReLU(), nn.MaxPool2d(3, stride=2),
-            nn.Conv2d(192, 384, kernel_size=3, padding=1), nn.ReLU(),
-            nn.Conv2d(384, 256, kernel_size=3, padding=1), nn.ReLU(),
-            nn.Conv2d(256, 256, kernel_size=3, padding=1), nn.ReLU(), nn.MaxPool2d(3, stride=2),
+            Conv2d(image_shape[0], 64, kernel_size=11, stride=4, padding=2), nn.ReLU(), nn.MaxPool2d(3, stride=2),
+            Conv2d(64, 192, kernel_size=5, padding=2), nn.ReLU(), nn.MaxPool2d(3, stride=2),
+            Conv2d(192, 384, kernel_size=3, padding=1), nn.ReLU(),
+            Conv2d(384, 256, kernel_size=3, padding=1), nn.ReLU(),
+            Conv2d(256, 256, kernel_size=3, padding=1), nn.ReLU(), nn.MaxPool2d(3, stride=2),
             nn.AdaptiveAvgPool2d(6),
         )  # fmt: skip
         self.head = nn.Sequential(

@@ -7,6 +7,7 @@ from typing import Annotated
 from torch import Tensor, nn
 
 from firstlight.limits import Range, Size
+from firstlight.models.convolution import Conv2d
 from firstlight.models.layers import BatchNorm2d
 
 Depth = Annotated[int, Range(least=1, most=64)]
@@ -38,7 +39,7 @@ class CNN5(nn.Module):
 
 
 def _block(num_inputs: int, num_outputs: int, pool: tuple[int, int], norm: bool) -> Iterator[nn.Module]:
-    yield nn.Conv2d(num_inputs, num_outputs, kernel_size=3, padding=1)
+    yield Conv2d(num_inputs, num_outputs, kernel_size=3, padding=1)
     if norm:
         yield BatchNorm2d(num_outputs)
     yield nn.ReLU()

@@ -3,6 +3,7 @@
 from torch import Tensor, nn
 
 from firstlight.limits import Size
+from firstlight.models.convolution import Conv2d
 from firstlight.models.layers import BatchNorm2d, require_size
 
 
@@ -20,7 +21,7 @@ class DigitCNN(nn.Module):
         num_inputs, height, width = image_shape
         layers: list[nn.Module] = []
         for num_outputs, side in zip(widths, (5, 3, 3), strict=True):
-            layers.append(nn.Conv2d(num_inputs, num_outputs, kernel_size=side, bias=False))
+            layers.append(Conv2d(num_inputs, num_outputs, kernel_size=side, bias=False))
             num_inputs, height, width = num_outputs, height - side + 1, width - side + 1
             if min(height, width) >= 4:
                 layers.append(nn.MaxPool2d(2))

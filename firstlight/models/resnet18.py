@@ -6,6 +6,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from firstlight.limits import Range
+from firstlight.models.convolution import Conv2d
 from firstlight.models.layers import BatchNorm2d
 
 Width = Annotated[int, Range(least=8, most=2**20)]
@@ -17,13 +18,13 @@ class BasicBlock(nn.Module):
 
     def __init__(self, num_inputs: int, num_outputs: int, stride: int) -> None:
         super().__init__()
-        self.conv1 = nn.Conv2d(num_inputs, num_outputs, kernel_size=3, stride=stride, padding=1, bias=False)
+        self.conv1 = Conv2d(num_inputs, num_outputs, kernel_size=3, stride=stride, padding=1, bias=False)
         self.norm1 = BatchNorm2d(num_outputs)
-        self.conv2 = nn.Conv2d(num_outputs, num_outputs, kernel_size=3, padding=1, bias=False)
+        self.conv2 = Conv2d(num_outputs, num_outputs, kernel_size=3, padding=1, bias=False)
         self.norm2 = BatchNorm2d(num_outputs)
         self.shortcut = nn.Sequential()
         if stride != 1 or num_inputs != num_outputs:
-            project = nn.Conv2d(num_inputs, num_outputs, kernel_size=1, stride=stride, bias=False)
+            project = Conv2d(num_inputs, num_outputs, kernel_size=1, stride=stride, bias=False)
             self.shortcut = nn.Sequential(project, BatchNorm2d(num_outputs))
 
     def forward(self, values: Tensor) -> Tensor:
@@ -42,7 +43,7 @@ class ResNet18(nn.Module):
         super().__init__()
         channels = [width, width, 2 * width, 4 * width, 8 * width]
         self.stem = nn.Sequential(
-            nn.Conv2d(image_shape[0], width, kernel_size=3, padding=1, bias=False), BatchNorm2d(width), nn.ReLU()
+            Conv2d(image_shape[0], width, kernel_size=3, padding=1, bias=False), BatchNorm2d(width), nn.ReLU()
         )  # fmt: skip
         stages = zip(channels[:-1], channels[1:], (1, 2, 2, 2), strict=True)
         self.stages = nn.Sequential(*(nn.Sequential(BasicBlock(i, o, stride), BasicBlock(o, o, 1)) for i, o, stride in stages))

@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from torch import Tensor, nn
 
 from firstlight.limits import Fraction, Size
+from firstlight.models.convolution import Conv2d
 from firstlight.models.layers import BatchNorm2d
 
 
@@ -37,7 +38,7 @@ class SmallCNN(nn.Module):
 
 def _features(channels: int, size: tuple[int, int], widths: tuple[int, ...]) -> Iterator[nn.Module]:
     for width in widths:
-        yield nn.Conv2d(channels, width, kernel_size=3, padding=1, bias=False)
+        yield Conv2d(channels, width, kernel_size=3, padding=1, bias=False)
         yield BatchNorm2d(width)
         yield nn.ReLU()
         if min(size) >= 4:

@@ -14,7 +14,9 @@ COEFFICIENTS = (3.4445, -4.7750, 2.0315)
 """Of the quintic a*x + b*x^3 + c*x^5, which drives any x in (0, 1] to about 0.7..1.2 in 5 steps (Jordan et al. 2024)."""
 
 BETA1, BETA2, EPS = 0.9, 0.999, 1e-8
-"""Of the AdamW that trains biases and normalisation scales."""
+"""Of the AdamW that trains what has no matrix."""
+OTHER_MOMENTUM = 0.85
+"""Of the SGD that can take its place (Jordan 2024)."""
 
 
 def newton_schulz(matrix: Tensor, *, steps: int = 5) -> Tensor:
@@ -33,7 +35,7 @@ def newton_schulz(matrix: Tensor, *, steps: int = 5) -> Tensor:
 
 
 class Muon(Optimizer):
-    """Muon for weights of two and more dimensions (or filters alone), AdamW for the rest (biases, normalisation).
+    """Muon for weights of two and more dimensions (or filters alone), AdamW or SGD for the rest (biases, normalisation).
 
     lr: size of a step for the matrices, whose update has singular values near 1 (times sqrt(rows / columns) where rows are more).
     momentum: share of the old mean gradient that is kept at each step.
@@ -41,7 +43,9 @@ class Muon(Optimizer):
     steps: Newton-Schulz iterations.
     matrices: what Muon trains: `all` weights of two and more dimensions, or `filters` of convolutions alone.
     normalize: scale each matrix to the norm sqrt(rows) before its step; then lr is the share of a matrix that a step exchanges.
+    others: what trains the other parameters, AdamW or SGD with Nesterov momentum.
     other_lr_scale: lr of the other parameters as a multiple of `lr`.
+    bias_lr_scale: lr of those with one dimension as a multiple of that; with SGD, biases bear a far larger one than weights.
     weight_decay: each step scales the weights by 1 - lr * weight_decay.
     """
 
@@ -55,12 +59,14 @@ class Muon(Optimizer):
         steps: PositiveInt = 5,
         matrices: Literal["all", "filters"] = "all",
         normalize: bool = False,
+        others: Literal["adamw", "sgd"] = "adamw",
         other_lr_scale: Positive = 0.15,
+        bias_lr_scale: Positive = 1.0,
         weight_decay: NonNegative = 0.0,
     ) -> None:
         defaults = {
             "lr": lr, "momentum": momentum, "nesterov": nesterov, "steps": steps, "matrices": matrices, "normalize": normalize,
-            "other_lr_scale": other_lr_scale, "weight_decay": weight_decay,
+            "others": others, "other_lr_scale": other_lr_scale, "bias_lr_scale": bias_lr_scale, "weight_decay": weight_decay,
         }  # fmt: skip
         super().__init__(params, defaults)
 
@@ -73,9 +79,10 @@ class Muon(Optimizer):
                 loss = closure()
         for group in self.param_groups:
             least_dimensions = 2 if group["matrices"] == "all" else 3
+            other_step = _adamw_step if group["others"] == "adamw" else _sgd_step
             for parameter in group["params"]:
                 if parameter.grad is not None:
-                    update = _muon_step if parameter.ndim >= least_dimensions else _adamw_step
+                    update = _muon_step if parameter.ndim >= least_dimensions else other_step
                     update(parameter, parameter.grad, self.state[parameter], group)
         return loss
 
@@ -100,9 +107,22 @@ def _adamw_step(values: Tensor, gradient: Tensor, state: dict[str, Tensor], grou
     if not state:
         state.update(step=torch.zeros(()), exp_avg=torch.zeros_like(values), exp_avg_sq=torch.zeros_like(values))
     state["step"] += 1  # kept on the CPU, so that reading it waits for no device
-    count, lr = state["step"].item(), group["lr"] * group["other_lr_scale"]
+    count, lr = state["step"].item(), _other_lr(values, group)
     mean = state["exp_avg"].lerp_(gradient, 1 - BETA1)
     square = state["exp_avg_sq"].lerp_(gradient.square(), 1 - BETA2)
     root = (square / (1 - BETA2**count)).sqrt_().add_(EPS)
     values.mul_(1 - lr * group["weight_decay"])
     values.addcdiv_(mean, root, value=-lr / (1 - BETA1**count))
+
+
+def _sgd_step(values: Tensor, gradient: Tensor, state: dict[str, Tensor], group: dict[str, Any]) -> None:
+    if not state:
+        state["momentum_buffer"] = torch.zeros_like(values)
+    lr, buffer = _other_lr(values, group), state["momentum_buffer"].mul_(OTHER_MOMENTUM).add_(gradient)
+    values.mul_(1 - lr * group["weight_decay"])
+    values.sub_(gradient.add(buffer, alpha=OTHER_MOMENTUM), alpha=lr)
+
+
+def _other_lr(values: Tensor, group: dict[str, Any]) -> float:
+    lr: float = group["lr"] * group["other_lr_scale"] * (group["bias_lr_scale"] if values.ndim < 2 else 1.0)
+    return lr

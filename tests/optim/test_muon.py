@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from firstlight.optim.muon import Muon, newton_schulz
+from firstlight.optim.muon import OTHER_MOMENTUM, Muon, newton_schulz
 
 
 @pytest.mark.parametrize("shape", [(16, 40), (40, 16), (32, 32), (1, 9), (9, 1)])
@@ -83,3 +83,25 @@ def test_filters_alone_leaves_matrices_to_adamw() -> None:
         ended.append(start - weight.detach())
     torch.testing.assert_close(ended[1], torch.full((3, 4), 0.05))  # AdamW's first step is its lr
     assert not torch.allclose(*ended)
+
+
+def test_the_others_can_be_left_to_sgd() -> None:
+    """Biases and the head move as with torch's SGD with Nesterov momentum, each at a learning rate of its own."""
+    torch.manual_seed(0)
+    start = [torch.randn(4, 3, 3, 3), torch.randn(5, 4), torch.randn(4)]
+    ours, theirs = ([values.clone().requires_grad_() for values in start] for _ in range(2))
+    scales = {"others": "sgd", "other_lr_scale": 0.5, "bias_lr_scale": 10.0}
+    muon = Muon(ours, lr=0.1, matrices="filters", weight_decay=0.2, **scales)
+    settings = {"momentum": OTHER_MOMENTUM, "nesterov": True}
+    plain = torch.optim.SGD([{"params": [theirs[1]], "lr": 0.05}, {"params": [theirs[2]], "lr": 0.5}], lr=1.0, **settings)
+    for _ in range(4):
+        gradients = [torch.randn_like(values) for values in start]
+        for values, gradient in zip([*ours, *theirs], [*gradients, *gradients], strict=True):
+            values.grad = gradient.clone()
+        with torch.no_grad():
+            theirs[1].mul_(1 - 0.05 * 0.2)  # decoupled from the gradient, as Muon's own
+            theirs[2].mul_(1 - 0.5 * 0.2)
+        muon.step()
+        plain.step()
+    torch.testing.assert_close(ours[1:], theirs[1:])
+    assert not torch.equal(ours[0], start[0])
