@@ -32,14 +32,14 @@ HELD_OUT = ("split.val_fraction=0.1", "evaluation.views=one")
 
 UNDONE: dict[str, tuple[str, ...]] = {
     "input.whiten: no whitening layer": ("input.whiten=0",),
-    "augment.flip: drawn at each epoch in place of alternating": ("augment.flip=true",),
-    "augment.crop: no moved windows": ("augment.crop=0",),
-    "train.label_smoothing: none": ("train.label_smoothing=0",),
+    "optim: SGD with Nesterov momentum in place of Muon": ("optim=sgd", "optim.lr=0.1", "optim.momentum=0.9", "optim.nesterov=true"),
     "train.freeze_norm_scale: scales are trained": ("train.freeze_norm_scale=false",),
+    "train.label_smoothing: none": ("train.label_smoothing=0",),
+    "train.ema_decay: weights averaged over some 20 steps": ("train.ema_decay=0.95",),
+    "augment.flip: drawn at each epoch in place of alternating": ("augment.flip=true",),
     "train.early_size: full size from the first step": ("train.early_size=null",),
     "optim.normalize: filters keep their own norm": ("optim.normalize=false",),
-    "optim: SGD with Nesterov momentum in place of Muon": ("optim=sgd", "optim.lr=0.1", "optim.momentum=0.9", "optim.nesterov=true"),
-    "train.ema_decay: weights averaged over some 50 steps": ("train.ema_decay=0.98",),
+    "augment.crop: no moved windows": ("augment.crop=0",),
 }
 """The name of each row, and the overrides behind it."""
 VIEWS = {"mirror": ("mirror", 1.0), "mirror_shift": ("mirror_shift", 1.0), "mirror_shift where below 0.9": ("mirror_shift", 0.9)}
