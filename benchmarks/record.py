@@ -59,8 +59,8 @@ def write_records() -> Path:
 
 def records_text() -> str:
     """Return what RECORDS.md has to say."""
-    results = [json.loads(path.read_text(encoding="utf-8")) for path in sorted(RESULTS.glob("*.json"))]
-    return "\n".join([INTRO, *(_section(result) for result in results)])
+    paths, tried = sorted(RESULTS.glob("*.json")), json.loads((FOLDER / "tried.json").read_text(encoding="utf-8"))
+    return "\n".join([INTRO, *(_section(json.loads(path.read_text(encoding="utf-8")), tried.get(path.stem)) for path in paths)])
 
 
 def machine() -> dict[str, Any]:
@@ -84,7 +84,8 @@ def _cpu_model() -> str:
     return f"{names[0] if names else platform.processor()} ({torch.backends.cpu.get_cpu_capability()})"
 
 
-def _section(result: dict[str, Any]) -> str:
+def _section(result: dict[str, Any], tried: str | None) -> str:
+    """Return the section of a result; tried: what tried.json says of it."""
     here, rows = result["machine"], result["rows"]
     versions = ", ".join(f"{name} {version}" for name, version in here.get("versions", {}).items())
     threads = f"{here['threads']} thread{'s' if here['threads'] > 1 else ''} used"
@@ -109,6 +110,9 @@ def _section(result: dict[str, Any]) -> str:
         f"|{'|'.join('---:' if head in ('value', 'needed', 'aim', 'limit', 'n') else '---' for head in heads)}|",
         *(_line(row, heads) for row in rows),
         "",
+        *(f"- Missed: {row['what']}, by {missed:.0%} of what is needed." for row in rows if (missed := _missed(row)) > 0),
+        *([f"- {tried}"] if tried else []),
+        "",
     ]
     return "\n".join(lines)
 
@@ -120,6 +124,14 @@ def _line(row: Row, heads: Sequence[str]) -> str:
     }
     cells |= {"value": number(row["value"])}
     return f"| {' | '.join(cells.get(head, str(row.get(head, ''))) for head in heads)} |"
+
+
+def _missed(row: Row) -> float:
+    """Return by which share of what is needed a figure misses it; 0 where it does not."""
+    value, least, most = float(row["value"]), row.get("least"), row.get("most")
+    if least is not None:
+        return max(0.0, 1 - value / float(least))
+    return max(0.0, value / float(most) - 1) if most else 0.0
 
 
 def number(value: Any) -> str:
