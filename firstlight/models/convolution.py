@@ -1,6 +1,6 @@
 """A convolution with a faster gradient of its weights on processors with AVX2: it comes from matrix products.
 
-oneDNN's own kernel for it reaches half the rate of the forward pass there and hardly gains from a second thread. Copied into rows of
+oneDNN's own kernel for it reaches about 0.6 of the forward pass's rate there. Copied into rows of
 patches (Chellapilla, Puri and Simard 2006), a few images at a time so that the rows stay in the cache, the same sums are one product of
 two matrices. On 2 threads of an EPYC with AVX2 that takes 0.5 to 0.9 of the time for 64 and more channels. Forward and the gradient by
 the images are torch's.
@@ -72,7 +72,7 @@ class _Convolution(torch.autograd.Function):
 
 
 def weight_gradient(images: Tensor, slope: Tensor, weight: Tensor, stride: tuple[int, int], padding: tuple[int, int]) -> Tensor:
-    """Return the gradient of a loss by the weights of a convolution, [C', C, h, w] in channels_last.
+    """Return the gradient of a loss by the weights of a convolution, [C', C, h, w], in the memory order that the product left.
 
     images: [B, C, H, W] as the convolution saw them; slope: [B, C', H', W'], the gradient by what it returned.
     """
