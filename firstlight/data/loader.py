@@ -7,7 +7,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from firstlight.data.augment import Augment, Draws, cut_out, jitter_colors, rotate
+from firstlight.data.augment import Augment, Drawn, Draws, cut_out, jitter_colors, rotate
 from firstlight.data.dataset import Dataset
 from firstlight.data.draws import permutation
 from firstlight.data.normalize import Normalize, pixel_scale
@@ -82,24 +82,33 @@ class Loader:
         """
         if start >= self.num_batches:
             return
-        order = self._order(epoch)[: self.num_images]
-        draws = Draws(self.augment, self.seed, epoch)
-        corners = draws.corners(order) if self.augment.crop else None  # at once: hashing 128 images takes as long as hashing 2,000
-        mirrored = draws.mirrored(order) if self.augment.flip else None
+        drawn = self.draw(epoch)
         batches = max(1, _CHUNK_PIXELS // (self.batch_size * math.prod(self._store.row_shape)))
-        chunk_size = min(batches * self.batch_size, len(order))
+        chunk_size = min(batches * self.batch_size, len(drawn.indices))
         buffer = self._empty(chunk_size) if reuse_buffers else None
         for number in range(start - start % batches, self.num_batches, batches):
             first = max(start, number) * self.batch_size
             place = first - number * self.batch_size
-            indices = order[first : number * self.batch_size + chunk_size]
-            rows = (self._empty(chunk_size) if buffer is None else buffer)[place : place + len(indices)]
-            now = slice(first, first + len(indices))
-            gathered = self._store.gather(
-                indices, None if corners is None else (corners[0][now], corners[1][now]), None if mirrored is None else mirrored[now]
-            )
-            parts = (self._as_seen(gathered, indices, draws, rows), self.labels[indices], indices)
-            yield from map(Batch, *(part.split(self.batch_size) for part in parts))
+            chunk = drawn.part(slice(first, number * self.batch_size + chunk_size))
+            rows = (self._empty(chunk_size) if buffer is None else buffer)[place : place + len(chunk.indices)]
+            yield from map(Batch, *(part.split(self.batch_size) for part in self.make(chunk, rows)))
+
+    def draws(self, epoch: int, start: int = 0) -> Iterator[Drawn]:
+        """Yield what `make` needs for each batch of an epoch from number `start` on."""
+        drawn = self.draw(epoch)
+        for number in range(start, self.num_batches):
+            yield drawn.part(slice(number * self.batch_size, (number + 1) * self.batch_size))
+
+    def draw(self, epoch: int) -> Drawn:
+        """Return the images of an epoch in their order, with all that is drawn for them."""
+        return Draws(self.augment, self.seed, epoch).of(self._order(epoch)[: self.num_images], self._store.height, self._store.width)
+
+    def make(self, drawn: Drawn, rows: Tensor | None = None) -> Batch:
+        """Return the images that were drawn as the network sees them, in `rows` (float32 [B, *row_shape]) where memory is given."""
+        corners = None if drawn.corners is None else (drawn.corners[0], drawn.corners[1])
+        gathered = self._store.gather(drawn.indices, corners, drawn.mirrored)
+        rows = self._empty(len(drawn.indices)) if rows is None else rows
+        return Batch(self._as_seen(gathered, drawn, rows), self.labels[drawn.indices], drawn.indices)
 
     def indices(self, epoch: int, number: int) -> Tensor:
         """Return the places in the data set, int64 [B], of the images in a batch of an epoch."""
@@ -112,15 +121,15 @@ class Loader:
     def _empty(self, num: int) -> Tensor:
         return torch.empty(num, *self._store.row_shape, device=self.labels.device)
 
-    def _as_seen(self, gathered: Tensor, indices: Tensor, draws: Draws, rows: Tensor) -> Tensor:
-        """Fill `rows` with the gathered pixels of the images at `indices` as the network sees them, and return them as [B, C, H, W]."""
+    def _as_seen(self, gathered: Tensor, drawn: Drawn, rows: Tensor) -> Tensor:
+        """Fill `rows` with gathered pixels as the network sees them, and return them as [B, C, H, W]."""
         rows.copy_(gathered)
         images = self._store.as_images(rows)
-        if self.augment.rotation:
-            images.copy_(rotate(images, draws.angles(indices)))
-        if self.augment.color_jitter:
-            images.copy_(jitter_colors(images, draws.color_factors(indices), self._white))
+        if drawn.angles is not None:
+            images.copy_(rotate(images, drawn.angles))
+        if drawn.color_factors is not None:
+            images.copy_(jitter_colors(images, drawn.color_factors, self._white))
         torch.addcmul(self._shift, rows, self._factor, out=rows)
-        if self.augment.cutout:
-            cut_out(images, *draws.cutout_centres(indices, *images.shape[2:]), size=self.augment.cutout)
+        if drawn.cutout_centres is not None:
+            cut_out(images, drawn.cutout_centres[0], drawn.cutout_centres[1], size=self.augment.cutout)
         return images

@@ -2,7 +2,9 @@
 
 import math
 
+from firstlight.data.loader import Batch
 from firstlight.engine.evaluate import EvaluationStopped, evaluate_model
+from firstlight.engine.graph import StepGraph
 from firstlight.engine.record import Recorder
 from firstlight.engine.seeding import private_randomness, seed_batch
 from firstlight.engine.signals import StopRequest, stop_requests
@@ -17,32 +19,41 @@ def fit(state: TrainState, setup: Setup, recorder: Recorder) -> TrainState:
     Raises InterruptedRunError after a checkpoint when Ctrl-C or SIGTERM came, DivergedError for a number that is not finite, and
     StorageError where the disk refused too many checkpoints.
     """
+    graph = StepGraph(state, setup) if setup.graph else None
     with private_randomness(setup.arithmetic.device), stop_requests() as stop, recorder.progress(state, setup):
         try:
             if not recorder.has_checkpoint and setup.train.on_divergence == "rollback":
                 recorder.save(state, setup)  # somewhere to go back to
             while state.epoch < setup.train.epochs and not out_of_patience(state, setup):
                 try:
-                    train_one_epoch(state, setup, recorder, stop)
+                    train_one_epoch(state, setup, recorder, stop, graph)
                     finish_epoch(state, setup, recorder, stop)
                 except DivergedError as error:
                     recorder.roll_back(state, setup, error)
+                    if graph is not None:
+                        graph.forget()
         except KeyboardInterrupt:
             raise InterruptedRunError(recorder.how_to_resume("left at once, nothing saved"), exit_code=stop.exit_code) from None
     return state
 
 
-def train_one_epoch(state: TrainState, setup: Setup, recorder: Recorder, stop: StopRequest) -> None:
-    """Go once over the training data, from the batch where the state stands."""
+def train_one_epoch(state: TrainState, setup: Setup, recorder: Recorder, stop: StopRequest, graph: StepGraph | None = None) -> None:
+    """Go once over the training data, from the batch where the state stands; `graph` replays steps that it has captured."""
     state.model.train()
     num_batches, accumulate = setup.train_loader.num_batches, setup.train.accumulate
-    for batch in setup.train_loader.batches(state.epoch, start=state.batch, reuse_buffers=True):
+    loader = setup.train_loader
+    made = loader.batches(state.epoch, start=state.batch, reuse_buffers=True)
+    for batch in made if graph is None else loader.draws(state.epoch, start=state.batch):
         seed_batch(setup.order_seed, state.epoch, state.batch, device=setup.arithmetic.device)
         state.batch += 1
         steps_now = state.batch % accumulate == 0 or state.batch == num_batches
         lr = setup.lr(state) if steps_now else None
-        num_images = batch.labels.size(0)
-        result = train_step(state, batch, setup, share=setup.share(state.batch - 1, num_images), lr=lr)
+        num_images = len(batch.indices)
+        if isinstance(batch, Batch):
+            result = train_step(state, batch, setup, share=setup.share(state.batch - 1, num_images), lr=lr)
+        else:
+            assert graph is not None and lr is not None  # check_graph refuses accumulation
+            result = graph.step(batch, lr)
         recorder.note_batch(result, num_images)
         if lr is None:
             continue

@@ -64,6 +64,8 @@ class Setup:
     order_seed: int
     arithmetic: Arithmetic
     num_classes: int
+    graph: bool = False
+    """Whether steps are captured as CUDA graphs."""
     steps_per_epoch: int = field(init=False)
     total_steps: int = field(init=False)
     autocast: AbstractContextManager[Any] = field(init=False)

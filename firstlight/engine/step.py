@@ -28,10 +28,11 @@ class StepResult(NamedTuple):
     grad_norms: Sequence[Tensor]
 
 
-def train_step(state: TrainState, batch: Batch, setup: Setup, *, share: float, lr: float | None) -> StepResult:
+def train_step(state: TrainState, batch: Batch, setup: Setup, *, share: float, lr: float | Tensor | None) -> StepResult:
     """Learn from one batch: forward, loss, backward, and, when `lr` is given, the optimizer's step.
 
-    share: this batch's part of the images whose gradients are added up before a step; 1 without accumulation.
+    share: this batch's part of the images whose gradients are added up before a step; 1 without accumulation. lr: a number, or a
+    float32 scalar on the device, which a captured step reads anew each time.
     """
     size = setup.image_size(state.step)
     with setup.autocast:
@@ -44,7 +45,7 @@ def train_step(state: TrainState, batch: Batch, setup: Setup, *, share: float, l
         return StepResult(loss, logits.argmax(1) == batch.labels, grad_norms)
 
 
-def apply_gradients(state: TrainState, setup: Setup, lr: float) -> Sequence[Tensor]:
+def apply_gradients(state: TrainState, setup: Setup, lr: float | Tensor) -> Sequence[Tensor]:
     """Clip where asked, let the optimizer step at `lr`, clear the gradients, follow with the moving average; return the gradient's norms.
 
     The norms of single tensors are added up by whoever logs them: at each step that took as long again as to find them.

@@ -20,6 +20,7 @@ from firstlight.data.training_data import DataRecord
 from firstlight.engine.checkpoint import go_on_from, load_weights, newest_whole, prune, read_weights, restore_state
 from firstlight.engine.device import Arithmetic
 from firstlight.engine.evaluate import evaluate_model
+from firstlight.engine.graph import check_graph
 from firstlight.engine.loop import fit
 from firstlight.engine.memory import keep_freed_memory, out_of_memory, smaller_batch
 from firstlight.engine.places import data_dir_of, runs_dir_of
@@ -189,6 +190,8 @@ def prepare(config: Config, data_dir: Path, *, arithmetic: Arithmetic | None = N
     facts = {"num_parameters": count_parameters(model), "flops_per_image": flops_per_image(model, record.image_shape)}
     arithmetic = arithmetic or settle(config.device, model, record.image_shape, record.num_classes)
     model = arithmetic.place(model)
+    if config.device.graph:
+        check_graph(config, arithmetic.device)
     optimizer, schedule = build_optimizer(config.optim, model), build_schedule(config.schedule)
     place: dict[str, Any] = {"device": arithmetic.device, "channels_last": arithmetic.channels_last}
     with ONE_THREAD.on_threads(), out_of_memory(f"placing the data on {arithmetic.device}", TOO_MUCH_DATA):
@@ -205,6 +208,7 @@ def prepare(config: Config, data_dir: Path, *, arithmetic: Arithmetic | None = N
         order_seed=order_seed,
         arithmetic=arithmetic,
         num_classes=record.num_classes,
+        graph=config.device.graph,
     )
     ema = None if config.train.ema_decay == 0 else _copy(model, config, record, arithmetic)
     state = TrainState(model, optimizer, schedule.start(), ema=ema)

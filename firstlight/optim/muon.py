@@ -100,19 +100,26 @@ def _muon_step(weight: Tensor, gradient: Tensor, state: dict[str, Tensor], group
     if group["normalize"]:
         weight.mul_(math.sqrt(len(weight)) / weight.norm().clamp(min=1e-7))
     weight.mul_(1 - group["lr"] * group["weight_decay"])
-    weight.sub_(update.reshape(weight.shape), alpha=group["lr"] * math.sqrt(max(1, rows / columns)))
+    _move(weight, update.reshape(weight.shape), group["lr"] * math.sqrt(max(1, rows / columns)))
 
 
 def _adamw_step(values: Tensor, gradient: Tensor, state: dict[str, Tensor], group: dict[str, Any]) -> None:
     if not state:
         state.update(step=torch.zeros(()), exp_avg=torch.zeros_like(values), exp_avg_sq=torch.zeros_like(values))
-    state["step"] += 1  # kept on the CPU, so that reading it waits for no device
-    count, lr = state["step"].item(), _other_lr(values, group)
+    if state["step"].device != values.device:
+        state["step"] = state["step"].to(values.device)  # torch restores it to the CPU
+    state["step"] += 1
+    count = state["step"] if values.is_cuda else state["step"].item()  # a GPU is not waited for, and a CPU computes in float64
+    lr = _other_lr(values, group)
     mean = state["exp_avg"].lerp_(gradient, 1 - BETA1)
     square = state["exp_avg_sq"].lerp_(gradient.square(), 1 - BETA2)
     root = (square / (1 - BETA2**count)).sqrt_().add_(EPS)
     values.mul_(1 - lr * group["weight_decay"])
-    values.addcdiv_(mean, root, value=-lr / (1 - BETA1**count))
+    size = lr / (1 - BETA1**count)
+    if isinstance(size, Tensor):
+        values.sub_(mean / root * size)
+    else:
+        values.addcdiv_(mean, root, value=-size)
 
 
 def _sgd_step(values: Tensor, gradient: Tensor, state: dict[str, Tensor], group: dict[str, Any]) -> None:
@@ -120,9 +127,17 @@ def _sgd_step(values: Tensor, gradient: Tensor, state: dict[str, Tensor], group:
         state["momentum_buffer"] = torch.zeros_like(values)
     lr, buffer = _other_lr(values, group), state["momentum_buffer"].mul_(OTHER_MOMENTUM).add_(gradient)
     values.mul_(1 - lr * group["weight_decay"])
-    values.sub_(gradient.add(buffer, alpha=OTHER_MOMENTUM), alpha=lr)
+    _move(values, gradient.add(buffer, alpha=OTHER_MOMENTUM), lr)
 
 
-def _other_lr(values: Tensor, group: dict[str, Any]) -> float:
-    lr: float = group["lr"] * group["other_lr_scale"] * (group["bias_lr_scale"] if values.ndim < 2 else 1.0)
+def _move(values: Tensor, update: Tensor, lr: float | Tensor) -> None:
+    """Subtract lr times the update; a captured step finds its lr on the device."""
+    if isinstance(lr, Tensor):
+        values.sub_(update * lr)
+    else:
+        values.sub_(update, alpha=lr)
+
+
+def _other_lr(values: Tensor, group: dict[str, Any]) -> float | Tensor:
+    lr: float | Tensor = group["lr"] * group["other_lr_scale"] * (group["bias_lr_scale"] if values.ndim < 2 else 1.0)
     return lr

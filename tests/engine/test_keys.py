@@ -62,6 +62,7 @@ OTHER = {
     "device.precision": "bfloat16",
     "device.memory_format": "channels_last",
     "device.threads": "2",
+    "device.graph": "true",
 }
 NEEDS = {
     "train.patience": ["optim.lr=1e-9", "train.epochs=5"],

@@ -11,6 +11,7 @@ import firstlight as fl
 from firstlight.data.augment import Augment
 from firstlight.data.build import load_training_data
 from firstlight.data.loader import Loader
+from firstlight.engine.graph import StepGraph
 from firstlight.engine.record import Recorder
 from firstlight.engine.seeding import private_randomness, seed_batch
 from firstlight.engine.step import train_step
@@ -118,3 +119,49 @@ def test_float32_steps_equal_those_of_the_cpu(device: str) -> None:
             for batch, _ in zip(setup.train_loader.batches(0), range(10), strict=False)
         ]
     assert losses[device] == pytest.approx(losses["cpu"], rel=1e-3)
+
+
+@pytest.mark.parametrize("network", ["{name: mlp, hidden: [32], dropout: 0.3}", "{name: small_cnn, widths: [4, 8]}"])
+@pytest.mark.parametrize("optimizer", ["sgd", "{name: sgd, momentum: 0.9}", "adam", "adamw", "muon", "{name: muon, others: sgd}"])
+@pytest.mark.parametrize("device", DEVICES)
+def test_captured_steps_equal_plain_ones(device: str, optimizer: str, network: str) -> None:
+    """Batch and step as one CUDA graph: two epochs with every augmentation, dropout, a moving average, and images that grow half-way.
+
+    On the CPU the same program runs from the same memory without a capture.
+    """
+    rest = [setting for setting in EVERYTHING if "accumulate" not in setting and ("early" not in setting or "cnn" in network)]
+    config = fl.load_config(
+        "quickstart", f"model={network}", "train.epochs=2", f"optim={optimizer}", f"device.name={device}", "train.batch_size=100", *rest
+    )
+    losses, weights = {}, {}
+    for way in ("plain", "captured"):
+        prepared = prepare(config, Path())
+        state, setup = prepared.state, prepared.setup
+        graph = StepGraph(state, setup)
+        state.model.train()
+        results = []
+        with private_randomness(device):
+            for state.epoch in range(2):
+                loader = setup.train_loader
+                for number, (batch, drawn) in enumerate(zip(loader.batches(state.epoch), loader.draws(state.epoch), strict=True)):
+                    seed_batch(0, state.epoch, number, device=device)
+                    lr = setup.lr(state)
+                    results.append(train_step(state, batch, setup, share=1.0, lr=lr) if way == "plain" else graph.step(drawn, lr))
+        assert state.step == len(results)
+        assert isinstance(state.optimizer.param_groups[0]["lr"], float)
+        losses[way] = [(float(result.loss), int(result.hits.sum())) for result in results]
+        weights[way] = [value.cpu() for value in (*state.model.parameters(), *state.ema.parameters())]
+    assert len(losses["plain"]) > 20
+    torch.testing.assert_close(torch.tensor(losses["captured"]), torch.tensor(losses["plain"]), rtol=1e-4, atol=1e-4)
+    torch.testing.assert_close(weights["captured"], weights["plain"], rtol=1e-3, atol=1e-4)
+
+
+@pytest.mark.parametrize("device", [pytest.param("cuda", marks=CUDA)])
+def test_a_captured_run_equals_a_plain_one_and_resumes(tmp_path: Path, device: str) -> None:
+    """device.graph through the whole path: the same curve, and a resume that captures anew."""
+    place = {"runs_dir": tmp_path, "console": Console(quiet=True)}
+    settings = (f"device.name={device}", "device.precision=float32", "train.epochs=3")
+    plain = fl.train("quickstart", *settings, name="plain", **place)
+    captured = fl.train("quickstart", *settings, "device.graph=true", name="captured", **place)
+    assert [row["train_loss"] for row in captured.epochs] == pytest.approx([row["train_loss"] for row in plain.epochs], rel=1e-2)
+    assert len(fl.resume("captured", "train.epochs=5", override=True, **place).epochs) == 5
