@@ -4,6 +4,10 @@ import os
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
+
+settings.register_profile("same every time", derandomize=True, database=None)
+settings.load_profile("same every time")  # what a soak asks for draws anew
 
 
 @pytest.fixture(scope="session")

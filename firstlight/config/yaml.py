@@ -64,7 +64,7 @@ def parse_yaml(text: str, where: str) -> Document:
         return _Reader(yaml.parse(text, Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader)), where).document()
     except yaml.MarkedYAMLError as error:
         line = min(error.problem_mark.line + 1, max(len(text.splitlines()), 1)) if error.problem_mark else 1
-        raise ConfigError(f"{where}:{line}: not valid YAML: {error.problem or error.context}; correct the line") from None
+        raise ConfigError(f"{where}:{line}: not valid YAML: {brief(str(error.problem or error.context))}; correct the line") from None
     except (yaml.YAMLError, ValueError, OverflowError) as error:  # from chr() and encode(), for what is no character
         raise ConfigError(f"{where}: not valid YAML: {' '.join(str(error).split())}; take that character out") from None
 
@@ -127,7 +127,7 @@ class _Reader:
         if isinstance(event, yaml.AliasEvent):
             name = str(event.anchor)
             if name not in self.anchors:
-                self.refuse(event, f"the alias *{name} has no anchor before it; write the value itself")
+                self.refuse(event, f"the alias *{brief(name)} has no anchor before it; write the value itself")
             value, size = self.anchors[name]
             self.count(event, size)
             return value
