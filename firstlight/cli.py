@@ -101,6 +101,41 @@ def train(
 
 
 @app.command
+def sweep(
+    *settings: str,
+    grid: Annotated[list[str] | None, Parameter(negative=(), consume_multiple=False)] = None,
+    seeds: int | None = None,
+    name: str | None = None,
+    common: Common = COMMON,
+) -> None:
+    """Carry out a study, or go on with it: `firstlight sweep STUDY|CONFIG [key=value ...]`.
+
+    Parameters
+    ----------
+    settings
+        A study file, or an experiment beside --grid, and overrides: seeds=5, sampler=random or budget.trials=20 change the study, others the
+        experiment.
+    grid
+        A parameter and its values, such as optim.lr=log:1e-4:1:9 (scale, low, high, number) or model=lenet,cnn5; may come several times.
+    seeds
+        Trainings of each point, with the seeds 0, 1, ...
+    name
+        Name of the study's folder (default: that of the study or experiment).
+    """
+    from firstlight.inspection.tables import print_study
+    from firstlight.studies.report import report
+    from firstlight.studies.runner import open_study, run_study
+
+    source, overrides = split_settings(settings)
+    if source is None:
+        raise ConfigError("sweep needs a study file, or an experiment with --grid; such as `firstlight sweep mnist_mlp --grid optim.lr=log:1e-4:1:9`")
+    words = [*overrides, *([] if seeds is None else [f"seeds={seeds}"])]
+    study, store = open_study(source, words, grid=grid or [], name=name, runs_dir=common.runs_dir)
+    run_study(study, store, Console(quiet=common.json), data_dir=common.data_dir)
+    result(common, report(study, store), print_study)
+
+
+@app.command
 def evaluate(
     run: str, /, *, split: Literal["val", "test"] = "val", checkpoint: Literal["best", "last"] = "best", common: Common = COMMON
 ) -> None:

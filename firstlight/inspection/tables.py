@@ -10,6 +10,8 @@ from firstlight.tracking.table import print_table, show, sort_rows
 
 RUN_COLUMNS = ("name", "val_accuracy", "test_accuracy", "epochs", "model", "data", "state", "seconds", "started", "num_parameters")
 """The most telling first: a narrow terminal shows only those."""
+SHOWN_TRIALS = 20
+"""Rows of a study's table on the terminal; the file has them all."""
 
 
 def list_table(runs_dir: Path, sort: str) -> dict[str, Any]:
@@ -30,6 +32,21 @@ def print_runs(result: dict[str, Any]) -> None:
     for row in result["runs"]:
         for note in row["notes"]:
             print(f"{row['name']}: {note}")
+
+
+def print_study(result: dict[str, Any]) -> None:
+    """Print the trials of a study, best first, what it found, and what to be wary of."""
+    table = result["hparams"]
+    if table:
+        print_table(table[:SHOWN_TRIALS], list(table[0]))
+    if len(table) > SHOWN_TRIALS:
+        print(f"{len(table) - SHOWN_TRIALS:,} more trials in {result['files'][0]}")
+    for line in result["findings"]:
+        print(line)
+    for line in result["warnings"]:
+        print(f"warning: {line}")
+    for path in result["files"]:
+        print(path)
 
 
 def print_comparison(result: dict[str, Any]) -> None:

@@ -1,0 +1,247 @@
+"""Many small networks trained as one program: each lane has its own weights, widths, activation and settings, all see the same batches.
+
+The networks are multi-layer perceptrons (models/mlp.py without normalisation). Their first layers lie side by side in one matrix, so that the
+images are multiplied once for all lanes: [B, D] x [D, sum of the widths]. Lanes with the same hidden layers and activation form a bucket,
+whose later layers are one batched product. Gradients are written out by hand: torch.vmap over the same networks is slower than a loop.
+Every number is that of a lane's solo run but for the order of sums; tests/engine/test_vectorized.py holds each against it.
+
+Reading order: Lanes, Lanes.step, _Bucket.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+
+import torch
+from torch import Tensor
+
+from firstlight.engine.seeding import seed_batch
+from firstlight.optim.rules import RULES, Memory
+
+Weights = Mapping[str, Tensor]
+"""The state dict of a solo network: linear1.weight [h, D], linear1.bias [h], linear2.weight, ..."""
+
+
+@dataclass(frozen=True)
+class Lane:
+    """What one network has for itself. hyper: the settings of the rule, without lr, by name."""
+
+    hidden: tuple[int, ...]
+    activation: str
+    dropout: float
+    label_smoothing: float
+    hyper: Mapping[str, float]
+
+
+@dataclass(frozen=True)
+class LaneFigures:
+    """What a step has to say of each lane, in the order of the lanes: mean loss [L], images recognised [L], norm of the gradient [L]."""
+
+    loss: Tensor
+    hits: Tensor
+    grad_norm: Tensor
+
+
+class Lanes:
+    """Networks that are trained side by side by one update rule.
+
+    lanes: at least one hidden layer each, all equally many; weights: of each lane, as its solo network begins; rule: a name of RULES.
+    """
+
+    def __init__(self, lanes: Sequence[Lane], weights: Sequence[Weights], *, rule: str, num_classes: int) -> None:
+        order = sorted(range(len(lanes)), key=lambda index: (lanes[index].hidden, lanes[index].activation))
+        self.lanes, self.order, self.rule, self.num_classes = [lanes[index] for index in order], order, RULES[rule], num_classes
+        self.place = {lane: place for place, lane in enumerate(order)}
+        """Where each lane of the caller stands here."""
+        chosen = [weights[index] for index in order]
+        widths = torch.tensor([lane.hidden[0] for lane in self.lanes])
+        self._columns = [0, *widths.cumsum(0).tolist()]
+        self._lane_of_column = torch.arange(len(lanes)).repeat_interleave(widths)
+        self.first_weight = torch.cat([one["linear1.weight"] for one in chosen]).T.contiguous()  # [D, sum of widths]
+        self.first_bias = torch.cat([one["linear1.bias"] for one in chosen])
+        self.buckets = [self._bucket(start, end, chosen) for start, end in pairwise(self._bucket_ends())]
+        self.memory: list[Memory] = [self.rule.start(parameter) for parameter in self.parameters()]
+        names = [name for name in self.rule.settings if name != "lr"]
+        self._hyper = {name: torch.tensor([float(lane.hyper[name]) for lane in self.lanes]) for name in names}
+        self._spread_hyper = [{name: spread(values) for name, values in self._hyper.items()} for spread in self._spreads()]
+
+    def parameters(self) -> list[Tensor]:
+        """Return all tensors that are trained: the common first layer, then the later layers of each bucket."""
+        return [self.first_weight, self.first_bias, *(tensor for bucket in self.buckets for tensor in bucket.parameters())]
+
+    def step(self, images: Tensor, labels: Tensor, lrs: Sequence[float], *, seeds: tuple[int, int, int]) -> LaneFigures:
+        """Learn from a batch, each lane at its own learning rate.
+
+        images: float32 [B, D] or [B, C, H, W]; labels: int64 [B]; lrs: of each lane, in the caller's order; seeds: (order seed, epoch, batch),
+        from which dropout is drawn as the solo runs draw it.
+        """
+        pixels = images.flatten(1)
+        first = torch.addmm(self.first_bias, pixels, self.first_weight)
+        slopes, gradients = torch.empty_like(first), []
+        losses, hits = [], []
+        for bucket in self.buckets:
+            logits = bucket.forward(first[:, bucket.columns], seeds)
+            loss, slope = cross_entropy_of_lanes(logits, labels, bucket.label_smoothing)
+            losses.append(loss)
+            hits.append((logits.argmax(2) == labels).sum(1))
+            gradients += bucket.backward(slope, out=slopes[:, bucket.columns])
+        gradients = [pixels.T @ slopes, slopes.sum(0), *gradients]
+        norms = self._norms(gradients)
+        rates = torch.tensor([lrs[index] for index in self.order])
+        for parameter, gradient, memory, hyper, spread in zip(
+            self.parameters(), gradients, self.memory, self._spread_hyper, self._spreads(), strict=True
+        ):
+            self.rule.update(parameter, gradient, memory, {**hyper, "lr": spread(rates)})
+        back = torch.tensor([self.place[lane] for lane in range(len(self.lanes))])
+        return LaneFigures(torch.cat(losses)[back], torch.cat(hits)[back], norms[back])
+
+    @torch.no_grad()
+    def logits(self, images: Tensor) -> Tensor:
+        """Return the logits of all lanes without dropout, float32 [L, B, num_classes], in the caller's order."""
+        first = torch.addmm(self.first_bias, images.flatten(1), self.first_weight)
+        found = torch.cat([bucket.forward(first[:, bucket.columns], None) for bucket in self.buckets])
+        return found[[self.place[lane] for lane in range(len(self.lanes))]]
+
+    def weights(self, lane: int) -> dict[str, Tensor]:
+        """Return the state dict of a lane (the caller's number) as its solo network has it."""
+        place = self.place[lane]
+        columns = slice(self._columns[place], self._columns[place + 1])
+        bucket = next(bucket for bucket in self.buckets if bucket.start <= place < bucket.end)
+        found = {"linear1.weight": self.first_weight[:, columns].T.contiguous(), "linear1.bias": self.first_bias[columns].clone()}
+        return found | bucket.weights_of(place - bucket.start)
+
+    def _bucket_ends(self) -> list[int]:
+        kinds = [(lane.hidden, lane.activation) for lane in self.lanes]
+        return [0, *(place for place in range(1, len(kinds)) if kinds[place] != kinds[place - 1]), len(kinds)]
+
+    def _bucket(self, start: int, end: int, weights: Sequence[Weights]) -> "_Bucket":
+        return _Bucket(self.lanes[start:end], weights[start:end], start, slice(self._columns[start], self._columns[end]))
+
+    def _spreads(self) -> list[Callable[[Tensor], Tensor]]:
+        """Return, for each parameter, what makes its factors from one number a lane."""
+
+        def by_column(values: Tensor) -> Tensor:
+            return values[self._lane_of_column]
+
+        def by_bucket(bucket: _Bucket) -> Callable[[Tensor], Tensor]:
+            return lambda values: values[bucket.start : bucket.end, None, None]
+
+        return [by_column, by_column, *(by_bucket(bucket) for bucket in self.buckets for _ in bucket.parameters())]
+
+    def _norms(self, gradients: Sequence[Tensor]) -> Tensor:
+        """Return the norm of each lane's gradient, [L] in the order in which they stand here."""
+        columns = gradients[0].square().sum(0) + gradients[1].square()
+        total = torch.zeros(len(self.lanes)).index_add_(0, self._lane_of_column, columns)
+        place = 2
+        for bucket in self.buckets:
+            for gradient in gradients[place : place + len(bucket.parameters())]:
+                total[bucket.start : bucket.end] += gradient.square().sum((1, 2))
+            place += len(bucket.parameters())
+        return total.sqrt()
+
+
+class _Bucket:
+    """Lanes with the same hidden layers and activation: everything behind the first product, as batched products over the n lanes."""
+
+    def __init__(self, lanes: Sequence[Lane], weights: Sequence[Weights], start: int, columns: slice) -> None:
+        self.start, self.end, self.columns = start, start + len(lanes), columns
+        self.hidden, self.activation = lanes[0].hidden, ACTIVATIONS[lanes[0].activation]
+        self.label_smoothing = torch.tensor([lane.label_smoothing for lane in lanes])
+        self._dropout = [lane.dropout for lane in lanes]
+        depth = len(self.hidden)
+        self.later = [torch.stack([one[f"linear{number}.weight"].T for one in weights]).contiguous() for number in range(2, depth + 2)]
+        self.biases = [torch.stack([one[f"linear{number}.bias"] for one in weights])[:, None] for number in range(2, depth + 2)]
+
+    def parameters(self) -> list[Tensor]:
+        """Return weight [n, h_in, h_out] and bias [n, 1, h_out] of each later layer."""
+        return [tensor for pair in zip(self.later, self.biases, strict=True) for tensor in pair]
+
+    def forward(self, first: Tensor, seeds: tuple[int, int, int] | None) -> Tensor:
+        """Return the logits [n, B, K] for what the first layers gave, [B, n * h]; remember what `backward` needs.
+
+        seeds: of dropout, None to leave it out.
+        """
+        n = self.end - self.start
+        before = first.unflatten(1, (n, self.hidden[0])).transpose(0, 1)
+        self._inputs, self._before, self._masks = [], [], self._draw_masks(len(first), seeds)
+        for number, (weight, bias) in enumerate(zip(self.later, self.biases, strict=True)):
+            after = self.activation.value(before)
+            if self._masks:
+                after = after * self._masks[number]
+            self._before.append(before)
+            self._inputs.append(after)
+            before = torch.baddbmm(bias, after, weight)
+        return before
+
+    def backward(self, slope: Tensor, *, out: Tensor) -> list[Tensor]:
+        """Return the gradients of `parameters()` for the slope of the loss by the logits, [n, B, K]; write that by the first layers to `out`."""
+        gradients: list[Tensor] = []
+        for number in reversed(range(len(self.later))):
+            gradients = [self._inputs[number].transpose(1, 2) @ slope, slope.sum(1, keepdim=True), *gradients]
+            slope = slope @ self.later[number].transpose(1, 2)
+            if self._masks:
+                slope = slope * self._masks[number]
+            slope = self.activation.slope(slope, self._before[number])
+        out.copy_(slope.transpose(0, 1).flatten(1))
+        return gradients
+
+    def weights_of(self, lane: int) -> dict[str, Tensor]:
+        """Return the later layers of a lane as its solo network has them."""
+        found = {}
+        for number, (weight, bias) in enumerate(zip(self.later, self.biases, strict=True), start=2):
+            found |= {f"linear{number}.weight": weight[lane].T.contiguous(), f"linear{number}.bias": bias[lane, 0].clone()}
+        return found
+
+    def _draw_masks(self, batch_size: int, seeds: tuple[int, int, int] | None) -> list[Tensor]:
+        """Return the masks [n, B, h] of all layers, scaled as torch's dropout scales; none where nothing is dropped."""
+        if seeds is None or not any(self._dropout):
+            return []
+        drawn = {share: self._draw(batch_size, share, seeds) for share in set(self._dropout)}
+        return [torch.stack([drawn[share][layer] for share in self._dropout]) for layer in range(len(self.hidden))]
+
+    def _draw(self, batch_size: int, share: float, seeds: tuple[int, int, int]) -> list[Tensor]:
+        """Return the masks of one solo network: the same generator, seeded and read in the same order."""
+        if share == 0:
+            return [torch.ones(batch_size, width) for width in self.hidden]
+        seed_batch(*seeds)
+        return [torch.empty(batch_size, width).bernoulli_(1 - share).div_(1 - share) for width in self.hidden]
+
+
+def cross_entropy_of_lanes(logits: Tensor, labels: Tensor, label_smoothing: Tensor) -> tuple[Tensor, Tensor]:
+    """Return the mean cross-entropy of each lane [n] and its slope by the logits [n, B, K].
+
+    logits: [n, B, K]; labels: int64 [B], the same for all lanes; label_smoothing: [n].
+    """
+    n, batch_size, num_classes = logits.shape
+    log_probabilities = torch.log_softmax(logits, 2)
+    spread = (label_smoothing / num_classes)[:, None, None]
+    targets = spread.expand(n, batch_size, num_classes).contiguous()
+    places = labels[None, :, None].expand(n, batch_size, 1)
+    targets.scatter_add_(2, places, (1 - label_smoothing)[:, None, None].expand(n, batch_size, 1))
+    loss = -(targets * log_probabilities).sum((1, 2)) / batch_size
+    return loss, (log_probabilities.exp() - targets) / batch_size
+
+
+@dataclass(frozen=True)
+class Activation:
+    """value: of what stands before it; slope: (slope behind it, what stood before it) -> slope before it."""
+
+    value: Callable[[Tensor], Tensor]
+    slope: Callable[[Tensor, Tensor], Tensor]
+
+
+_aten = torch.ops.aten
+_LEAK = 0.01
+ACTIVATIONS = {
+    "relu": Activation(torch.relu, lambda slope, before: _aten.threshold_backward(slope, before, 0)),
+    "leaky_relu": Activation(
+        lambda before: torch.nn.functional.leaky_relu(before, _LEAK),
+        lambda slope, before: _aten.leaky_relu_backward(slope, before, _LEAK, False),
+    ),
+    "gelu": Activation(torch.nn.functional.gelu, lambda slope, before: _aten.gelu_backward(slope, before)),
+    "silu": Activation(torch.nn.functional.silu, lambda slope, before: _aten.silu_backward(slope, before)),
+    "sigmoid": Activation(torch.sigmoid, lambda slope, before: _aten.sigmoid_backward(slope, torch.sigmoid(before))),
+    "tanh": Activation(torch.tanh, lambda slope, before: _aten.tanh_backward(slope, torch.tanh(before))),
+    "identity": Activation(lambda before: before, lambda slope, before: slope),
+}
+"""Those of models/layers.py, with the slopes that autograd takes."""

@@ -1,0 +1,93 @@
+"""Carry out a study: every trial that has no row yet is trained, resumed where it stands half done, and written down.
+
+Reading order: open_study, run_study, _carry_out. A kill at any moment loses at most the steps behind a trial's last checkpoint.
+"""
+
+import json
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from firstlight.config.yaml import brief
+from firstlight.engine.places import data_dir_of, runs_dir_of
+from firstlight.engine.train import GoingOn, run_training
+from firstlight.errors import DivergedError, FirstlightError, InterruptedRunError, OutOfMemoryError, StorageError
+from firstlight.files import Appender, Lock, make_dir, remove
+from firstlight.studies.store import Row, Store, head, key_of, row_of
+from firstlight.studies.study import Study, Trial, load_study
+from firstlight.tracking.console import Console
+from firstlight.tracking.run import Run
+from firstlight.tracking.writer import check_name
+
+
+def open_study(
+    source: str | Path, overrides: Sequence[str] = (), *, grid: Sequence[str] = (), name: str | None = None, runs_dir: str | Path | None = None
+) -> tuple[Study, Store]:
+    """Return a study and its folder, of which nothing is written yet.
+
+    source: a study file, or an experiment with `grid`, such as ["optim.lr=log:1e-4:1:9"]; overrides: settings of the experiment,
+    and `seeds=5`, `sampler=random`, `budget.trials=20` of the study. Raises ConfigError.
+    """
+    study = load_study(source, overrides, grid=grid, name=name)
+    check_name(study.name)
+    return study, Store(runs_dir_of(runs_dir) / study.name)
+
+
+def run_study(study: Study, store: Store, console: Console, *, data_dir: str | Path | None = None) -> list[Row]:
+    """Train all trials of a study that have no row yet, one after the other in this process; return the rows of all that ended.
+
+    Raises InterruptedRunError after Ctrl-C or SIGTERM, and StorageError where a row could not be written.
+    """
+    make_dir(store.path)
+    with Lock(store.path / "study.lock", f"study {store.path}"):
+        store.open(study)
+        trials = list(study.trials())
+        rows = {key_of(row): row for row in store.rows()}
+        pending = [trial for trial in trials if key_of(head(trial)) not in rows]
+        console.line(f"study {store.path}: {len(trials):,} trials, {len(trials) - len(pending):,} done before")
+        began, log = time.monotonic(), store.appender()
+        try:
+            with console.progress("trials", len(trials), done=len(trials) - len(pending)) as bar:
+                for done, trial in enumerate(pending, start=len(trials) - len(pending) + 1):
+                    if study.max_seconds is not None and time.monotonic() - began > study.max_seconds:
+                        console.warn(f"the budget of {study.max_seconds:,.0f} s is used up; {len(trials) - done + 1:,} trials were not begun")
+                        break
+                    row = _carry_out(trial, study, store, data_dir_of(data_dir))
+                    _write_down(log, row)
+                    rows[key_of(row)] = row
+                    bar.update(done, _sentence(row, rows.values(), study))
+        finally:
+            log.close()
+    return list(rows.values())
+
+
+def _carry_out(trial: Trial, study: Study, store: Store, data_dir: Path) -> Row:
+    """Train one trial into its run folder, or go on with it, and return its row."""
+    path, quiet, began = store.run_path(trial), Console(quiet=True), time.monotonic()
+    found = Run(path) if (path / "run.json").exists() else None
+    try:
+        if found is not None and found.state == "finished":
+            return row_of(trial, found, study.objective)  # a kill came between the run and its row
+        if found is not None and found.state == "damaged":
+            remove(path)
+            found = None
+        going_on = GoingOn(found) if found is not None else None
+        run = run_training(study.config(trial), path, quiet, data_dir, resumed=going_on)
+    except (InterruptedRunError, StorageError):
+        raise
+    except (DivergedError, OutOfMemoryError, FirstlightError) as error:
+        state = "diverged" if isinstance(error, DivergedError) else "failed"
+        return {**head(trial), "state": state, "objective": None, "figures": {}, "seconds": round(time.monotonic() - began, 3), "why": str(error)}
+    return row_of(trial, run, study.objective)
+
+
+def _write_down(log: Appender, row: Row) -> None:
+    log.write_lines([json.dumps(row, ensure_ascii=False)])
+    log.sync()
+
+
+def _sentence(row: Row, rows: Any, study: Study) -> str:
+    values = [other["objective"] for other in rows if other["objective"] is not None]
+    best = f"best {study.objective} {study.better(values):.4f}" if values else "no trial has a figure yet"
+    return f"{brief(str(row['point']))}  {best}"

@@ -1,0 +1,102 @@
+"""Studies that are carried out, broken off, gone on with and given more."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import firstlight as fl
+from firstlight.errors import ConfigError
+from firstlight.studies.answer import answer
+from firstlight.studies.report import report
+from firstlight.studies.runner import open_study, run_study
+from firstlight.tracking.console import Console
+from tests.studies.conftest import Sweep
+
+COMMAND = [sys.executable, "-m", "firstlight", "sweep"]
+
+
+def test_every_trial_is_a_run_of_its_own(sweep: Sweep) -> None:
+    """C4, F2: each trial is a normal run folder, equal to the run that `train` makes of the same settings."""
+    study, store = sweep("seeds=2", grid=["optim.lr=0.01,0.1,1"])
+    rows = store.rows()
+    assert len(rows) == 6
+    assert all(row["state"] == "finished" for row in rows)
+    trial = list(study.trials())[4]
+    alone = fl.train(study.base, *(f"{key}={value}" for key, value in trial.point.items()), f"seed={trial.seed}", runs_dir=store.path.parent)
+    in_study = fl.load_run(store.run_path(trial))
+    assert [row["loss"] for row in in_study.steps] == [row["loss"] for row in alone.steps]
+    assert rows[4]["objective"] == alone.summary["val_accuracy"]
+
+
+def test_a_finished_study_takes_more_points_and_seeds(sweep: Sweep) -> None:
+    _, store = sweep(grid=["optim.lr=0.01,0.1"], name="study")
+    before = {row["trial"]: row for row in store.rows()}
+    sweep("seeds=2", grid=["optim.lr=0.01,0.1,0.5"], name="study")
+    rows = store.rows()
+    assert len(rows) == 6
+    assert all(row in rows for row in before.values())
+    assert len({(row["point"]["optim.lr"], row["seed"]) for row in rows}) == 6
+
+
+def test_another_experiment_under_the_same_name_is_refused(sweep: Sweep) -> None:
+    """A changed study under a finished one: one line, nothing lost."""
+    _, store = sweep(grid=["optim.lr=0.01,0.1"], name="study")
+    rows = store.rows()
+    with pytest.raises(ConfigError, match=r"was begun with set\.train None, now it is .*; its trials would not compare: choose another --name"):
+        sweep("train.epochs=3", grid=["optim.lr=0.01,0.1"], name="study")
+    assert store.rows() == rows
+
+
+def test_a_trial_that_diverges_is_a_row_and_the_study_goes_on(sweep: Sweep) -> None:
+    study, store = sweep(grid=["optim.lr=0.1,1e30"])
+    states = {row["point"]["optim.lr"]: row["state"] for row in store.rows()}
+    assert states == {0.1: "finished", 1e30: "diverged"}
+    found = answer(study, store.rows(), 10)
+    assert found.best is not None
+    assert found.best.point == {"optim.lr": 0.1}
+    assert "1 of 2 trials diverged" in found.warnings
+
+
+def test_a_study_that_was_killed_goes_on_where_it_stood(experiment: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A half-done trial goes on from its checkpoint, and a run whose row a kill prevented is not trained again."""
+    words = [str(experiment), "--grid", "optim.lr=0.05,0.1,0.2", "--name", "study", "--runs-dir", str(tmp_path / "runs"), "--json"]
+    for number in (60, 150, 260):
+        killed = subprocess.run(
+            [*COMMAND, *words], env={"FIRSTLIGHT_FAILPOINT": f"kill:before:{number}", "PATH": "/usr/bin"}, capture_output=True, check=False
+        )
+        assert killed.returncode == -9
+    done = subprocess.run([*COMMAND, *words], capture_output=True, text=True, check=True)
+    assert json.loads(done.stdout)["trials"] == 3
+    whole = subprocess.run([*COMMAND, *words[:-4], "whole", *words[-3:]], capture_output=True, text=True, check=True)
+    losses = [
+        [[row["loss"] for row in fl.load_run(tmp_path / "runs" / name / f"000{point}-s0").steps] for point in range(3)]
+        for name in ("study", "whole")
+    ]
+    assert losses[0] == losses[1]
+    assert json.loads(whole.stdout)["best"] == json.loads(done.stdout)["best"]
+
+
+def test_the_budget_of_seconds_ends_a_study_and_more_goes_on(experiment: Path, tmp_path: Path) -> None:
+    study, store = open_study(experiment, ["budget.seconds=1e-9"], grid=["optim.lr=0.1,0.2"], runs_dir=tmp_path)
+    assert run_study(study, store, Console(quiet=True)) == []
+    study, store = open_study(experiment, ["budget.seconds=1000"], grid=["optim.lr=0.1,0.2"], runs_dir=tmp_path)
+    assert len(run_study(study, store, Console(quiet=True))) == 2
+
+
+def test_the_report_has_table_and_pictures(sweep: Sweep) -> None:
+    """E7, C4, C5, C7: hparams.csv sorted by validation accuracy, a response curve for one parameter, a map for two."""
+    study, store = sweep("seeds=3", grid=["optim.lr=log:1e-3:1:4"], name="one")
+    found = report(study, store)
+    header, *lines = (store.path / "hparams.csv").read_text().splitlines()
+    assert header == "trial,val_acc,val_loss,optim.lr,seed,state,seconds"
+    accuracies = [float(line.split(",")[1]) for line in lines]
+    assert accuracies == sorted(accuracies, reverse=True)
+    assert len(lines) == 12
+    assert (store.path / "response.png").stat().st_size > 10_000
+    assert found["findings"][0].startswith("best val_accuracy: 0.")
+    study, store = sweep(grid=["optim.lr=0.01,0.1", "model.hidden=[4],[16]"], name="two")
+    assert [Path(path).name for path in report(study, store)["files"]] == ["hparams.csv", "curves.png", "map.png"]
+    assert (store.path / "map.png").stat().st_size > 10_000
