@@ -1,4 +1,4 @@
-"""The training loop: fit -> train_one_epoch -> train_step -> the model. Reading order: fit, train_one_epoch, finish_epoch."""
+"""The training loop: fit -> train_one_epoch -> train_step -> the model. Reading order: fit, train_one_epoch, finish_epoch, close_epoch."""
 
 import math
 
@@ -11,6 +11,7 @@ from firstlight.engine.signals import StopRequest, stop_requests
 from firstlight.engine.state import Best, Setup, TrainState
 from firstlight.engine.step import train_step
 from firstlight.errors import DivergedError, InterruptedRunError
+from firstlight.metrics.evaluation import Evaluation
 
 
 def fit(state: TrainState, setup: Setup, recorder: Recorder) -> TrainState:
@@ -69,10 +70,9 @@ def train_one_epoch(state: TrainState, setup: Setup, recorder: Recorder, stop: S
 
 
 def finish_epoch(state: TrainState, setup: Setup, recorder: Recorder, stop: StopRequest) -> None:
-    """Validate, decide whether this epoch is the best, let the schedule see it, record it and save; stop where that was asked for."""
+    """Validate, and close the epoch; stop where that was asked for."""
     recorder.fetch(state, setup)
-    train_loss, train_accuracy = (total / setup.train_loader.num_images for total in state.running)
-    row = {"train_loss": train_loss, "train_accuracy": train_accuracy}
+    val = None
     if setup.val_loader is not None:
         try:
             val = evaluate_model(
@@ -85,6 +85,16 @@ def finish_epoch(state: TrainState, setup: Setup, recorder: Recorder, stop: Stop
             )
         except EvaluationStopped:
             recorder.save_and_stop(state, setup, stop.exit_code)
+    close_epoch(state, setup, recorder, val)
+    if stop.asked:
+        recorder.save_and_stop(state, setup, stop.exit_code)
+
+
+def close_epoch(state: TrainState, setup: Setup, recorder: Recorder, val: Evaluation | None) -> None:
+    """Decide whether the epoch that ends is the best, let the schedule see it, record it and save."""
+    train_loss, train_accuracy = (total / setup.train_loader.num_images for total in state.running)
+    row = {"train_loss": train_loss, "train_accuracy": train_accuracy}
+    if val is not None:
         if not math.isfinite(val.loss):
             raise recorder.diverged(state, setup, f"the validation loss became {val.loss}")
         row |= {"val_loss": val.loss, "val_accuracy": val.accuracy, "val_top_k": val.top_k_accuracy}
@@ -99,8 +109,6 @@ def finish_epoch(state: TrainState, setup: Setup, recorder: Recorder, stop: Stop
         saved = recorder.save(state, setup, keep=keep, must=is_last)
         if is_best and not saved:  # weights that the disk did not take are nobody's best
             state.best, state.stale_epochs = best, stale_epochs + 1
-    if stop.asked:
-        recorder.save_and_stop(state, setup, stop.exit_code)
 
 
 def judge(state: TrainState, setup: Setup, row: dict[str, float]) -> bool:

@@ -7,7 +7,7 @@ import json
 import secrets
 import shlex
 import time
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -114,7 +114,7 @@ def default_name(experiment: str) -> str:
 
 
 @dataclass(frozen=True)
-class _Prepared:
+class Prepared:
     """What stands before the run folder is made: if anything is wrong with the data or the network, nothing was written."""
 
     data: DataRecord
@@ -152,12 +152,12 @@ def run_training(
         recorder = Recorder(writer, console, facts=prepared.facts, config=to_dict(config), resume_line=line)
         try:
             if resumed is None:
-                _open_folder(writer, config, prepared, notes or [])
+                open_folder(writer, config, prepared, notes or [])
             else:
                 _go_on(writer, config, prepared, resumed, console, notes or [])
             _announce(console, prepared, writer, resumed=resumed is not None)
             fit(prepared.state, prepared.setup, recorder)
-            _conclude(config, prepared, writer, console, data_dir)
+            conclude(config, prepared, writer, console, data_dir)
         except (KeyboardInterrupt, InterruptedRunError) as error:
             if line in str(error):
                 raise
@@ -172,8 +172,13 @@ def resume_line(path: Path, data_dir: Path) -> str:
     return shlex.join(["firstlight", "train", "--resume", str(path), *elsewhere])
 
 
-def prepare(config: Config, data_dir: Path, *, arithmetic: Arithmetic | None = None) -> _Prepared:
-    """Load the data, build the network and its optimizer, settle the arithmetic."""
+def prepare(config: Config, data_dir: Path, *, arithmetic: Arithmetic | None = None, like: Prepared | None = None) -> Prepared:
+    """Load the data, build the network and its optimizer, settle the arithmetic.
+
+    like: what was prepared for a config with the same data, order and arithmetic, whose loaders are shared.
+    """
+    if like is not None:
+        return _prepare_like(config, like)
     with ONE_THREAD.on_threads(), out_of_memory("reading the data", TOO_MUCH_DATA):
         data = load_training_data(config, data_dir)
     record = data.record
@@ -212,7 +217,17 @@ def prepare(config: Config, data_dir: Path, *, arithmetic: Arithmetic | None = N
     )
     ema = None if config.train.ema_decay == 0 else _copy(model, config, record, arithmetic)
     state = TrainState(model, optimizer, schedule.start(), ema=ema)
-    return _Prepared(record, data.warnings, state, setup, facts)
+    return Prepared(record, data.warnings, state, setup, facts)
+
+
+def _prepare_like(config: Config, like: Prepared) -> Prepared:
+    """Return a network, an optimizer and a schedule of their own beside the data and the arithmetic of another config."""
+    record, init_seed = like.data, config.seed if config.init_seed is None else config.init_seed
+    model = like.setup.arithmetic.place(build_model(config.model, record.image_shape, record.num_classes, init_seed))
+    optimizer, schedule = build_optimizer(config.optim, model), build_schedule(config.schedule)
+    setup = replace(like.setup, train=config.train, schedule=schedule, base_lr=optimizer.param_groups[0]["lr"])
+    facts = {"num_parameters": count_parameters(model), "flops_per_image": flops_per_image(model, record.image_shape)}
+    return Prepared(record, like.warnings, TrainState(model, optimizer, schedule.start()), setup, facts)
 
 
 def check_early_size(model: Any, name: str, num_channels: int, size: int) -> None:
@@ -248,20 +263,20 @@ def _arithmetic_of(resumed: GoingOn | None, config: Config) -> Arithmetic | None
     return recorded if fits else None
 
 
-def _open_folder(writer: RunWriter, config: Config, prepared: _Prepared, notes: list[str]) -> None:
+def open_folder(writer: RunWriter, config: Config, prepared: Prepared, notes: list[str]) -> None:
     seeds = {"seed": config.seed, "init_seed": config.init_seed, "order_seed": config.order_seed, "split_seed": config.split.seed}
     writer.start(
         to_yaml(config), environment=describe_environment(), seeds=seeds, network=prepared.facts, notes=notes, **_made_with(prepared)
     )
 
 
-def _made_with(prepared: _Prepared) -> dict[str, Any]:
+def _made_with(prepared: Prepared) -> dict[str, Any]:
     """Return what run.json says of the data and the arithmetic."""
     arithmetic = prepared.setup.arithmetic
     return {"arithmetic": asdict(arithmetic), "data": prepared.data.to_json(), "machine": machine(arithmetic)}
 
 
-def _go_on(writer: RunWriter, config: Config, prepared: _Prepared, resumed: GoingOn, console: Console, notes: list[str]) -> None:
+def _go_on(writer: RunWriter, config: Config, prepared: Prepared, resumed: GoingOn, console: Console, notes: list[str]) -> None:
     """Take a run up where its newest whole checkpoint stands: compare first, restore then, write last."""
     state, folder = prepared.state, writer.path / "checkpoints"
     remarks: list[str] = []
@@ -325,7 +340,7 @@ def _as_json(value: Any) -> Any:
     return json.loads(json.dumps(value))
 
 
-def _announce(console: Console, prepared: _Prepared, writer: RunWriter, *, resumed: bool) -> None:
+def _announce(console: Console, prepared: Prepared, writer: RunWriter, *, resumed: bool) -> None:
     setup, facts = prepared.setup, prepared.facts
     console.line(f"run {writer.path}{f' (resumed at step {prepared.state.step:,})' if resumed else ''}")
     for line in prepared.data.lines():
@@ -340,7 +355,7 @@ def _announce(console: Console, prepared: _Prepared, writer: RunWriter, *, resum
     console.line(f"device: {chosen.describe()}")
 
 
-def _conclude(config: Config, prepared: _Prepared, writer: RunWriter, console: Console, data_dir: Path) -> None:
+def conclude(config: Config, prepared: Prepared, writer: RunWriter, console: Console, data_dir: Path) -> None:
     """Restore the best weights, open the test set if the config says so, write the summary and the pictures."""
     state, setup = prepared.state, prepared.setup
     if state.best is None:
@@ -369,7 +384,7 @@ def _conclude(config: Config, prepared: _Prepared, writer: RunWriter, console: C
         console.line(f"curves: {pictures[0]}")
 
 
-def _open_test_set(config: Config, prepared: _Prepared, writer: RunWriter, console: Console, data_dir: Path) -> dict[str, float]:
+def _open_test_set(config: Config, prepared: Prepared, writer: RunWriter, console: Console, data_dir: Path) -> dict[str, float]:
     """Evaluate the best weights on the sealed test set, record the opening, and return its figures."""
     setup, best = prepared.setup, prepared.state.best
     assert best is not None

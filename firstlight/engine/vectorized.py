@@ -106,9 +106,44 @@ class Lanes:
         """Return the state dict of a lane (the caller's number) as its solo network has it."""
         place = self.place[lane]
         columns = slice(self._columns[place], self._columns[place + 1])
-        bucket = next(bucket for bucket in self.buckets if bucket.start <= place < bucket.end)
+        bucket = self._bucket_of(place)
         found = {"linear1.weight": self.first_weight[:, columns].T.contiguous(), "linear1.bias": self.first_bias[columns].clone()}
         return found | bucket.weights_of(place - bucket.start)
+
+    def memory_of(self, lane: int) -> list[Memory]:
+        """Return what the rule remembers of a lane, for each parameter of its solo network in their order (weight, bias, ...)."""
+        place = self.place[lane]
+        columns, bucket = slice(self._columns[place], self._columns[place + 1]), self._bucket_of(place)
+        later = self.memory[self._first_of(bucket) :][: len(bucket.parameters())]
+        found = [{name: _scalar_or(value, lambda v: v[:, columns].T) for name, value in self.memory[0].items()}]
+        found.append({name: _scalar_or(value, lambda v: v[columns]) for name, value in self.memory[1].items()})
+        inside = place - bucket.start
+        for number, memory in enumerate(later):
+            part: Callable[[Tensor], Tensor] = (lambda v: v[inside].T) if number % 2 == 0 else (lambda v: v[inside, 0])
+            found.append({name: _scalar_or(value, part) for name, value in memory.items()})
+        return found
+
+    def remember(self, memories: Sequence[Sequence[Mapping[str, Tensor]]]) -> None:
+        """Take over what solo optimizers remember: of each lane in the caller's order, of each of its parameters."""
+        chosen = [memories[index] for index in self.order]
+        for name in self.memory[0]:
+            first = [lane[0][name] for lane in chosen]
+            self.memory[0][name] = first[0].clone() if not first[0].ndim else torch.cat(first).T.contiguous()
+            biases = [lane[1][name] for lane in chosen]
+            self.memory[1][name] = biases[0].clone() if not biases[0].ndim else torch.cat(biases)
+            for bucket in self.buckets:
+                lanes, begin = chosen[bucket.start : bucket.end], self._first_of(bucket)
+                for number in range(len(bucket.parameters())):
+                    values = [lane[2 + number][name] for lane in lanes]
+                    joined = torch.stack([value.T for value in values]) if number % 2 == 0 else torch.stack(values)[:, None]
+                    self.memory[begin + number][name] = values[0].clone() if not values[0].ndim else joined.contiguous()
+
+    def _bucket_of(self, place: int) -> "_Bucket":
+        return next(bucket for bucket in self.buckets if bucket.start <= place < bucket.end)
+
+    def _first_of(self, bucket: "_Bucket") -> int:
+        """Return where the parameters of a bucket begin in `parameters()`."""
+        return 2 + sum(len(other.parameters()) for other in self.buckets if other.start < bucket.start)
 
     def _bucket_ends(self) -> list[int]:
         kinds = [(lane.hidden, lane.activation) for lane in self.lanes]
@@ -138,6 +173,11 @@ class Lanes:
                 total[bucket.start : bucket.end] += gradient.square().sum((1, 2))
             place += len(bucket.parameters())
         return total.sqrt()
+
+
+def _scalar_or(value: Tensor, part: Callable[[Tensor], Tensor]) -> Tensor:
+    """Return a copy of a part of a tensor, or of a scalar as it is."""
+    return value.clone() if not value.ndim else part(value).clone(memory_format=torch.contiguous_format)
 
 
 class _Bucket:
