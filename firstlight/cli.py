@@ -113,8 +113,8 @@ def sweep(
     Parameters
     ----------
     settings
-        A study file, or an experiment beside --grid, and overrides: seeds=5, sampler=random or budget.trials=20 change the study, others the
-        experiment.
+        A study file, or an experiment beside --grid, and overrides: seeds=5, sampler=random or budget.trials=20 change the study, others
+        the experiment.
     grid
         A parameter and its values, such as optim.lr=log:1e-4:1:9 (scale, low, high, number) or model=lenet,cnn5; may come several times.
     seeds
@@ -128,7 +128,9 @@ def sweep(
 
     source, overrides = split_settings(settings)
     if source is None:
-        raise ConfigError("sweep needs a study file, or an experiment with --grid; such as `firstlight sweep mnist_mlp --grid optim.lr=log:1e-4:1:9`")
+        raise ConfigError(
+            "sweep needs a study file, or an experiment with --grid; such as `firstlight sweep mnist_mlp --grid optim.lr=log:1e-4:1:9`"
+        )
     words = [*overrides, *([] if seeds is None else [f"seeds={seeds}"])]
     study, store = open_study(source, words, grid=grid or [], name=name, runs_dir=common.runs_dir)
     run_study(study, store, Console(quiet=common.json), data_dir=common.data_dir)

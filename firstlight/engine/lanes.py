@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+
 import torch
 from torch import Tensor
 
@@ -93,21 +94,19 @@ class _LaneRun:
         return self.prepared.setup
 
 
-def train_lanes(
-    configs: Sequence[Config], paths: Sequence[Path], console: Console, data_dir: Path
-) -> list[Run | FirstlightError]:
+def train_lanes(configs: Sequence[Config], paths: Sequence[Path], console: Console, data_dir: Path) -> list[Run | FirstlightError]:
     """Train configs of one group (group_key) side by side into run folders; return each run, or the error that ended it early.
 
     Raises InterruptedRunError after a checkpoint of every lane when Ctrl-C or SIGTERM came.
     """
     prepared = _prepare(configs, data_dir)
     with ExitStack() as stack:
-        runs = []
-        for config, path, one in zip(configs, paths, prepared, strict=True):
+        runs: list[_LaneRun] = []
+        for config, path, ready in zip(configs, paths, prepared, strict=True):
             writer = stack.enter_context(RunWriter(path))
-            recorder = Recorder(writer, console, facts=one.facts, config=to_dict(config), resume_line=resume_line(path, data_dir))
-            open_folder(writer, config, one, [])
-            runs.append(_LaneRun(config, one, writer, recorder))
+            recorder = Recorder(writer, console, facts=ready.facts, config=to_dict(config), resume_line=resume_line(path, data_dir))
+            open_folder(writer, config, ready, [])
+            runs.append(_LaneRun(config, ready, writer, recorder))
         stack.enter_context(prepared[0].setup.arithmetic.on_threads())
         stack.enter_context(keep_freed_memory())
         stack.enter_context(private_randomness())
@@ -116,7 +115,7 @@ def train_lanes(
         for one in runs:
             if one.error is None:
                 conclude(one.config, one.prepared, one.writer, console, data_dir)
-    return [Run(path) if one.error is None else one.error for one, path in zip(runs, paths, strict=True)]
+    return [Run(path) if one.error is None else one.error for path, one in zip(paths, runs, strict=True)]
 
 
 def _prepare(configs: Sequence[Config], data_dir: Path) -> list[Prepared]:

@@ -15,7 +15,7 @@ from firstlight.metrics.evaluation import Evaluation
 
 
 def fit(state: TrainState, setup: Setup, recorder: Recorder) -> TrainState:
-    """Train until the last epoch, or until patience ends; return the state.
+    """Train until the last epoch, a pause, or the end of patience; return the state.
 
     Raises InterruptedRunError after a checkpoint when Ctrl-C or SIGTERM came, DivergedError for a number that is not finite, and
     StorageError where the disk refused too many checkpoints.
@@ -25,7 +25,7 @@ def fit(state: TrainState, setup: Setup, recorder: Recorder) -> TrainState:
         try:
             if not recorder.has_checkpoint and setup.train.on_divergence == "rollback":
                 recorder.save(state, setup)  # somewhere to go back to
-            while state.epoch < setup.train.epochs and not out_of_patience(state, setup):
+            while state.epoch < setup.last_epoch and not out_of_patience(state, setup):
                 try:
                     train_one_epoch(state, setup, recorder, stop, graph)
                     finish_epoch(state, setup, recorder, stop)
@@ -104,7 +104,7 @@ def close_epoch(state: TrainState, setup: Setup, recorder: Recorder, val: Evalua
     state.schedule_state = setup.schedule.update(state.schedule_state, row.get("val_loss", train_loss))
     recorder.close_epoch(state, row, is_best=is_best)
     keep = setup.checkpoint.keep_every is not None and due(setup.checkpoint.keep_every, state.epoch)
-    is_last = state.epoch == setup.train.epochs or out_of_patience(state, setup)
+    is_last = state.epoch == setup.last_epoch or out_of_patience(state, setup)
     if is_best or keep or is_last or due(setup.checkpoint.every, state.epoch):
         saved = recorder.save(state, setup, keep=keep, must=is_last)
         if is_best and not saved:  # weights that the disk did not take are nobody's best
@@ -125,6 +125,11 @@ def judge(state: TrainState, setup: Setup, row: dict[str, float]) -> bool:
 def out_of_patience(state: TrainState, setup: Setup) -> bool:
     """Tell whether so many epochs brought nothing better that training ends early (Prechelt 1998)."""
     return setup.train.patience is not None and state.stale_epochs >= setup.train.patience
+
+
+def is_paused(state: TrainState, setup: Setup) -> bool:
+    """Tell whether a training ended at its pause, before its last epoch."""
+    return state.epoch < setup.train.epochs and not out_of_patience(state, setup)
 
 
 def due(every: int, count: int) -> bool:

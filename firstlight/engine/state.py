@@ -66,6 +66,8 @@ class Setup:
     num_classes: int
     graph: bool = False
     """Whether steps are captured as CUDA graphs."""
+    pause_after: int | None = None
+    """Epoch behind which training pauses, to be resumed; None goes on to the last one."""
     steps_per_epoch: int = field(init=False)
     total_steps: int = field(init=False)
     autocast: AbstractContextManager[Any] = field(init=False)
@@ -79,6 +81,11 @@ class Setup:
         object.__setattr__(self, "total_steps", steps * self.train.epochs)
         object.__setattr__(self, "autocast", self.arithmetic.autocast())
         object.__setattr__(self, "one", torch.ones((), device=self.train_loader.labels.device))
+
+    @property
+    def last_epoch(self) -> int:
+        """The epoch with which this process ends; schedules reckon with all of them."""
+        return self.train.epochs if self.pause_after is None else min(self.pause_after, self.train.epochs)
 
     def lr(self, state: TrainState) -> float:
         """Return the learning rate of the next optimizer step."""

@@ -21,7 +21,7 @@ from firstlight.engine.checkpoint import go_on_from, load_weights, newest_whole,
 from firstlight.engine.device import Arithmetic
 from firstlight.engine.evaluate import evaluate_model
 from firstlight.engine.graph import check_graph
-from firstlight.engine.loop import fit
+from firstlight.engine.loop import fit, is_paused
 from firstlight.engine.memory import keep_freed_memory, out_of_memory, smaller_batch
 from firstlight.engine.places import data_dir_of, runs_dir_of
 from firstlight.engine.probe import settle
@@ -134,9 +134,20 @@ class GoingOn:
 
 
 def run_training(
-    config: Config, path: Path, console: Console, data_dir: Path, *, notes: list[str] | None = None, resumed: GoingOn | None = None
+    config: Config,
+    path: Path,
+    console: Console,
+    data_dir: Path,
+    *,
+    notes: list[str] | None = None,
+    resumed: GoingOn | None = None,
+    pause_after: int | None = None,
+    pictures: bool = True,
 ) -> Run:
-    """Train `config` into the run folder `path`; with `resumed`, go on from its last whole checkpoint."""
+    """Train `config` into the run folder `path`; with `resumed`, go on from its last whole checkpoint.
+
+    pause_after: epoch behind which the run is left, saved and `interrupted`; pictures: draw the curves at the end.
+    """
     with out_of_memory("building the network", "try a smaller one (its settings stand under `model`)"):
         prepared = prepare(config, data_dir, arithmetic=_arithmetic_of(resumed, config))
     smaller = smaller_batch(config.train.batch_size, config.train.accumulate, prepared.data.num_train)
@@ -156,8 +167,12 @@ def run_training(
             else:
                 _go_on(writer, config, prepared, resumed, console, notes or [])
             _announce(console, prepared, writer, resumed=resumed is not None)
-            fit(prepared.state, prepared.setup, recorder)
-            conclude(config, prepared, writer, console, data_dir)
+            setup = replace(prepared.setup, pause_after=pause_after)
+            fit(prepared.state, setup, recorder)
+            if is_paused(prepared.state, setup):
+                writer.pause()
+            else:
+                conclude(config, prepared, writer, console, data_dir, pictures=pictures)
         except (KeyboardInterrupt, InterruptedRunError) as error:
             if line in str(error):
                 raise
@@ -264,6 +279,7 @@ def _arithmetic_of(resumed: GoingOn | None, config: Config) -> Arithmetic | None
 
 
 def open_folder(writer: RunWriter, config: Config, prepared: Prepared, notes: list[str]) -> None:
+    """Make the folder a run: write its config, and in run.json where and with what it is trained."""
     seeds = {"seed": config.seed, "init_seed": config.init_seed, "order_seed": config.order_seed, "split_seed": config.split.seed}
     writer.start(
         to_yaml(config), environment=describe_environment(), seeds=seeds, network=prepared.facts, notes=notes, **_made_with(prepared)
@@ -355,7 +371,7 @@ def _announce(console: Console, prepared: Prepared, writer: RunWriter, *, resume
     console.line(f"device: {chosen.describe()}")
 
 
-def conclude(config: Config, prepared: Prepared, writer: RunWriter, console: Console, data_dir: Path) -> None:
+def conclude(config: Config, prepared: Prepared, writer: RunWriter, console: Console, data_dir: Path, *, pictures: bool = True) -> None:
     """Restore the best weights, open the test set if the config says so, write the summary and the pictures."""
     state, setup = prepared.state, prepared.setup
     if state.best is None:
@@ -372,16 +388,16 @@ def conclude(config: Config, prepared: Prepared, writer: RunWriter, console: Con
     )
     writer.update(summary=summary | {"seconds": round(writer.seconds, 3)})
     try:
-        pictures = draw_pictures(Run(writer.path))
+        drawn = draw_pictures(Run(writer.path)) if pictures else []
     except StorageError as error:
         console.warn(f"{error}; the run is whole without its pictures")
-        pictures = []
+        drawn = []
     if config.train.test_at_end:
         summary |= _open_test_set(config, prepared, writer, console, data_dir)
         writer.update(summary=summary | {"seconds": round(writer.seconds, 3)})
     console.line(f"run folder: {writer.path}")
-    if pictures:
-        console.line(f"curves: {pictures[0]}")
+    if drawn:
+        console.line(f"curves: {drawn[0]}")
 
 
 def _open_test_set(config: Config, prepared: Prepared, writer: RunWriter, console: Console, data_dir: Path) -> dict[str, float]:

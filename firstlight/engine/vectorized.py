@@ -1,7 +1,7 @@
 """Many small networks trained as one program: each lane has its own weights, widths, activation and settings, all see the same batches.
 
-The networks are multi-layer perceptrons (models/mlp.py without normalisation). Their first layers lie side by side in one matrix, so that the
-images are multiplied once for all lanes: [B, D] x [D, sum of the widths]. Lanes with the same hidden layers and activation form a bucket,
+The networks are multi-layer perceptrons (models/mlp.py without normalisation). Their first layers lie side by side in one matrix, so that
+the images are multiplied once for all lanes: [B, D] x [D, sum of the widths]. Lanes with the same hidden layers and activation form a bucket,
 whose later layers are one batched product. Gradients are written out by hand: torch.vmap over the same networks is slower than a loop.
 Every number is that of a lane's solo run but for the order of sums; tests/engine/test_vectorized.py holds each against it.
 
@@ -72,8 +72,8 @@ class Lanes:
     def step(self, images: Tensor, labels: Tensor, lrs: Sequence[float], *, seeds: tuple[int, int, int]) -> LaneFigures:
         """Learn from a batch, each lane at its own learning rate.
 
-        images: float32 [B, D] or [B, C, H, W]; labels: int64 [B]; lrs: of each lane, in the caller's order; seeds: (order seed, epoch, batch),
-        from which dropout is drawn as the solo runs draw it.
+        images: float32 [B, D] or [B, C, H, W]; labels: int64 [B]; lrs: of each lane, in the caller's order; seeds: (order seed, epoch,
+        batch), from which dropout is drawn as the solo runs draw it.
         """
         pixels = images.flatten(1)
         first = torch.addmm(self.first_bias, pixels, self.first_weight)
@@ -214,7 +214,7 @@ class _Bucket:
         return before
 
     def backward(self, slope: Tensor, *, out: Tensor) -> list[Tensor]:
-        """Return the gradients of `parameters()` for the slope of the loss by the logits, [n, B, K]; write that by the first layers to `out`."""
+        """Return the gradients of `parameters()` for the slope of the loss by the logits, [n, B, K]; `out` takes that by the first layers."""
         gradients: list[Tensor] = []
         for number in reversed(range(len(self.later))):
             gradients = [self._inputs[number].transpose(1, 2) @ slope, slope.sum(1, keepdim=True), *gradients]
@@ -227,7 +227,7 @@ class _Bucket:
 
     def weights_of(self, lane: int) -> dict[str, Tensor]:
         """Return the later layers of a lane as its solo network has them."""
-        found = {}
+        found: dict[str, Tensor] = {}
         for number, (weight, bias) in enumerate(zip(self.later, self.biases, strict=True), start=2):
             found |= {f"linear{number}.weight": weight[lane].T.contiguous(), f"linear{number}.bias": bias[lane, 0].clone()}
         return found

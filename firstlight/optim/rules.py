@@ -1,7 +1,7 @@
 """Optimizers as pairs of plain functions: what they remember at first, and what one step does. For lanes, and to be read.
 
-A hyperparameter is a number or a tensor that broadcasts against the parameter, so that one call can step many networks that lie side by side
-in one tensor, each with settings of its own. tests/optim/test_rules.py holds every rule against torch.optim.
+A hyperparameter is a number or a tensor that broadcasts against the parameter, so that one call can step many networks that lie side by
+side in one tensor, each with settings of its own. tests/optim/test_rules.py holds every rule against torch.optim.
 """
 
 from collections.abc import Callable, Mapping

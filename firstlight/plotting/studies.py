@@ -39,7 +39,17 @@ def plot_response(
     figure, (axes,) = new_figure(width=7.5, height=4.2)
     for place, column in zip(places, figures, strict=True):
         axes.plot([place] * len(column), column, marker="o", markersize=3, linestyle="", color=PALETTE[0], alpha=0.35)
-    axes.errorbar(places, means, yerr=np.nan_to_num(np.asarray(halves, dtype=np.float64)), color=PALETTE[0], marker="o", markersize=5, capsize=3, linewidth=1.6, label="mean, 95 % interval")
+    axes.errorbar(
+        places,
+        means,
+        yerr=np.nan_to_num(np.asarray(halves, dtype=np.float64)),
+        color=PALETTE[0],
+        marker="o",
+        markersize=5,
+        capsize=3,
+        linewidth=1.6,
+        label="mean, 95 % interval",
+    )
     for place, column in zip(places, figures, strict=True):
         if not len(column):
             axes.axvline(place, color=PALETTE[1], linestyle=":", linewidth=1)
@@ -52,7 +62,9 @@ def plot_response(
     most = max((len(column) for column in figures), default=0)
     tidy(axes, x=parameter, y=objective)
     lost = sum(not len(column) for column in figures)
-    set_title(figure, f"{title}; {most} seed{'s' if most != 1 else ''} a value" + (f", dotted where every seed diverged ({lost})" if lost else ""))
+    set_title(
+        figure, f"{title}; {most} seed{'s' if most != 1 else ''} a value" + (f", dotted where every seed diverged ({lost})" if lost else "")
+    )
     return figure
 
 
@@ -76,7 +88,9 @@ def plot_map(
         for (row, column), value in np.ndenumerate(table):
             text = f"{value:.3f}" if np.isfinite(value) else "div."
             bright = np.isfinite(value) and ((value > middle) == higher_is_better)
-            centre.text(column, row, text, ha="center", va="center", fontsize=6.5, color="black" if bright or not np.isfinite(value) else "white")
+            centre.text(
+                column, row, text, ha="center", va="center", fontsize=6.5, color="black" if bright or not np.isfinite(value) else "white"
+            )
     best = np.nanmax if higher_is_better else np.nanmin
     top.plot(range(len(columns)), [_or_nan(best, table[:, column]) for column in range(len(columns))], marker="o", color=PALETTE[0])
     right.plot([_or_nan(best, table[row]) for row in range(len(rows))], range(len(rows)), marker="o", color=PALETTE[0])

@@ -83,8 +83,10 @@ def answer(study: Study, rows: Sequence[Row], num_classes: int | None = None) ->
 def _warnings(found: Answer, num_classes: int | None) -> list[str]:
     warnings, rows = [], [row for point in found.points for row in point.rows]
     if found.best is not None:
-        for key in found.study.space.at_edge(found.best.point):
-            warnings.append(f"the best value of {key}, {found.best.point[key]}, lies at an end of its range; the true best may lie beyond")
+        warnings += [
+            f"the best value of {key}, {found.best.point[key]}, lies at an end of its range; the true best may lie beyond"
+            for key in found.study.space.at_edge(found.best.point)
+        ]
     broken = [row for row in rows if row["objective"] is None]
     if broken:
         kinds = {state: sum(row["state"] == state for row in broken) for state in ("diverged", "failed")}
@@ -101,7 +103,9 @@ def _warnings(found: Answer, num_classes: int | None) -> list[str]:
         between = estimate(means).std
         within = math.sqrt(sum(std * std for std in spread) / len(spread))
         if within > between:
-            warnings.append(f"seeds spread more (deviation {within:.4f}) than the settings do ({between:.4f}): run more seeds before you choose")
+            warnings.append(
+                f"seeds spread more (deviation {within:.4f}) than the settings do ({between:.4f}): run more seeds before you choose"
+            )
     return warnings
 
 

@@ -22,7 +22,12 @@ from firstlight.tracking.writer import check_name
 
 
 def open_study(
-    source: str | Path, overrides: Sequence[str] = (), *, grid: Sequence[str] = (), name: str | None = None, runs_dir: str | Path | None = None
+    source: str | Path,
+    overrides: Sequence[str] = (),
+    *,
+    grid: Sequence[str] = (),
+    name: str | None = None,
+    runs_dir: str | Path | None = None,
 ) -> tuple[Study, Store]:
     """Return a study and its folder, of which nothing is written yet.
 
@@ -51,7 +56,9 @@ def run_study(study: Study, store: Store, console: Console, *, data_dir: str | P
             with console.progress("trials", len(trials), done=len(trials) - len(pending)) as bar:
                 for done, trial in enumerate(pending, start=len(trials) - len(pending) + 1):
                     if study.max_seconds is not None and time.monotonic() - began > study.max_seconds:
-                        console.warn(f"the budget of {study.max_seconds:,.0f} s is used up; {len(trials) - done + 1:,} trials were not begun")
+                        console.warn(
+                            f"the budget of {study.max_seconds:,.0f} s is used up; {len(trials) - done + 1:,} trials were not begun"
+                        )
                         break
                     row = _carry_out(trial, study, store, data_dir_of(data_dir))
                     _write_down(log, row)
@@ -73,12 +80,19 @@ def _carry_out(trial: Trial, study: Study, store: Store, data_dir: Path) -> Row:
             remove(path)
             found = None
         going_on = GoingOn(found) if found is not None else None
-        run = run_training(study.config(trial), path, quiet, data_dir, resumed=going_on)
+        run = run_training(study.config(trial), path, quiet, data_dir, resumed=going_on, pictures=False)
     except (InterruptedRunError, StorageError):
         raise
     except (DivergedError, OutOfMemoryError, FirstlightError) as error:
         state = "diverged" if isinstance(error, DivergedError) else "failed"
-        return {**head(trial), "state": state, "objective": None, "figures": {}, "seconds": round(time.monotonic() - began, 3), "why": str(error)}
+        return {
+            **head(trial),
+            "state": state,
+            "objective": None,
+            "figures": {},
+            "seconds": round(time.monotonic() - began, 3),
+            "why": str(error),
+        }
     return row_of(trial, run, study.objective)
 
 

@@ -151,7 +151,9 @@ def parse_space(entries: Mapping[str, Any], *, needs_grid: bool) -> Space:
     if needs_grid:
         for key, parameter in parameters.items():
             if isinstance(parameter, Interval) and parameter.num is None:
-                raise ConfigError(f"space: {key} has no number of values for the grid; write {key}=log:LOW:HIGH:NUM, or take sampler=random")
+                raise ConfigError(
+                    f"space: {key} has no number of values for the grid; write {key}=log:LOW:HIGH:NUM, or take sampler=random"
+                )
         if (size := space.grid_size()) > MAX_POINTS:
             raise ConfigError(f"space: {size:,} grid points; at most {MAX_POINTS:,} are tried: take fewer values, or sampler=random")
     return space
@@ -210,10 +212,14 @@ def _interval(key: str, scale: Any, low: Any, high: Any, num: Any = None) -> Int
 
 def _condition(key: str, entry: Any, entries: Mapping[str, Any]) -> tuple[str, tuple[Any, ...]]:
     if not isinstance(entry, Mapping) or len(entry) != 1:
-        raise ConfigError(f"space: {key}: when is {brief(repr(entry))}; write one key and its values, such as `when: {{model.name: lenet}}`")
+        raise ConfigError(
+            f"space: {key}: when is {brief(repr(entry))}; write one key and its values, such as `when: {{model.name: lenet}}`"
+        )
     ((other, allowed),) = entry.items()
     if other not in entries or other == key:
-        raise ConfigError(f"space: {key} depends on {brief(repr(other))}, which is no other parameter of the space; it has {', '.join(entries)}")
+        raise ConfigError(
+            f"space: {key} depends on {brief(repr(other))}, which is no other parameter of the space; it has {', '.join(entries)}"
+        )
     return other, tuple(allowed) if isinstance(allowed, list | tuple) else (allowed,)
 
 

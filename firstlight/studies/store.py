@@ -40,7 +40,8 @@ class Store:
                 if known.get(key) != wanted[key]:
                     what, before, now = _difference(key, known.get(key), wanted[key])
                     raise ConfigError(
-                        f"study {self.path} was begun with {what} {before}, now it is {now}; its trials would not compare: choose another --name"
+                        f"study {self.path} was begun with {what} {before}, now it is {now}; its trials would not compare, "
+                        "so choose another --name"
                     )
         elif (self.path / "run.json").exists():
             raise StorageError(f"a run stands at {self.path}; choose another --name for the study")
@@ -81,7 +82,9 @@ class Store:
 def row_of(trial: Trial, run: Run, objective: str) -> Row:
     """Return the row of a trial whose run is finished."""
     best = next((row for row in run.epochs if row.get("epoch") == run.summary["best_epoch"]), {})
-    figures = {key: run.summary[key] for key in ("best_epoch", "train_loss", "train_accuracy", "val_loss", "val_accuracy") if key in run.summary}
+    figures = {
+        key: run.summary[key] for key in ("best_epoch", "train_loss", "train_accuracy", "val_loss", "val_accuracy") if key in run.summary
+    }
     value = best.get(objective, run.summary.get(objective))
     return {**head(trial), "state": "finished", "objective": value, "figures": figures, "seconds": run.summary.get("seconds", 0.0)}
 

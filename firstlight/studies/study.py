@@ -137,7 +137,7 @@ def build_study(tree: Mapping[str, Any], settings: Mapping[str, Any], *, name: s
     if not isinstance(tree.get("space", {}), Mapping):
         raise ConfigError(f"{shown}: space is {brief(repr(tree['space']))}; write its parameters below it, each with its values")
     space = parse_space(tree.get("space", {}), needs_grid=values["sampler"] == "grid")
-    fixed = laid_over(tree.get("set") or {}, {key: value for key, value in _flat(settings)})
+    fixed = laid_over(tree.get("set") or {}, dict(_flat(settings)))
     study = Study(
         name=name or tree.get("name") or Path(shown).stem,
         base=str(tree["base"]),
@@ -159,7 +159,9 @@ def _check_values(study: Study, shown: str) -> None:
     """Load the experiment with each value of each parameter alone, and the first point whole, before anything is trained."""
     config = load_config(study.base, **study.fixed)
     if config.split.val_fraction == 0:
-        raise ConfigError(f"{shown}: the experiment validates nothing (split.val_fraction=0), so no trial has a {study.objective}; set it above 0")
+        raise ConfigError(
+            f"{shown}: the experiment validates nothing (split.val_fraction=0), so no trial has a {study.objective}; set it above 0"
+        )
     if config.train.test_at_end:
         raise ConfigError(f"{shown}: train.test_at_end opens the sealed test set in every trial; leave it out, and evaluate the best run")
     reserved = [key for key in study.space.parameters if key in ("name", "seed")]
@@ -226,5 +228,3 @@ def _settings(
 
 def _budget(*, trials: PositiveInt | None = None, seconds: Positive | None = None, seed: Seed = 0) -> None:
     """Stand in for the keys below budget; trials: points, seeds not counted; seed: of the sampler."""
-
-

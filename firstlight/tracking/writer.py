@@ -32,7 +32,7 @@ class RunWriter:
         self.path = make_dir(path)
         self._resume = resume
         self._info: dict[str, Any] = {}
-        self._taken_up = False
+        self._taken_up = self._paused = False
         self.seconds_before = 0.0
         """Seconds of work before this process took the run up."""
 
@@ -58,7 +58,7 @@ class RunWriter:
                 return  # refused before anything was changed
             if error is None:
                 self._metrics.sync()
-                self.update(state="finished", seconds=round(self.seconds, 3))
+                self.update(state="interrupted" if self._paused else "finished", seconds=round(self.seconds, 3))
             else:
                 with suppress(StorageError):  # the error that ended the run counts; a run without a process reads as interrupted
                     self.update(state=_state_after(error), seconds=round(self.seconds, 3))
@@ -86,6 +86,10 @@ class RunWriter:
         for folder in (self.path, self.path / "checkpoints"):
             clean(folder)  # what a killed writer left; nobody else writes here now
         self.update(**{**info, "state": "running"})
+
+    def pause(self) -> None:
+        """Leave the run as one that is to be resumed, though nothing went wrong."""
+        self._paused = True
 
     def update(self, **changes: Any) -> None:
         """Change entries of run.json, on disk too."""

@@ -42,7 +42,7 @@ DEEP = [{**lane, "hidden": [*lane["hidden"], 7, 3 + number // 2]} for number, la
 @pytest.mark.parametrize("lanes", [LANES, DEEP], ids=["one-layer", "three-layers"])
 @pytest.mark.parametrize("rule", ["sgd", "momentum", "nesterov", "rmsprop", "adam", "adamw"])
 def test_each_lane_equals_its_solo_run(rule: str, lanes: list[dict[str, Any]]) -> None:
-    """F1: widths, activations, dropout, smoothing, seeds, lr and decay of its own; over an epoch each loss within 1e-4 of the solo run's."""
+    """F1: widths, activations, dropout, smoothing, seeds, lr and decay of its own; over an epoch each loss within 1e-4 of the solo one."""
     configs = [config_of(rule, lane) for lane in lanes]
     prepared = [prepare(config, Path()) for config in configs]
     states = [one.state for one in prepared]

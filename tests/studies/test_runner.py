@@ -1,6 +1,7 @@
 """Studies that are carried out, broken off, gone on with and given more."""
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -25,7 +26,9 @@ def test_every_trial_is_a_run_of_its_own(sweep: Sweep) -> None:
     assert len(rows) == 6
     assert all(row["state"] == "finished" for row in rows)
     trial = list(study.trials())[4]
-    alone = fl.train(study.base, *(f"{key}={value}" for key, value in trial.point.items()), f"seed={trial.seed}", runs_dir=store.path.parent)
+    alone = fl.train(
+        study.base, *(f"{key}={value}" for key, value in trial.point.items()), f"seed={trial.seed}", runs_dir=store.path.parent
+    )
     in_study = fl.load_run(store.run_path(trial))
     assert [row["loss"] for row in in_study.steps] == [row["loss"] for row in alone.steps]
     assert rows[4]["objective"] == alone.summary["val_accuracy"]
@@ -45,7 +48,9 @@ def test_another_experiment_under_the_same_name_is_refused(sweep: Sweep) -> None
     """A changed study under a finished one: one line, nothing lost."""
     _, store = sweep(grid=["optim.lr=0.01,0.1"], name="study")
     rows = store.rows()
-    with pytest.raises(ConfigError, match=r"was begun with set\.train None, now it is .*; its trials would not compare: choose another --name"):
+    with pytest.raises(
+        ConfigError, match=r"was begun with set\.train None, now it is .*; its trials would not compare: choose another --name"
+    ):
         sweep("train.epochs=3", grid=["optim.lr=0.01,0.1"], name="study")
     assert store.rows() == rows
 
@@ -63,10 +68,9 @@ def test_a_trial_that_diverges_is_a_row_and_the_study_goes_on(sweep: Sweep) -> N
 def test_a_study_that_was_killed_goes_on_where_it_stood(experiment: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A half-done trial goes on from its checkpoint, and a run whose row a kill prevented is not trained again."""
     words = [str(experiment), "--grid", "optim.lr=0.05,0.1,0.2", "--name", "study", "--runs-dir", str(tmp_path / "runs"), "--json"]
-    for number in (60, 150, 260):
-        killed = subprocess.run(
-            [*COMMAND, *words], env={"FIRSTLIGHT_FAILPOINT": f"kill:before:{number}", "PATH": "/usr/bin"}, capture_output=True, check=False
-        )
+    for place in ("12:0000-s0", "20:0001-s0", "2:trials.jsonl"):
+        environment = {**os.environ, "FIRSTLIGHT_FAILPOINT": f"kill:before:{place}"}
+        killed = subprocess.run([*COMMAND, *words], env=environment, capture_output=True, check=False)
         assert killed.returncode == -9
     done = subprocess.run([*COMMAND, *words], capture_output=True, text=True, check=True)
     assert json.loads(done.stdout)["trials"] == 3

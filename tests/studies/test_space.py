@@ -68,7 +68,7 @@ WRONG: list[tuple[dict[str, Any], str]] = [
         {"a": {"values": [1], "when": {"b": 1}}, "b": {"values": [1], "when": {"a": 1}}},
         "space: conditions lead back to themselves: a -> b -> a; take one of them out",
     ),
-    ({key: "lin:0:1:1000" for key in "abc"}, "space: 1,000,000,000 grid points; at most 1,000,000 are tried"),
+    (dict.fromkeys("abc", "lin:0:1:1000"), "space: 1,000,000,000 grid points; at most 1,000,000 are tried"),
 ]
 
 

@@ -57,7 +57,11 @@ def test_laid_over() -> None:
 
 
 WRONG: list[tuple[dict[str, Any], list[str], str]] = [
-    ({}, ["objective=test_accuracy", "optim.lr=0.1"], "objective 'test_accuracy' is none; the test set is sealed, and a study never reads it"),
+    (
+        {},
+        ["objective=test_accuracy", "optim.lr=0.1"],
+        "objective 'test_accuracy' is none; the test set is sealed, and a study never reads it",
+    ),
     ({}, ["objective=val_acc"], "objective 'val_acc' is none; did you mean 'val_accuracy'?"),
     ({}, ["seeds=0"], "seeds is 0; it must be >= 1"),
     ({}, ["sampler=grit"], "sampler is \"grit\"; it must be 'grid', 'random' or 'sobol'"),
