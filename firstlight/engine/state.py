@@ -89,10 +89,14 @@ class Setup:
 
     def lr(self, state: TrainState) -> float:
         """Return the learning rate of the next optimizer step."""
+        return self.base_lr * self.factor(state) * state.lr_scale
+
+    def factor(self, state: TrainState) -> float:
+        """Return what the schedule multiplies the learning rate of the next step by."""
         factor: float = self.schedule.factor(
             state.step, total_steps=self.total_steps, steps_per_epoch=self.steps_per_epoch, state=state.schedule_state
         )
-        return self.base_lr * factor * state.lr_scale
+        return factor
 
     def image_size(self, step: int) -> int | None:
         """Return the pixels square that the optimizer step behind `step` others sees; None where images stay as they are."""

@@ -165,7 +165,7 @@ def run_training(
             if resumed is None:
                 open_folder(writer, config, prepared, notes or [])
             else:
-                _go_on(writer, config, prepared, resumed, console, notes or [])
+                go_on(writer, config, prepared, resumed, console, notes or [])
             _announce(console, prepared, writer, resumed=resumed is not None)
             setup = replace(prepared.setup, pause_after=pause_after)
             fit(prepared.state, setup, recorder)
@@ -278,11 +278,18 @@ def _arithmetic_of(resumed: GoingOn | None, config: Config) -> Arithmetic | None
     return recorded if fits else None
 
 
-def open_folder(writer: RunWriter, config: Config, prepared: Prepared, notes: list[str]) -> None:
+def open_folder(
+    writer: RunWriter, config: Config, prepared: Prepared, notes: list[str], *, environment: dict[str, Any] | None = None
+) -> None:
     """Make the folder a run: write its config, and in run.json where and with what it is trained."""
     seeds = {"seed": config.seed, "init_seed": config.init_seed, "order_seed": config.order_seed, "split_seed": config.split.seed}
     writer.start(
-        to_yaml(config), environment=describe_environment(), seeds=seeds, network=prepared.facts, notes=notes, **_made_with(prepared)
+        to_yaml(config),
+        environment=environment or describe_environment(),
+        seeds=seeds,
+        network=prepared.facts,
+        notes=notes,
+        **_made_with(prepared),
     )
 
 
@@ -292,7 +299,7 @@ def _made_with(prepared: Prepared) -> dict[str, Any]:
     return {"arithmetic": asdict(arithmetic), "data": prepared.data.to_json(), "machine": machine(arithmetic)}
 
 
-def _go_on(writer: RunWriter, config: Config, prepared: Prepared, resumed: GoingOn, console: Console, notes: list[str]) -> None:
+def go_on(writer: RunWriter, config: Config, prepared: Prepared, resumed: GoingOn, console: Console, notes: list[str]) -> None:
     """Take a run up where its newest whole checkpoint stands: compare first, restore then, write last."""
     state, folder = prepared.state, writer.path / "checkpoints"
     remarks: list[str] = []
