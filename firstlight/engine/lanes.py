@@ -5,11 +5,14 @@ Reading order: group_key, train_lanes, _fit, _train_one_epoch, _finish_epoch.
 
 import json
 import math
+import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
+from functools import partial
+from itertools import pairwise
 from pathlib import Path
-from typing import NamedTuple, NoReturn
+from typing import Any, NamedTuple, NoReturn
 
 import torch
 from torch import Tensor
@@ -24,11 +27,13 @@ from firstlight.engine.record import Recorder, StepRow
 from firstlight.engine.seeding import private_randomness
 from firstlight.engine.signals import StopRequest, stop_requests
 from firstlight.engine.state import Setup, TrainState
-from firstlight.engine.train import GoingOn, Prepared, conclude, go_on, open_folder, prepare, resume_line
+from firstlight.engine.step import train_step
+from firstlight.engine.train import ONE_THREAD, GoingOn, Prepared, conclude, go_on, open_folder, prepare, resume_line
 from firstlight.engine.vectorized import Lane, LaneFigures, Lanes
 from firstlight.errors import DivergedError, FirstlightError, InterruptedRunError
 from firstlight.metrics.evaluation import Evaluation
 from firstlight.metrics.totals import Totals
+from firstlight.optim.rules import RULES
 from firstlight.tracking.console import Console
 from firstlight.tracking.environment import describe_environment
 from firstlight.tracking.run import Run
@@ -36,12 +41,14 @@ from firstlight.tracking.writer import RunWriter
 
 MEMORY_NAMES = {"velocity": "momentum_buffer", "mean": "exp_avg", "square": "exp_avg_sq", "step": "step"}
 """What torch's optimizers call what the rules of optim/rules.py remember."""
+NUM_TIMED = 5
+"""Steps that are timed each way before a group is trained."""
 
 
 def group_key(config: Config) -> str | None:
     """Return what lanes of one program have in common, as text; None for a config that cannot be a lane."""
     train, model, optim = config.train, config.model, config.optim
-    plain_train = replace(train, label_smoothing=0.0, on_divergence="stop")
+    plain_train = replace(train, label_smoothing=0.0, epochs=1)
     is_plain = (
         model.name == "mlp"
         and model.options["hidden"]
@@ -155,6 +162,50 @@ def train_lanes(
     return [Run(path) if one.error is None else one.error for path, one in zip(paths, runs, strict=True)]
 
 
+@dataclass(frozen=True)
+class Times:
+    """Seconds of a step of all networks of a group: side by side, on so many threads, and one after the other."""
+
+    together: float
+    alone: float
+    threads: int
+
+
+def time_both(configs: Sequence[Config], data_dir: Path) -> Times:
+    """Time a few steps of the configs of one group both ways; nothing is written, and the networks are made for it alone."""
+    with private_randomness():
+        first = prepare(configs[0], data_dir, arithmetic=ONE_THREAD)
+        runs = [first, *(prepare(config, data_dir, like=first) for config in configs[1:])]
+        batch = next(first.setup.train_loader.batches(0))
+        chosen = [runs[place] for place in sorted({round(share * (len(runs) - 1)) for share in (0.0, 0.25, 0.5, 0.75, 1.0)})]
+        with ONE_THREAD.on_threads():
+            alone = [_fastest(partial(train_step, one.state, batch, one.setup, share=1.0, lr=1e-6)) for one in chosen]
+        lanes, rates = _lanes_of(configs, [one.state for one in runs], first.setup.num_classes), torch.full((len(runs),), 1e-6)
+        together: dict[int, float] = {}
+        with torch.no_grad():
+            for threads in sorted({1, torch.get_num_threads()}):
+                with Arithmetic("cpu", threads=threads).on_threads():
+                    together[threads] = _fastest(partial(lanes.step, batch.images, batch.labels, rates, seeds=(0, 0, 0)))
+    threads = min(together, key=lambda number: together[number])
+    return Times(together[threads], len(runs) * sum(alone) / len(alone), threads)
+
+
+def _fastest(action: Callable[[], Any]) -> float:
+    """Return the seconds of the fastest of a few calls: what else runs on the machine only ever adds to it."""
+    seconds = []
+    for _ in range(NUM_TIMED):
+        began = time.perf_counter()
+        action()
+        seconds.append(time.perf_counter() - began)
+    return min(seconds)
+
+
+def num_bytes(config: Config) -> int:
+    """Return about how much memory a lane takes: weights, gradient, and what its rule remembers; images of 3,072 values are assumed."""
+    sizes: tuple[int, ...] = (3072, *config.model.options["hidden"], 1000)
+    return 4 * (2 + len(RULES[rule_of(config)].start(torch.zeros(1)))) * sum(a * b for a, b in pairwise(sizes))
+
+
 def _at_one_place(runs: Sequence[_LaneRun]) -> list[list[_LaneRun]]:
     """Return the runs grouped by where they stand: a kill may have come between the checkpoints of two lanes."""
     places: dict[tuple[int, int], list[_LaneRun]] = {}
@@ -179,15 +230,15 @@ def _fit(runs: list[_LaneRun], stop: StopRequest) -> None:
 
 def side_by_side(runs: Sequence[_LaneRun]) -> Lanes:
     """Return the lanes of runs, from where their states stand."""
-    lanes = Lanes(
-        [lane_of(one.config) for one in runs],
-        [one.state.model.state_dict() for one in runs],
-        rule=rule_of(runs[0].config),
-        num_classes=runs[0].setup.num_classes,
-    )
+    lanes = _lanes_of([one.config for one in runs], [one.state for one in runs], runs[0].setup.num_classes)
     if runs[0].state.optimizer.state:
         lanes.remember([_memory_of(one) for one in runs])
     return lanes
+
+
+def _lanes_of(configs: Sequence[Config], states: Sequence[TrainState], num_classes: int) -> Lanes:
+    weights = [state.model.state_dict() for state in states]
+    return Lanes([lane_of(config) for config in configs], weights, rule=rule_of(configs[0]), num_classes=num_classes)
 
 
 def lane_of(config: Config) -> Lane:
