@@ -147,9 +147,38 @@ def test_killed_lanes_go_on_as_if_never_killed(tmp_path: Path) -> None:
         assert again.state == "finished"
 
 
+NETWORKS = {
+    "lenet": ("model.name=lenet", "model.pool=max", "input.image_size=16", "train.epochs=1"),
+    "lenet-sigmoid": ("model.name=lenet", "model.activation=sigmoid", "model.pool=avg", "input.image_size=12", "train.epochs=1"),
+    "small_cnn": ("model.name=small_cnn", "model.widths=[4, 8]", "train.epochs=2"),
+    "digit_cnn": ("model.name=digit_cnn", "model.widths=[3, 4, 5]", "input.image_size=20", "train.epochs=1"),
+}
+
+
+@pytest.mark.parametrize("optimizer", ["sgd", "adam"])
+@pytest.mark.parametrize("network", NETWORKS)
+def test_convolutional_lanes_are_their_solo_runs(tmp_path: Path, network: str, optimizer: str) -> None:
+    """F1 for networks with convolutions, batch normalisation and dropout: seeds, lr, decay, smoothing and dropout of their own."""
+    settings = (*NETWORKS[network], f"optim.name={optimizer}", "optim.lr=0.003", "order_seed=5", "split.num_train=300")
+    own = [("seed=1",), ("optim.lr=0.001", "seed=2"), ("train.label_smoothing=0.1",), ("optim.weight_decay=0.01",)]
+    if network == "small_cnn":
+        own[1:3] = [("model.dropout=0.4",), ("model.dropout=0.2", "train.label_smoothing=0.1")]
+    configs = [_of(*settings, *more) for more in own]
+    assert len({group_key(config) for config in configs}) == 1
+    for number, (config, lane) in enumerate(zip(configs, in_lanes(tmp_path, configs), strict=True)):
+        assert_alike(lane, run_training(config, tmp_path / f"solo{number}", QUIET, Path()))
+    if network == "small_cnn":
+        assert_alike(*(fl.resume(name, "train.epochs=3", override=True, runs_dir=tmp_path, console=QUIET) for name in ("lane3", "solo3")))
+
+
+def _of(*overrides: str) -> fl.Config:
+    merged = {"train.batch_size": "50", **dict(word.split("=", 1) for word in overrides)}
+    return fl.load_config("quickstart", *(f"{key}={value}" for key, value in merged.items()), device=FIXED)
+
+
 NO_LANE = [
     *("train.accumulate=2", "train.clip_norm=1", "train.ema_decay=0.9", "train.patience=1", "train.on_divergence=rollback"),
-    *("checkpoint.every_steps=1", "evaluation.views=mirror", "input.whiten=1", "model.norm=before", "model.hidden=[]", "model=lenet"),
+    *("checkpoint.every_steps=1", "evaluation.views=mirror", "input.whiten=1", "model.norm=before", "model.hidden=[]", "model=alexnet"),
     *("optim=muon", "device.precision=bfloat16", "optim={name: rmsprop, momentum: 0.5}"),
 ]
 OTHER_GROUP = ["seed=1", "train.batch_size=25", "model.hidden=[8, 8]", "optim=sgd", "augment.flip=true", "data=mnist"]
