@@ -19,7 +19,7 @@ from typing import Annotated, Any, Literal
 
 from firstlight.config.describe import to_dict
 from firstlight.config.kinds import check_settings
-from firstlight.config.load import find_config
+from firstlight.config.load import SHIPPED, find_config
 from firstlight.config.override import as_kind, parse_overrides
 from firstlight.config.schema import Config
 from firstlight.config.yaml import brief, parse_yaml
@@ -204,9 +204,14 @@ def _flat(tree: Mapping[str, Any], path: tuple[str, ...] = ()) -> Iterator[tuple
             yield ".".join((*path, key)), value
 
 
+def shipped_studies() -> dict[str, Path]:
+    """Return the path of each study that comes with the package, by name."""
+    return {path.stem: path for path in sorted((SHIPPED / "studies").glob("*.yaml"))}
+
+
 def _read(source: str | Path) -> dict[str, Any]:
     """Return the tree of a study file; an experiment becomes the base of one."""
-    path = find_config(source)
+    path = find_config(source, shipped_studies())
     tree = parse_yaml(path.read_text(encoding="utf-8"), str(source)).value
     if isinstance(tree, dict) and "space" in tree:
         if "base" not in tree:
