@@ -5,17 +5,21 @@ Reading order: group_key, train_lanes, _fit, _train_one_epoch, _finish_epoch.
 
 import json
 import math
+import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
+from functools import partial
+from itertools import pairwise
 from pathlib import Path
-from typing import NamedTuple, NoReturn
+from typing import Any, NamedTuple, NoReturn
 
 import torch
 from torch import Tensor
 
 from firstlight.config.describe import to_dict
-from firstlight.config.schema import Config
+from firstlight.config.schema import Config, Kind
+from firstlight.engine.convolutional_lanes import ConvolutionalLanes
 from firstlight.engine.device import Arithmetic
 from firstlight.engine.evaluate import TOP_K
 from firstlight.engine.loop import close_epoch, due, is_paused
@@ -24,11 +28,13 @@ from firstlight.engine.record import Recorder, StepRow
 from firstlight.engine.seeding import private_randomness
 from firstlight.engine.signals import StopRequest, stop_requests
 from firstlight.engine.state import Setup, TrainState
-from firstlight.engine.train import GoingOn, Prepared, conclude, go_on, open_folder, prepare, resume_line
+from firstlight.engine.step import train_step
+from firstlight.engine.train import ONE_THREAD, GoingOn, Prepared, conclude, go_on, open_folder, prepare, resume_line
 from firstlight.engine.vectorized import Lane, LaneFigures, Lanes
 from firstlight.errors import DivergedError, FirstlightError, InterruptedRunError
 from firstlight.metrics.evaluation import Evaluation
 from firstlight.metrics.totals import Totals
+from firstlight.optim.rules import RULES
 from firstlight.tracking.console import Console
 from firstlight.tracking.environment import describe_environment
 from firstlight.tracking.run import Run
@@ -36,18 +42,22 @@ from firstlight.tracking.writer import RunWriter
 
 MEMORY_NAMES = {"velocity": "momentum_buffer", "mean": "exp_avg", "square": "exp_avg_sq", "step": "step"}
 """What torch's optimizers call what the rules of optim/rules.py remember."""
+CONVOLUTIONAL = ("lenet", "small_cnn", "digit_cnn")
+"""Networks with convolutions that can be lanes: one nn.Sequential of layers in convolutional_lanes.PASSES."""
+CONVOLUTIONAL_BYTES = 100 << 20
+"""What such a lane is taken to need, most of it for the values between its layers."""
+NUM_TIMED = 5
+"""Steps that are timed each way before a group is trained."""
+
+AnyLanes = Lanes | ConvolutionalLanes
 
 
 def group_key(config: Config) -> str | None:
     """Return what lanes of one program have in common, as text; None for a config that cannot be a lane."""
     train, model, optim = config.train, config.model, config.optim
-    plain_train = replace(train, label_smoothing=0.0, on_divergence="stop")
+    plain_train = replace(train, label_smoothing=0.0, epochs=1)
     is_plain = (
-        model.name == "mlp"
-        and model.options["hidden"]
-        and model.options["norm"] == "none"
-        and not model.options["input_norm"]
-        and not model.options["output_norm"]
+        (_is_plain_mlp(model) or model.name in CONVOLUTIONAL)
         and optim.name in ("sgd", "rmsprop", "adam", "adamw")
         and not (optim.name == "rmsprop" and optim.options["momentum"])
         and (train.accumulate, train.clip_norm, train.ema_decay, train.early_size, train.patience) == (1, None, 0.0, None, None)
@@ -62,8 +72,15 @@ def group_key(config: Config) -> str | None:
     if not is_plain:
         return None
     order_seed = config.seed if config.order_seed is None else config.order_seed
+    network = len(model.options["hidden"]) if model.name == "mlp" else to_dict(Kind(model.name, {**model.options, "dropout": 0.0}))
     shared = (config.data, config.split, config.input, config.augment, plain_train, config.checkpoint, config.device)
-    return json.dumps([to_dict(part) for part in shared] + [order_seed, len(model.options["hidden"]), rule_of(config)])
+    return json.dumps([to_dict(part) for part in shared] + [order_seed, network, rule_of(config)])
+
+
+def _is_plain_mlp(model: Kind) -> bool:
+    options = model.options
+    normalized = model.name == "mlp" and (options["norm"] != "none" or options["input_norm"] or options["output_norm"])
+    return model.name == "mlp" and bool(options["hidden"]) and not normalized
 
 
 def rule_of(config: Config) -> str:
@@ -124,7 +141,7 @@ def train_lanes(
     resumed: for each config the run that it goes on with, from its last whole checkpoint; pause_after: epoch behind which all are left.
     Raises InterruptedRunError after a checkpoint of every lane when Ctrl-C or SIGTERM came.
     """
-    arithmetic = Arithmetic("cpu", threads=threads)
+    arithmetic = _arithmetic(configs[0], threads)
     first = prepare(configs[0], data_dir, arithmetic=arithmetic)
     with ExitStack() as stack:
         stack.enter_context(arithmetic.on_threads())
@@ -155,6 +172,57 @@ def train_lanes(
     return [Run(path) if one.error is None else one.error for path, one in zip(paths, runs, strict=True)]
 
 
+@dataclass(frozen=True)
+class Times:
+    """Seconds of a step of all networks of a group: side by side, on so many threads, and one after the other."""
+
+    together: float
+    alone: float
+    threads: int
+
+
+def time_both(configs: Sequence[Config], data_dir: Path) -> Times:
+    """Time a few steps of the configs of one group both ways; nothing is written, and the networks are made for it alone."""
+    with private_randomness():
+        first = prepare(configs[0], data_dir, arithmetic=_arithmetic(configs[0], 1))
+        runs = [first, *(prepare(config, data_dir, like=first) for config in configs[1:])]
+        batch = next(first.setup.train_loader.batches(0))
+        chosen = [runs[place] for place in sorted({round(share * (len(runs) - 1)) for share in (0.0, 0.25, 0.5, 0.75, 1.0)})]
+        with ONE_THREAD.on_threads():
+            alone = [_fastest(partial(train_step, one.state, batch, one.setup, share=1.0, lr=1e-6)) for one in chosen]
+        lanes, rates = _lanes_of(configs, [one.state for one in runs], first.setup.num_classes), torch.full((len(runs),), 1e-6)
+        together: dict[int, float] = {}
+        with torch.no_grad():
+            for threads in sorted({1, torch.get_num_threads()}):
+                with Arithmetic("cpu", threads=threads).on_threads():
+                    together[threads] = _fastest(partial(lanes.step, batch.images, batch.labels, rates, seeds=(0, 0, 0)))
+    threads = min(together, key=lambda number: together[number])
+    return Times(together[threads], len(runs) * sum(alone) / len(alone), threads)
+
+
+def _arithmetic(config: Config, threads: int) -> Arithmetic:
+    """Return that of lanes, whose grouped convolutions are many times faster where the channels of a pixel lie together."""
+    return Arithmetic("cpu", memory_format="channels_last" if config.model.name in CONVOLUTIONAL else "contiguous", threads=threads)
+
+
+def _fastest(action: Callable[[], Any]) -> float:
+    """Return the seconds of the fastest of a few calls: what else runs on the machine only ever adds to it."""
+    seconds = []
+    for _ in range(NUM_TIMED):
+        began = time.perf_counter()
+        action()
+        seconds.append(time.perf_counter() - began)
+    return min(seconds)
+
+
+def num_bytes(config: Config) -> int:
+    """Return about how much memory a lane takes: weights, gradient, and what its rule remembers; images of 3,072 values are assumed."""
+    if config.model.name in CONVOLUTIONAL:
+        return CONVOLUTIONAL_BYTES
+    sizes: tuple[int, ...] = (3072, *config.model.options["hidden"], 1000)
+    return 4 * (2 + len(RULES[rule_of(config)].start(torch.zeros(1)))) * sum(a * b for a, b in pairwise(sizes))
+
+
 def _at_one_place(runs: Sequence[_LaneRun]) -> list[list[_LaneRun]]:
     """Return the runs grouped by where they stand: a kill may have come between the checkpoints of two lanes."""
     places: dict[tuple[int, int], list[_LaneRun]] = {}
@@ -177,27 +245,30 @@ def _fit(runs: list[_LaneRun], stop: StopRequest) -> None:
             alive, lanes = going_on, side_by_side(going_on)
 
 
-def side_by_side(runs: Sequence[_LaneRun]) -> Lanes:
+def side_by_side(runs: Sequence[_LaneRun]) -> AnyLanes:
     """Return the lanes of runs, from where their states stand."""
-    lanes = Lanes(
-        [lane_of(one.config) for one in runs],
-        [one.state.model.state_dict() for one in runs],
-        rule=rule_of(runs[0].config),
-        num_classes=runs[0].setup.num_classes,
-    )
+    lanes = _lanes_of([one.config for one in runs], [one.state for one in runs], runs[0].setup.num_classes)
     if runs[0].state.optimizer.state:
         lanes.remember([_memory_of(one) for one in runs])
     return lanes
+
+
+def _lanes_of(configs: Sequence[Config], states: Sequence[TrainState], num_classes: int) -> AnyLanes:
+    weights = [state.model.state_dict() for state in states]
+    if configs[0].model.name in CONVOLUTIONAL:
+        return ConvolutionalLanes(states[0].model, [lane_of(config) for config in configs], weights, rule=rule_of(configs[0]))
+    return Lanes([lane_of(config) for config in configs], weights, rule=rule_of(configs[0]), num_classes=num_classes)
 
 
 def lane_of(config: Config) -> Lane:
     """Return what a config has for itself as a lane."""
     model, optim = config.model.options, config.optim.options
     hyper = {name: float(value) for name, value in optim.items() if name not in ("lr", "nesterov")}
-    return Lane(tuple(model["hidden"]), model["activation"], model["dropout"], config.train.label_smoothing, hyper)
+    hidden, activation = tuple(model.get("hidden", ())), model.get("activation", "")
+    return Lane(hidden, activation, model.get("dropout", 0.0), config.train.label_smoothing, hyper)
 
 
-def _train_one_epoch(runs: Sequence[_LaneRun], lanes: Lanes, stop: StopRequest) -> None:
+def _train_one_epoch(runs: Sequence[_LaneRun], lanes: AnyLanes, stop: StopRequest) -> None:
     """Go once over the training data with all lanes, from the batch where they stand."""
     setup, epoch, start = runs[0].setup, runs[0].state.epoch, runs[0].state.batch
     pending, rates = _Pending([], [], []), _rates(runs)
@@ -262,7 +333,7 @@ def _write_rows(one: _LaneRun, figures: Sequence[tuple[float, float, float]], si
         one.error = one.recorder.diverged(state, one.setup, f"the {what} became {value}", broken)
 
 
-def _finish_epoch(runs: Sequence[_LaneRun], lanes: Lanes, stop: StopRequest) -> None:
+def _finish_epoch(runs: Sequence[_LaneRun], lanes: AnyLanes, stop: StopRequest) -> None:
     """Validate all lanes at once, then close the epoch of each as its solo run would."""
     validations = _validate(runs, lanes)
     for place, one in enumerate(runs):
@@ -276,7 +347,7 @@ def _finish_epoch(runs: Sequence[_LaneRun], lanes: Lanes, stop: StopRequest) -> 
         _save_and_stop(runs, lanes, stop.exit_code)
 
 
-def _save_and_stop(runs: Sequence[_LaneRun], lanes: Lanes, exit_code: int) -> NoReturn:
+def _save_and_stop(runs: Sequence[_LaneRun], lanes: AnyLanes, exit_code: int) -> NoReturn:
     """Save every lane where it stands, and raise InterruptedRunError."""
     saved = 0
     for place, one in enumerate(runs):
@@ -286,7 +357,7 @@ def _save_and_stop(runs: Sequence[_LaneRun], lanes: Lanes, exit_code: int) -> No
     raise InterruptedRunError(f"interrupted, {saved} of {len(runs)} trials saved; run the same command again to go on", exit_code=exit_code)
 
 
-def _validate(runs: Sequence[_LaneRun], lanes: Lanes) -> list[Evaluation] | None:
+def _validate(runs: Sequence[_LaneRun], lanes: AnyLanes) -> list[Evaluation] | None:
     setup = runs[0].setup
     if setup.val_loader is None:
         return None
@@ -300,7 +371,7 @@ def _validate(runs: Sequence[_LaneRun], lanes: Lanes) -> list[Evaluation] | None
     return [one.result() for one in totals]
 
 
-def _hand_back(one: _LaneRun, lanes: Lanes, place: int) -> None:
+def _hand_back(one: _LaneRun, lanes: AnyLanes, place: int) -> None:
     """Put the weights and the memory of a lane into the model and the optimizer of its run."""
     one.state.model.load_state_dict(lanes.weights(place))
     names = memory_names(one.config)

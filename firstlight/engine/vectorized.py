@@ -137,8 +137,7 @@ class Lanes:
                 lanes, begin = chosen[bucket.start : bucket.end], self._first_of(bucket)
                 for number in range(len(bucket.parameters())):
                     values = [lane[2 + number][name] for lane in lanes]
-                    joined = torch.stack([value.T for value in values]) if number % 2 == 0 else torch.stack(values)[:, None]
-                    self.memory[begin + number][name] = values[0].clone() if not values[0].ndim else joined.contiguous()
+                    self.memory[begin + number][name] = values[0].clone() if not values[0].ndim else _joined(values)
 
     def _step_first(self, pixels: Tensor, slopes: Tensor, hyper: Hyper) -> None:
         """Step the first layers, whose gradient is slopes^T pixels."""
@@ -187,6 +186,12 @@ class Lanes:
             for _ in bucket.parameters():
                 total[bucket.start : bucket.end] += next(gradients).square().sum((1, 2))
         return total.sqrt()
+
+
+def _joined(values: Sequence[Tensor]) -> Tensor:
+    """Return the solo weights [h_out, h_in] or biases [h_out] of the lanes of a bucket as one tensor, [n, h_in, h_out] or [n, 1, h_out]."""
+    stacked = torch.stack(list(values))
+    return stacked.mT.contiguous() if stacked.ndim == 3 else stacked[:, None].contiguous()
 
 
 def _scalar_or(value: Tensor, part: Callable[[Tensor], Tensor]) -> Tensor:

@@ -50,6 +50,14 @@ class Reshape(nn.Module):
         return ", ".join(map(str, self.shape))
 
 
+class GlobalMaxPool(nn.Module):
+    """The largest value of each channel: [B, C, H, W] -> [B, C]."""
+
+    def forward(self, values: Tensor) -> Tensor:
+        """Return the maxima."""
+        return values.amax(dim=(2, 3))
+
+
 class BatchNorm1d(nn.BatchNorm1d):
     """Batch normalisation of [B, C] which, in training, treats a batch of one element by the running statistics."""
 

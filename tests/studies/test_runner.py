@@ -49,7 +49,7 @@ def test_another_experiment_under_the_same_name_is_refused(sweep: Sweep) -> None
     _, store = sweep(grid=["optim.lr=0.01,0.1"], name="study")
     rows = store.rows()
     with pytest.raises(
-        ConfigError, match=r"was begun with set\.train None, now it is .*; its trials would not compare: choose another --name"
+        ConfigError, match=r"was begun with set\.train None, now it is .*; its trials would not compare, so choose another --name"
     ):
         sweep("train.epochs=3", grid=["optim.lr=0.01,0.1"], name="study")
     assert store.rows() == rows
@@ -67,14 +67,25 @@ def test_a_trial_that_diverges_is_a_row_and_the_study_goes_on(sweep: Sweep) -> N
 
 def test_a_study_that_was_killed_goes_on_where_it_stood(experiment: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A half-done trial goes on from its checkpoint, and a run whose row a kill prevented is not trained again."""
-    words = [str(experiment), "--grid", "optim.lr=0.05,0.1,0.2", "--name", "study", "--runs-dir", str(tmp_path / "runs"), "--json"]
+    words = [
+        str(experiment),
+        "--grid",
+        "optim.lr=0.05,0.1,0.2",
+        "--name",
+        "study",
+        "--runs-dir",
+        str(tmp_path / "runs"),
+        "--lanes",
+        "off",
+        "--json",
+    ]
     for place in ("12:0000-s0", "20:0001-s0", "2:trials.jsonl"):
         environment = {**os.environ, "FIRSTLIGHT_FAILPOINT": f"kill:before:{place}"}
         killed = subprocess.run([*COMMAND, *words], env=environment, capture_output=True, check=False)
         assert killed.returncode == -9
     done = subprocess.run([*COMMAND, *words], capture_output=True, text=True, check=True)
     assert json.loads(done.stdout)["trials"] == 3
-    whole = subprocess.run([*COMMAND, *words[:-4], "whole", *words[-3:]], capture_output=True, text=True, check=True)
+    whole = subprocess.run([*COMMAND, *words[:-6], "whole", *words[-5:]], capture_output=True, text=True, check=True)
     losses = [
         [[row["loss"] for row in fl.load_run(tmp_path / "runs" / name / f"000{point}-s0").steps] for point in range(3)]
         for name in ("study", "whole")
@@ -85,9 +96,9 @@ def test_a_study_that_was_killed_goes_on_where_it_stood(experiment: Path, tmp_pa
 
 def test_the_budget_of_seconds_ends_a_study_and_more_goes_on(experiment: Path, tmp_path: Path) -> None:
     study, store = open_study(experiment, ["budget.seconds=1e-9"], grid=["optim.lr=0.1,0.2"], runs_dir=tmp_path)
-    assert run_study(study, store, Console(quiet=True)) == []
+    assert run_study(study, store, Console(quiet=True), lanes="off") == []
     study, store = open_study(experiment, ["budget.seconds=1000"], grid=["optim.lr=0.1,0.2"], runs_dir=tmp_path)
-    assert len(run_study(study, store, Console(quiet=True))) == 2
+    assert len(run_study(study, store, Console(quiet=True), lanes="off")) == 2
 
 
 def test_the_report_has_table_and_pictures(sweep: Sweep) -> None:
