@@ -97,7 +97,7 @@ def false_alarms(studies: np.ndarray, *, against_best: bool, num_tests: int | No
 
 
 def test_holm_keeps_the_family_wise_error() -> None:
-    """F2: of 2,000 studies of ten equal settings, at most 5 % (and what 2,000 leave open) find anything against one that was named before."""
+    """F2: of 2,000 studies of ten equal settings, 5 % (and what 2,000 leave open) find anything against one named before."""
     assert false_alarms(draw_studies(10, 5), against_best=False, num_tests=None) <= 0.06
 
 
