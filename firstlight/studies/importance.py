@@ -1,7 +1,8 @@
 """How much each parameter of a study mattered, within the ranges that were tried.
 
 A whole grid has an exact answer: the share of the variance that the mean over all other parameters explains. Of other points a small random
-forest (Breiman 2001) is asked how much worse it predicts when a parameter is shuffled; with few points that is a hint and no more.
+forest (Breiman 2001) is asked how much worse it predicts when a parameter is shuffled: half the rise of its squared error, in shares of the
+variance, estimates the total effect (Jansen 1999). With few points that is a hint and no more.
 Reading order: importance, variance_shares, forest_importance, grow, predict.
 """
 
@@ -26,7 +27,7 @@ LEAF = 2
 class Importance:
     """How much each parameter mattered, the most important first.
 
-    shares: of the variance (of a grid) or the loss of explained variance when shuffled (forest); low, high: the least and largest of
+    shares: of the variance, by the main effect alone (grid) or with interactions (forest); low, high: the least and largest of
     several seeds or forests; chance: the share that a parameter without effect is expected to have, None for a forest.
     """
 
@@ -44,18 +45,18 @@ def importance(points: Sequence[Mapping[str, Any]], values: Sequence[Mapping[int
 
     points: the value of each parameter that applies; values: the objective by seed; log: by parameter, whether factors count.
     """
-    points, values = zip(*((p, v) for p, v in zip(points, values, strict=True) if v), strict=True) if any(values) else ((), ())
+    points, values = [point for point, value in zip(points, values, strict=True) if value], [value for value in values if value]
     varied = [key for key in log if len({repr(point.get(key)) for point in points}) > 1]
     if len(varied) < 2:
         return None
     levels = {key: list(dict.fromkeys(repr(point.get(key)) for point in points)) for key in varied}
-    seeds = sorted(set.intersection(*(set(value) for value in values)))
+    seeds = sorted(set(values[0]).intersection(*values))
     order = [tuple(levels[key].index(repr(point.get(key))) for key in varied) for point in points]
     is_grid = len(set(order)) == len(points) == math.prod(map(len, levels.values()))
     if is_grid and seeds and all(key in point for key in varied for point in points):
         tables = np.empty((len(seeds), *(len(levels[key]) for key in varied)))
         for place, value in zip(order, values, strict=True):
-            tables[(slice(None), *place)] = [value[seed] for seed in seeds]
+            tables[:, *place] = [value[seed] for seed in seeds]
         return variance_shares(varied, tables)
     if len(points) < LEAST_POINTS:
         return None
@@ -78,12 +79,13 @@ def variance_shares(names: Sequence[str], tables: Numbers) -> Importance | None:
         shares.append([float(((table.mean(other) - table.mean()) ** 2).mean() / total) for other in others])
     chance = [(size - 1) / (num_points - 1) for size in tables.shape[1:]]
     rest = 1 - float(np.sum(shares, 1).mean())
-    method = "share of the variance, exact for this grid" + (f"; mean, least and most of {len(tables)} seeds" if len(tables) > 1 else "")
+    spread = f"; mean, least and most of {len(tables)} seeds" if len(tables) > 1 else ""
+    method = f"share of the variance by its main effect, exact for this grid{spread}"
     return _sorted(names, np.array(shares), chance, method, f"{max(rest, 0):.0%} of the variance are interactions and seed noise")
 
 
 def forest_importance(names: Sequence[str], columns: Numbers, groups: Sequence[Sequence[int]], values: Numbers) -> Importance | None:
-    """Return by how much the explained share of the variance falls when a parameter is shuffled, on points that a tree has not seen.
+    """Return half the rise of the squared error on unseen points when a parameter is shuffled, in shares of the variance.
 
     columns: [point, column]; groups: the columns of each parameter, shuffled together; values: the objective. Always the same draws.
     """
@@ -107,13 +109,13 @@ def forest_importance(names: Sequence[str], columns: Numbers, groups: Sequence[S
                 other = rows.copy()
                 other[:, group] = rows[rng.permutation(len(rows))][:, group]
                 shuffled_errors[index] += ((predict(tree, other) - truth) ** 2).sum()
-        losses[forest] = (shuffled_errors - errors) / count / values.var()
+        losses[forest] = (shuffled_errors - errors) / count / values.var() / 2
     there = seen > 0
     explained = 1 - float(((sums[there] / seen[there] - values[there]) ** 2).mean() / values.var())
     remark = f"the forest explains {max(explained, 0):.0%} of the variance on points it has not seen"
     if explained < 0.3:
         remark += ": too little for the bars to mean much"
-    method = f"fall of the explained variance when shuffled (random forest of {len(values)} points; mean, least and most of {FORESTS})"
+    method = f"share of the variance, by shuffling (random forest of {len(values)} points; mean, least and most of {FORESTS})"
     return _sorted(names, losses, None, method, remark)
 
 

@@ -65,7 +65,7 @@ class Comparison:
         n, mean = self.difference.n, self.difference.mean
         if n < 2:
             return f"one {what} each says nothing about noise: {b} has {mean:+.4f} {unit} against {a}; run more seeds"
-        p = f"p = {self.p:.2g}" + ("" if corrected is None else f", {corrected:.2g} corrected for all comparisons")
+        p = f"p = {self.p:.2g}" + ("" if corrected is None else f" ({corrected:.2g} corrected for all comparisons)")
         spread = f"95 % interval {self.difference.low:+.4f} to {self.difference.high:+.4f}, {p}, n = {n}"
         if not self.is_more_than_noise(alpha, p=corrected):
             return f"no difference beyond {what} noise between {a} and {b} ({mean:+.4f} {unit}, {spread})"

@@ -126,7 +126,7 @@ def test_a_corrected_p_decides_the_sentence() -> None:
     found = compare_paired([0.90, 0.91, 0.92], [0.93, 0.938, 0.95])
     assert found.is_more_than_noise()
     assert found.sentence("a", "b", corrected=0.2).startswith("no difference beyond seed noise between a and b")
-    assert "0.2 corrected for all comparisons" in found.sentence("a", "b", corrected=0.2)
+    assert "(0.2 corrected for all comparisons" in found.sentence("a", "b", corrected=0.2)
 
 
 def test_a_real_difference_is_found_and_said() -> None:
