@@ -14,6 +14,8 @@ if TYPE_CHECKING:
 
 MAX_TICKS = 8
 """Values of a parameter that are all named on its axis; of more, round ones are."""
+NEAR = 0.06
+"""Share of an axis within which two ticks would overlap."""
 MAX_LETTERS = 18
 """Letters of a name on an axis."""
 
@@ -129,7 +131,7 @@ def plot_importance(
         axes.legend(frameon=False, fontsize=8, loc="lower right", bbox_to_anchor=(1, 1), borderaxespad=0)
     axes.set_yticks(places, names)
     axes.set_ylim(len(names) - 0.4, -0.6)
-    axes.set_xlim(left=min(0.0, min(low, default=0.0)))
+    axes.margins(x=0.04)
     tidy(axes, x=method, y="")
     axes.xaxis.label.set_fontsize(9)
     set_title(figure, title)
@@ -162,14 +164,20 @@ def _heights(axis: Axis) -> tuple[NDArray[np.float64], list[tuple[float, str]]]:
 
     distinct = np.unique(numbers[np.isfinite(numbers)])
     if len(distinct) > MAX_TICKS:
-        distinct = _decades(low, high) if axis.log else np.linspace(low, high, 5)
-    return height(numbers), [(float(height(np.float64(value))), f"{value:.3g}") for value in distinct]
+        distinct = _round_values(low, high, log=axis.log)
+    ticks = [(float(height(np.float64(value))), f"{value:.3g}") for value in distinct]
+    ends = [(place, text) for place, text in ((0.0, f"{low:.2g}"), (1.0, f"{high:.2g}")) if low < high]
+    return height(numbers), ticks + [end for end in ends if all(abs(end[0] - place) > NEAR for place, _ in ticks)]
 
 
-def _decades(low: float, high: float) -> NDArray[np.float64]:
-    """Return the powers of ten of a range, and both ends where those are few."""
-    powers = 10.0 ** np.arange(np.ceil(np.log10(low)), np.floor(np.log10(high)) + 1)
-    return powers if len(powers) >= 3 else np.geomspace(low, high, 4)
+def _round_values(low: float, high: float, *, log: bool) -> NDArray[np.float64]:
+    """Return round numbers of a range, powers of ten where factors count."""
+    from matplotlib.ticker import MaxNLocator
+
+    if log and high >= 10 * low:
+        return 10.0 ** np.arange(np.ceil(np.log10(low)), np.floor(np.log10(high)) + 1)
+    made = np.asarray(MaxNLocator(5).tick_values(low, high))
+    return made[(made >= low) & (made <= high)]
 
 
 def _cut(text: str) -> str:

@@ -14,18 +14,26 @@ if TYPE_CHECKING:
 MEASURES = (("loss", "cross-entropy loss (nats)"), ("accuracy", "accuracy (share of images)"))
 MAX_TRAINING = 12
 """Trials whose training curves are drawn beside those of validation."""
+BEST = "best point"
 WIDE_LOSS = 10
 """Ratio of the largest loss to the smallest from which on the axis is logarithmic."""
 
 
 def plot_trials(
-    histories: Sequence[Sequence[Mapping[str, Any]]], values: Sequence[Any], *, parameter: str, log: bool, title: str
+    histories: Sequence[Sequence[Mapping[str, Any]]],
+    values: Sequence[Any],
+    *,
+    num_best: int,
+    parameter: str,
+    log: bool,
+    title: str,
 ) -> "Figure":
-    """Return loss and accuracy by epoch of each trial, validation solid, of few trials training dashed; the first, best trial is black.
+    """Return loss and accuracy by epoch of each trial, validation solid, of few trials training dashed.
 
-    histories: rows with `epoch`, `train_loss`, `val_loss`, ...; values: of the parameter that gives a trial its colour, numbers or names.
+    histories: rows with `epoch`, `train_loss`, `val_loss`, ...; the first `num_best`, the seeds of the best point, are drawn black;
+    values: of the parameter that gives a trial its colour, numbers or names.
     """
-    from matplotlib.ticker import MaxNLocator
+    from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullLocator
 
     numbers = all(isinstance(value, int | float) and not isinstance(value, bool) for value in values)
     distinct = sorted(set(values)) if numbers else list(dict.fromkeys(map(str, values)))
@@ -40,7 +48,7 @@ def plot_trials(
     for panel, (measure, label) in zip(axes, MEASURES, strict=True):
         for order, (rows, color) in reversed(list(enumerate(zip(histories, colors, strict=True)))):
             look: dict[str, Any] = {"color": color, "linewidth": 1.6 if few else 1.0, "alpha": 0.95 if few else 0.7, "zorder": 2}
-            if order == 0:
+            if order < num_best:
                 look |= {"color": "black", "linewidth": 2.2, "alpha": 1.0, "zorder": 3}
             if few:
                 _draw(panel, rows, f"train_{measure}", linestyle="--", **look)
@@ -51,9 +59,12 @@ def plot_trials(
     heights = heights[np.isfinite(heights) & (heights > 0)]
     if len(heights) and heights.max() > WIDE_LOSS * heights.min():
         axes[0].set_yscale("log")
+        axes[0].yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+        axes[0].yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+        axes[0].yaxis.set_minor_locator(NullLocator())
     if mapped is not None and len(distinct) > MAX_LEGEND:
         figure.colorbar(mapped, ax=axes, label=parameter, pad=0.02)
-        axes[1].plot([], [], color="black", linewidth=2.2, label="best trial")
+        axes[1].plot([], [], color="black", linewidth=2.2, label=BEST)
         axes[1].legend(frameon=False, fontsize=9, loc="lower right")
     else:
         _name_values(figure, distinct, parameter, log=log, numbers=numbers)
@@ -79,7 +90,7 @@ def _name_values(figure: "Figure", distinct: Sequence[Any], parameter: str, *, l
     more = f" (the first {MAX_LEGEND} of {len(distinct)})" if len(distinct) > MAX_LEGEND else ""
     figure.legend(
         lines,
-        [*names, "best trial"],
+        [*names, BEST],
         loc="outside lower center",
         ncols=min(len(lines), 7),
         frameon=False,

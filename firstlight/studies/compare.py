@@ -29,6 +29,8 @@ def compare_groups(found: Answer, a: Mapping[str, Any], b: Mapping[str, Any]) ->
     what = "seed" if by_seed or len(shared) == 1 else "setting"
     said = comparison.sentence(*names, unit=found.study.objective, what=what)
     means = f"{names[0]}: {estimate(figures[0]).mean:.4f}, {names[1]}: {estimate(figures[1]).mean:.4f}; {len(shared)} pairs of trials"
+    if not by_seed and len(shared) > 1:
+        means += "; with one seed n counts the other settings, and nothing is said about seeds"
     figures_of = {"pairs": len(shared), **flat(comparison), "p": comparison.p, "effect": comparison.effect}
     return {"a": dict(a), "b": dict(b), **figures_of, "says": [said, means]}
 

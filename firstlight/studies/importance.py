@@ -54,10 +54,10 @@ def importance(points: Sequence[Mapping[str, Any]], values: Sequence[Mapping[int
     order = [tuple(levels[key].index(repr(point.get(key))) for key in varied) for point in points]
     is_grid = len(set(order)) == len(points) == math.prod(map(len, levels.values()))
     if is_grid and seeds and all(key in point for key in varied for point in points):
-        tables = np.empty((len(seeds), *(len(levels[key]) for key in varied)))
-        for place, value in zip(order, values, strict=True):
-            tables[:, *place] = [value[seed] for seed in seeds]
-        return variance_shares(varied, tables)
+        tables = np.empty((*(len(levels[key]) for key in varied), len(seeds)))
+        for index, value in enumerate(values):
+            tables[order[index]] = [value[seed] for seed in seeds]
+        return variance_shares(varied, np.moveaxis(tables, -1, 0))
     if len(points) < LEAST_POINTS:
         return None
     columns, groups = encode(points, varied, log)

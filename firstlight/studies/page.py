@@ -8,6 +8,9 @@ from firstlight.studies.settings import show_value
 
 Rows = Sequence[Mapping[str, Any]]
 
+LARGE = 1000
+"""Figures from here on have no decimals to read."""
+
 HEAD = """<!doctype html>
 <html lang="en">
 <head>
@@ -79,7 +82,7 @@ def _table(heading: str, rows: Rows) -> str:
 
 def _cell(column: str, value: Any, numeric: set[str]) -> str:
     sorted_by = "" if value is None else str(value)
-    shown = "-" if value is None else f"{value:.4f}" if column.startswith("val_") and _is_number(value) else show_value(value)
+    shown = "-" if value is None else f"{value:.4f}" if column.startswith("val_") and abs(value) < LARGE else show_value(value)
     return f'<td{_class(column, numeric)} data-value="{escape(sorted_by)}">{escape(shown)}</td>'
 
 

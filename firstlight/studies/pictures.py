@@ -62,7 +62,14 @@ def _curves(found: Answer, store: Store, parameter: str) -> "Figure":
     values = [row["point"].get(parameter) for row in rows]
     if axis.is_numeric and None in values:
         values = [show_value(value) for value in values]
-    return plot_trials(histories, values, parameter=parameter, log=axis.log, title=f"{found.study.name}, {len(rows)} trials{more}")
+    return plot_trials(
+        histories,
+        values,
+        num_best=len(found.points[0].rows),
+        parameter=parameter,
+        log=axis.log,
+        title=f"{found.study.name}, {len(rows)} trials{more}",
+    )
 
 
 def read_epochs(store: Store, row: Row) -> list[dict[str, Any]]:
