@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from firstlight.plotting.style import PALETTE, new_figure, set_title, shades, tidy
 
 if TYPE_CHECKING:
+    from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
 MAX_TICKS = 8
@@ -39,7 +40,7 @@ def plot_coverage(searches: Sequence[tuple[str, Axis, Axis]]) -> "Figure":
 
     The figure of Bergstra and Bengio 2012: a grid of 27 trials looks at 3 values of each of three parameters, 27 random draws at 27.
     """
-    figure, panels = new_figure(1, len(searches), width=1.2 + 4.6 * len(searches), height=5.0, sharex=True, sharey=True)
+    figure, panels = new_figure(1, len(searches), width=1.2 + 4.6 * len(searches), height=5.0)
     for panel, (title, across, up) in zip(panels, searches, strict=True):
         for axis, scale in ((across, panel.set_xscale), (up, panel.set_yscale)):
             if axis.log:
@@ -49,7 +50,6 @@ def plot_coverage(searches: Sequence[tuple[str, Axis, Axis]]) -> "Figure":
         panel.plot(across.values, np.full(len(across.values), -0.02), transform=panel.get_xaxis_transform(), **rug)
         panel.plot(np.full(len(up.values), -0.02), up.values, transform=panel.get_yaxis_transform(), **{**rug, "marker": "_"})
         panel.tick_params(pad=11)
-        panel.margins(0.04)
         count = len(set(zip(across.values, up.values, strict=True)))
         tidy(
             panel,
@@ -57,8 +57,20 @@ def plot_coverage(searches: Sequence[tuple[str, Axis, Axis]]) -> "Figure":
             y=f"{up.name}\n{len(set(up.values))} distinct values",
             title=f"{title}\n{len(across.values)} points, {count} distinct places here",
         )
+    across_all, up_all = ([limit for panel in panels for limit in get(panel)] for get in (_x_limits, _y_limits))
+    for panel in panels:  # the same limits, but no shared axes: each panel names its own values
+        panel.set_xlim(min(across_all), max(across_all))
+        panel.set_ylim(min(up_all), max(up_all))
     set_title(figure, "What the search looked at: each point, and its shadow on both axes")
     return figure
+
+
+def _x_limits(axes: "Axes") -> tuple[float, float]:
+    return axes.get_xlim()
+
+
+def _y_limits(axes: "Axes") -> tuple[float, float]:
+    return axes.get_ylim()
 
 
 def plot_parallel(axes: Sequence[Axis], objective: Sequence[float | None], *, name: str, higher_is_better: bool, title: str) -> "Figure":
@@ -115,7 +127,7 @@ def plot_importance(
     high: Sequence[float],
     *,
     chance: Sequence[float] | None,
-    method: str,
+    remark: str,
     title: str,
 ) -> "Figure":
     """Return how much each parameter mattered as bars with their least and most; chance: the share of one without effect, as a mark."""
@@ -127,12 +139,12 @@ def plot_importance(
         ends = np.maximum([means - np.asarray(low), np.asarray(high) - means], 0)
         axes.errorbar(means, places, xerr=ends, color="black", linestyle="", capsize=4, linewidth=1.2)
     if chance is not None:
-        axes.plot(chance, places, marker="|", markersize=22, linestyle="", color=PALETTE[1], label="expected of a parameter without effect")
-        axes.legend(frameon=False, fontsize=8, loc="lower right", bbox_to_anchor=(1, 1), borderaxespad=0)
+        axes.plot(chance, places, marker="|", markersize=22, linestyle="", color=PALETTE[1], label="what noise alone would give")
+        axes.legend(frameon=False, fontsize=8, loc="lower right", bbox_to_anchor=(1, 1), borderaxespad=0, markerscale=0.5)
     axes.set_yticks(places, names)
     axes.set_ylim(len(names) - 0.4, -0.6)
     axes.margins(x=0.04)
-    tidy(axes, x=method, y="")
+    tidy(axes, x=remark, y="")
     axes.xaxis.label.set_fontsize(9)
     set_title(figure, title)
     return figure
@@ -163,7 +175,7 @@ def _heights(axis: Axis) -> tuple[NDArray[np.float64], list[tuple[float, str]]]:
         return np.log(value / low) / np.log(high / low) if axis.log else (value - low) / (high - low)
 
     distinct = np.unique(numbers[np.isfinite(numbers)])
-    if len(distinct) > MAX_TICKS:
+    if len(distinct) > MAX_TICKS or (np.diff(height(distinct)) < NEAR).any():
         distinct = _round_values(low, high, log=axis.log)
     ticks = [(float(height(np.float64(value))), f"{value:.3g}") for value in distinct]
     ends = [(place, text) for place, text in ((0.0, f"{low:.2g}"), (1.0, f"{high:.2g}")) if low < high]

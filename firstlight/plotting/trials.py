@@ -15,6 +15,8 @@ MEASURES = (("loss", "cross-entropy loss (nats)"), ("accuracy", "accuracy (share
 MAX_TRAINING = 12
 """Trials whose training curves are drawn beside those of validation."""
 BEST = "best point"
+MOST_LOSS = 100
+"""Times the smallest loss that the axis shows; trials that broke lie far above."""
 WIDE_LOSS = 10
 """Ratio of the largest loss to the smallest from which on the axis is logarithmic."""
 
@@ -59,6 +61,9 @@ def plot_trials(
     heights = heights[np.isfinite(heights) & (heights > 0)]
     if len(heights) and heights.max() > WIDE_LOSS * heights.min():
         axes[0].set_yscale("log")
+        if heights.max() > MOST_LOSS * heights.min():
+            axes[0].set_ylim(0.8 * heights.min(), MOST_LOSS * heights.min())
+            axes[0].set_title("larger losses are cut off", fontsize=9, loc="left")
         axes[0].yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
         axes[0].yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
         axes[0].yaxis.set_minor_locator(NullLocator())

@@ -146,8 +146,8 @@ def _importance(found: Answer, figures: Importance) -> "Figure":
         figures.low,
         figures.high,
         chance=figures.chance,
-        method=figures.method,
-        title=f"{found.study.name}: how much each parameter mattered for {found.study.objective}; {figures.remark}",
+        remark=f"{figures.method}\n{figures.remark}",
+        title=f"{found.study.name}: how much each parameter mattered for {found.study.objective}",
     )
 
 
