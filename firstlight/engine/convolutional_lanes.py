@@ -7,7 +7,7 @@ read off its nn.Sequential; torch.autograd finds the gradients.
 Reading order: ConvolutionalLanes, ConvolutionalLanes.step, PASSES.
 """
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -103,6 +103,21 @@ def layers_of(model: nn.Module, prefix: str = "") -> Iterator[tuple[str, nn.Modu
             yield f"{prefix}{name}", child
 
 
+RISING = tuple(ACTIVATIONS[name] for name in ("relu", "leaky_relu", "sigmoid", "tanh"))
+"""Activations that keep the order of values, so that the largest of a window may be taken before them."""
+
+
+def pool_first(layers: Iterable[tuple[str, nn.Module]]) -> list[tuple[str, nn.Module]]:
+    """Return the layers with each max pool ahead of the rising activation before it: the same values, from a quarter of the work."""
+    ordered: list[tuple[str, nn.Module]] = []
+    for name, layer in layers:
+        if isinstance(layer, nn.MaxPool2d) and ordered and isinstance(ordered[-1][1], RISING):
+            ordered.insert(-1, (name, layer))
+        else:
+            ordered.append((name, layer))
+    return ordered
+
+
 class ConvolutionalLanes:
     """Networks of one architecture that are trained side by side by one update rule.
 
@@ -111,7 +126,7 @@ class ConvolutionalLanes:
 
     def __init__(self, model: nn.Module, lanes: Sequence[Lane], weights: Sequence[Weights], *, rule: str) -> None:
         self.lanes, self.rule = lanes, RULES[rule]
-        self._layers = [(name, layer, PASSES[type(layer)]) for name, layer in layers_of(model)]
+        self._layers = [(name, layer, PASSES[type(layer)]) for name, layer in pool_first(layers_of(model))]
         self._tensors = {name: torch.stack([one[name].detach() for one in weights]) for name in weights[0]}
         self._names = [name for name, _ in model.named_parameters()]
         for name in self._names:

@@ -46,14 +46,24 @@ CONVOLUTIONAL = ("lenet", "small_cnn", "digit_cnn")
 """Networks with convolutions that can be lanes: one nn.Sequential of layers in convolutional_lanes.PASSES."""
 CONVOLUTIONAL_BYTES = 100 << 20
 """What such a lane is taken to need, most of it for the values between its layers."""
-NUM_TIMED = 5
+NUM_TIMED = 4
 """Steps that are timed each way before a group is trained."""
+PROGRAM_SIZES = (4, 8, 32)
+"""Lanes of one program that are tried beside all of a group."""
+
+
+class GroupKey(NamedTuple):
+    """What lanes of one program have in common; two that differ in the seed of the order alone take equally long."""
+
+    order_seed: int
+    rest: str
+
 
 AnyLanes = Lanes | ConvolutionalLanes
 
 
-def group_key(config: Config) -> str | None:
-    """Return what lanes of one program have in common, as text; None for a config that cannot be a lane."""
+def group_key(config: Config) -> GroupKey | None:
+    """Return what lanes of one program have in common; None for a config that cannot be a lane."""
     train, model, optim = config.train, config.model, config.optim
     plain_train = replace(train, label_smoothing=0.0, epochs=1)
     is_plain = (
@@ -74,7 +84,7 @@ def group_key(config: Config) -> str | None:
     order_seed = config.seed if config.order_seed is None else config.order_seed
     network = len(model.options["hidden"]) if model.name == "mlp" else to_dict(Kind(model.name, {**model.options, "dropout": 0.0}))
     shared = (config.data, config.split, config.input, config.augment, plain_train, config.checkpoint, config.device)
-    return json.dumps([to_dict(part) for part in shared] + [order_seed, network, rule_of(config)])
+    return GroupKey(order_seed, json.dumps([to_dict(part) for part in shared] + [network, rule_of(config)]))
 
 
 def _is_plain_mlp(model: Kind) -> bool:
@@ -174,30 +184,37 @@ def train_lanes(
 
 @dataclass(frozen=True)
 class Times:
-    """Seconds of a step of all networks of a group: side by side, on so many threads, and one after the other."""
+    """Seconds of a step of all networks of a group, one after the other (alone), and the fastest way side by side (together).
 
-    together: float
+    num_lanes: networks in one program, where the values between the layers of all would not fit into the caches; threads: of a program.
+    """
+
     alone: float
+    together: float
+    num_lanes: int
     threads: int
 
 
 def time_both(configs: Sequence[Config], data_dir: Path) -> Times:
     """Time a few steps of the configs of one group both ways; nothing is written, and the networks are made for it alone."""
+    num = len(configs)
     with private_randomness():
         first = prepare(configs[0], data_dir, arithmetic=_arithmetic(configs[0], 1))
         runs = [first, *(prepare(config, data_dir, like=first) for config in configs[1:])]
         batch = next(first.setup.train_loader.batches(0))
-        chosen = [runs[place] for place in sorted({round(share * (len(runs) - 1)) for share in (0.0, 0.25, 0.5, 0.75, 1.0)})]
+        chosen = [runs[place] for place in sorted({round(share * (num - 1)) for share in (0.0, 0.25, 0.5, 0.75, 1.0)})]
         with ONE_THREAD.on_threads():
             alone = [_fastest(partial(train_step, one.state, batch, one.setup, share=1.0, lr=1e-6)) for one in chosen]
-        lanes, rates = _lanes_of(configs, [one.state for one in runs], first.setup.num_classes), torch.full((len(runs),), 1e-6)
-        together: dict[int, float] = {}
-        with torch.no_grad():
+        found: list[tuple[float, int, int]] = []
+        for size in sorted({min(size, num) for size in PROGRAM_SIZES} | {num}):
+            places = [round(step * (num - 1) / max(1, size - 1)) for step in range(size)]  # spread over all, which may differ in width
+            lanes = _lanes_of([configs[place] for place in places], [runs[place].state for place in places], first.setup.num_classes)
             for threads in sorted({1, torch.get_num_threads()}):
-                with Arithmetic("cpu", threads=threads).on_threads():
-                    together[threads] = _fastest(partial(lanes.step, batch.images, batch.labels, rates, seeds=(0, 0, 0)))
-    threads = min(together, key=lambda number: together[number])
-    return Times(together[threads], len(runs) * sum(alone) / len(alone), threads)
+                with Arithmetic("cpu", threads=threads).on_threads(), torch.no_grad():
+                    step = partial(lanes.step, batch.images, batch.labels, torch.full((size,), 1e-6), seeds=(0, 0, 0))
+                    found.append((_fastest(step) * num / size, size, threads))
+    together, num_lanes, threads = min(found)
+    return Times(num * sum(alone) / len(alone), together, num_lanes, threads)
 
 
 def _arithmetic(config: Config, threads: int) -> Arithmetic:
