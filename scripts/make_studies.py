@@ -54,7 +54,10 @@ def main() -> None:
         facts = firstlight("sweep", name, *([*LOOKS[name], "--name", f"{name}_look"] if name in LOOKS else []))
         lines = look(facts, time.monotonic() - began) if name in LOOKS else [*pictures(name, facts), *findings(name, facts)]
         write_block(name, lines)
-        print(f"{name}: {facts['trials']} trainings, {facts['seconds']:.0f} s of training, {time.monotonic() - began:.0f} s in all", flush=True)
+        print(
+            f"{name}: {facts['trials']} trainings, {facts['seconds']:.0f} s of training, {time.monotonic() - began:.0f} s in all",
+            flush=True,
+        )
 
 
 def firstlight(*words: str) -> Any:
@@ -68,7 +71,9 @@ def write_block(name: str, lines: Sequence[str]) -> None:
     marks = re.compile(rf"(<!-- study: {name} -->\n).*?(<!-- end of study -->)", re.DOTALL)
     text = PAGE.read_text(encoding="utf-8")
     if not marks.search(text):
-        sys.exit(f"docs/studies.md has no place for {name}; write <!-- study: {name} --> and <!-- end of study --> where its results belong")
+        sys.exit(
+            f"docs/studies.md has no place for {name}; write <!-- study: {name} --> and <!-- end of study --> where its results belong"
+        )
     write_text(PAGE, marks.sub(lambda found: found[1] + "\n".join(lines) + "\n" + found[2], text))
 
 
@@ -98,7 +103,14 @@ def table(name: str, rows: Sequence[Facts]) -> list[str]:
     if len(study.space.parameters) == 1:
         order = [json.dumps(list(point.values())) for point in study.points()]
         shown = [groups[key] for key in order if key in groups]
-    heads = [*(f"`{key}`" for key in study.space.parameters), "validation accuracy", "95 % interval", "n", "validation loss", "s a training"]
+    heads = [
+        *(f"`{key}`" for key in study.space.parameters),
+        "validation accuracy",
+        "95 % interval",
+        "n",
+        "validation loss",
+        "s a training",
+    ]
     lines = [f"| {' | '.join(heads)} |", "|---" * len(heads) + "|"]
     for group in shown[:MOST_ROWS]:
         accuracies = [row["val_acc"] for row in group if row["val_acc"] is not None]

@@ -13,7 +13,7 @@ from firstlight.plotting.trials import plot_trials
 from firstlight.studies.answer import Answer
 from firstlight.studies.importance import Importance, importance
 from firstlight.studies.settings import show_value
-from firstlight.studies.space import Interval, Parameter
+from firstlight.studies.space import Choice, Interval, Parameter, number_of
 from firstlight.studies.store import Row, Store
 from firstlight.studies.study import OBJECTIVES
 
@@ -59,7 +59,7 @@ def _curves(found: Answer, store: Store, parameter: str) -> "Figure":
     axis, rows = _axis(found, parameter), found.rows[:MAX_CURVES]
     histories = [read_epochs(store, row) for row in rows]
     more = f" (the best of {len(found.rows)})" if len(found.rows) > MAX_CURVES else ""
-    values = [row["point"].get(parameter) for row in rows]
+    values = as_numbers([row["point"].get(parameter) for row in rows])
     if axis.is_numeric and None in values:
         values = [show_value(value) for value in values]
     return plot_trials(
@@ -90,13 +90,13 @@ def read_epochs(store: Store, row: Row) -> list[dict[str, Any]]:
 
 
 def _response(found: Answer) -> "Figure":
-    ((key, _),) = found.study.space.parameters.items()
-    ordered = in_order([point.point[key] for point in found.points])
+    ((key, parameter),) = found.study.space.parameters.items()
+    ordered = in_order([point.point[key] for point in found.points], parameter)
     points = {repr(point.point[key]): point for point in found.points}
     chosen = [points[repr(value)] for value in ordered]
     nothing = (float("nan"), float("nan"))
     return plot_response(
-        ordered,
+        as_numbers(ordered),
         [list(point.values().values()) for point in chosen],
         [nothing if point.objective is None else (point.objective.low, point.objective.high) for point in chosen],
         parameter=key,
@@ -108,14 +108,16 @@ def _response(found: Answer) -> "Figure":
 
 def _map(found: Answer) -> "Figure":
     row_key, column_key = found.study.space.parameters
-    rows, columns = (in_order([point.point.get(key) for point in found.points]) for key in (row_key, column_key))
+    rows, columns = (
+        in_order([point.point.get(key) for point in found.points], known) for key, known in found.study.space.parameters.items()
+    )
     means = np.full((len(rows), len(columns)), np.nan)
     for point in found.points:
         if point.objective is not None:
             means[rows.index(point.point.get(row_key)), columns.index(point.point.get(column_key))] = point.objective.mean
     return plot_map(
-        rows,
-        columns,
+        as_numbers(rows),
+        as_numbers(columns),
         means,
         names=(row_key, column_key),
         objective=found.study.objective,
@@ -152,7 +154,7 @@ def _importance(found: Answer, figures: Importance) -> "Figure":
 
 
 def _axis(found: Answer, key: str) -> Axis:
-    values = [point.point.get(key) for point in found.points]
+    values = as_numbers([point.point.get(key) for point in found.points])
     shown = values if Axis(key, values).is_numeric else [None if value is None else show_value(value) for value in values]
     return Axis(key, shown, _is_log(found.study.space.parameters[key], values))
 
@@ -169,11 +171,20 @@ def _is_grid(found: Answer) -> bool:
     return 2 * len(found.points) >= cells
 
 
-def in_order(values: list[Any]) -> list[Any]:
-    """Return each value once: numbers by size, others as they came."""
+def in_order(values: list[Any], parameter: Parameter) -> list[Any]:
+    """Return each value once: numbers by size, others as the study lists them."""
     once = [value for index, value in enumerate(values) if value not in values[:index]]
-    numbers = all(isinstance(value, int | float) and not isinstance(value, bool) for value in once)
-    return sorted(once) if numbers else once
+    if all(number_of(value) is not None for value in once):
+        return sorted(once)
+    listed = list(parameter.values) if isinstance(parameter, Choice) else []
+    return sorted(once, key=lambda value: listed.index(value) if value in listed else len(listed))
+
+
+def as_numbers(values: list[Any]) -> list[Any]:
+    """Return lists of one number as that number where all values are such or missing; others as text or as they are."""
+    if all(value is None or number_of(value) is not None for value in values):
+        return [number_of(value) for value in values]
+    return [show_value(value) if isinstance(value, list | dict) else value for value in values]
 
 
 def _is_log(parameter: Parameter, values: list[Any]) -> bool:

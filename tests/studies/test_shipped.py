@@ -7,6 +7,7 @@ import pytest
 
 from firstlight.config.load import SHIPPED, shipped_experiments
 from firstlight.errors import ConfigError
+from firstlight.studies.pictures import as_numbers, in_order
 from firstlight.studies.report import report
 from firstlight.studies.runner import open_study, run_study
 from firstlight.studies.study import load_study, shipped_studies
@@ -86,3 +87,10 @@ def test_the_package_takes_its_studies_along() -> None:
     patterns = project["tool"]["setuptools"]["package-data"]["firstlight"]
     shipped = {path for pattern in patterns for path in SHIPPED.parent.glob(pattern)}
     assert set(shipped_studies().values()) <= shipped
+
+
+def test_values_of_a_picture_stand_in_their_own_order() -> None:
+    """C4 C8: a hidden layer is a number on an axis; depths and words stand as the study lists them, whichever came out best."""
+    sizes, depths = (load_study(name).space.parameters["model.hidden"] for name in ("mnist_hidden_size", "mnist_depth"))
+    assert as_numbers(in_order([[1000], [2], [1], [2]], sizes)) == [1, 2, 1000]
+    assert as_numbers(in_order([[64, 64, 64], [64, 64], [64]], depths)) == ["[64]", "[64,64]", "[64,64,64]"]
