@@ -163,7 +163,9 @@ def _check_values(study: Study, shown: str) -> None:
             f"{shown}: the experiment validates nothing (split.val_fraction=0), so no trial has a {study.objective}; set it above 0"
         )
     if config.train.test_at_end:
-        raise ConfigError(f"{shown}: train.test_at_end opens the sealed test set in every trial; leave it out, and evaluate the best run")
+        raise ConfigError(
+            f"{shown}: train.test_at_end opens the sealed test set in every trial; add train.test_at_end=false, and evaluate the best run"
+        )
     reserved = [key for key in study.space.parameters if key in ("name", "seed")]
     if reserved:
         raise ConfigError(f"{shown}: space varies {reserved[0]}, which a study sets by itself; say how many seeds: `seeds: 5`")
