@@ -141,6 +141,39 @@ def sweep(
 
 
 @app.command
+def study(
+    study: str,
+    /,
+    *,
+    against: str | None = None,
+    compare: Annotated[list[tuple[str, str]] | None, Parameter(negative=(), consume_multiple=False)] = None,
+    beside: Path | None = None,
+    interval: Literal["t", "bootstrap"] = "t",
+    common: Common = COMMON,
+) -> None:
+    """Make the tables, pictures and answer of a study again from its folder, and ask it more; nothing is trained.
+
+    Parameters
+    ----------
+    study
+        Path or name of a study.
+    against
+        Compare all points with this one instead of the best, such as "optim.lr=0.1 model.dropout=0".
+    compare
+        Two settings, such as "optim.lr=0.1" "optim.lr=0.3"; may come several times.
+    beside
+        Another study, whose coverage is drawn beside this one's.
+    interval
+        How 95 % intervals are made: Student's t, or the BCa bootstrap, which is too short for few seeds.
+    """
+    from firstlight.inspection.tables import print_study
+    from firstlight.studies.report import Questions, revisit
+
+    asked = Questions(interval=interval, against=against, compare=compare or [], beside=beside)
+    result(common, revisit(study, asked, runs_dir=common.runs_dir), print_study)
+
+
+@app.command
 def evaluate(
     run: str, /, *, split: Literal["val", "test"] = "val", checkpoint: Literal["best", "last"] = "best", common: Common = COMMON
 ) -> None:

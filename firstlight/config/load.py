@@ -91,9 +91,9 @@ def load_config(
     return build_config(layers, registries)
 
 
-def find_config(source: str | Path) -> Path:
-    """Return the path of a config: a file, or the name of a shipped experiment."""
-    shipped = shipped_experiments()
+def find_config(source: str | Path, others: Mapping[str, Path] | None = None) -> Path:
+    """Return the path of a config: a file, or the name of a shipped experiment, or one of `others`, paths by name."""
+    shipped = {**shipped_experiments(), **(others or {})}
     path = Path(source)
     if _is(path.is_file):
         return path
