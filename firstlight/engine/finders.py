@@ -51,6 +51,8 @@ class LrRange:
 
     def sentence(self) -> str:
         """Return what it suggests."""
+        if not self.lrs:
+            return "no loss was a number, not even at the first learning rate; begin lower, or look at the network"
         if self.steepest is None or self.largest is None:
             return f"the loss never fell between lr {self.lrs[0]:.2g} and {self.lrs[-1]:.2g}; begin lower, or look at the network"
         rises = self.exploded or self.largest < self.lrs[-1]
@@ -169,7 +171,8 @@ def find_batch_size(
     """Try growing batches of an experiment in child processes, and return what was tried in that order.
 
     memory_mib: what a step may take beyond data and network, else what is free now; limit: the largest batch to try, else all training
-    images, on a CPU at most 4,096. A child that runs out of memory dies alone, and the next size is tried in a fresh one. Raises the errors of the experiment.
+    images, on a CPU at most 4,096. A child that runs out of memory dies alone, and the next size is tried in a fresh one.
+    Raises the errors of the experiment.
     """
     said = console or Console(quiet=True)
     tried: list[Probe] = []
