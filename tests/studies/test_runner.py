@@ -114,12 +114,19 @@ def test_the_report_has_table_and_pictures(sweep: Sweep) -> None:
     study, store = sweep("seeds=3", grid=["optim.lr=log:1e-3:1:4"], name="one")
     found = report(study, store)
     header, *lines = (store.path / "hparams.csv").read_text().splitlines()
-    assert header == "trial,val_acc,val_loss,optim.lr,seed,state,seconds"
-    accuracies = [float(line.split(",")[1]) for line in lines]
+    assert header == "val_acc,val_loss,optim.lr,seed,trial,state,seconds"
+    accuracies = [float(line.split(",")[0]) for line in lines]
     assert accuracies == sorted(accuracies, reverse=True)
     assert len(lines) == 12
     assert (store.path / "response.png").stat().st_size > 10_000
     assert found["findings"][0].startswith("best val_accuracy: 0.")
     study, store = sweep(grid=["optim.lr=0.01,0.1", "model.hidden=[4],[16]"], name="two")
-    assert [Path(path).name for path in report(study, store)["files"]] == ["hparams.csv", "curves.png", "map.png"]
+    assert [Path(path).name for path in report(study, store)["files"]] == [
+        "hparams.csv",
+        "hparams.html",
+        "curves.png",
+        "map.png",
+        "parallel.png",
+        "importance.png",
+    ]
     assert (store.path / "map.png").stat().st_size > 10_000
