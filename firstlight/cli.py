@@ -106,6 +106,7 @@ def sweep(
     grid: Annotated[list[str] | None, Parameter(negative=(), consume_multiple=False)] = None,
     seeds: int | None = None,
     name: str | None = None,
+    workers: int | Literal["ray"] = 1,
     common: Common = COMMON,
 ) -> None:
     """Carry out a study, or go on with it: `firstlight sweep STUDY|CONFIG [key=value ...]`.
@@ -121,6 +122,8 @@ def sweep(
         Trainings of each point, with the seeds 0, 1, ...
     name
         Name of the study's folder (default: that of the study or experiment).
+    workers
+        1: this process; more: so many processes of one thread each; ray: the Ray cluster at RAY_ADDRESS, or one on this machine.
     """
     from firstlight.inspection.tables import print_study
     from firstlight.studies.report import report
@@ -133,7 +136,7 @@ def sweep(
         )
     words = [*overrides, *([] if seeds is None else [f"seeds={seeds}"])]
     study, store = open_study(source, words, grid=grid or [], name=name, runs_dir=common.runs_dir)
-    run_study(study, store, Console(quiet=common.json), data_dir=common.data_dir)
+    run_study(study, store, Console(quiet=common.json), data_dir=common.data_dir, workers=workers)
     result(common, report(study, store), print_study)
 
 

@@ -82,13 +82,23 @@ def load_config(
     overrides: `["optim.lr=0.1", "data=mnist"]`; settings: the same as a mapping, `{"optim": {"lr": 0.1}}`.
     Raises ConfigError that lists every problem with its file, line and key.
     """
+    return config_reader(source, registries)(overrides, settings)
+
+
+def config_reader(source: str | Path, registries: Registries) -> Callable[..., LoadedConfig]:
+    """Return `read(overrides=(), settings=None)`, which does what load_config does and has read the files once, for many variants."""
     path = find_config(source)
     layers = _layers(path, root=_root_of(path), chain=(), read=[])
     layers.append(_Layer({"name": path.stem}) if all("name" not in layer.tree for layer in layers) else _Layer({}))
-    for origin, tree in (("override", parse_overrides(overrides)), ("argument", plain_settings(settings or {}))):
-        tree = {key: as_kind(value) if key in KINDS else value for key, value in tree.items()}
-        layers.append(_Layer(tree, dict.fromkeys(_paths(tree), origin)))
-    return build_config(layers, registries)
+
+    def read(overrides: Iterable[str] = (), settings: Mapping[str, Any] | None = None) -> LoadedConfig:
+        above = []
+        for origin, tree in (("override", parse_overrides(overrides)), ("argument", plain_settings(settings or {}))):
+            tree = {key: as_kind(value) if key in KINDS else value for key, value in tree.items()}
+            above.append(_Layer(tree, dict.fromkeys(_paths(tree), origin)))
+        return build_config([*layers, *above], registries)
+
+    return read
 
 
 def find_config(source: str | Path) -> Path:

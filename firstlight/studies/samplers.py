@@ -1,4 +1,5 @@
-"""Which points of a space are tried, and in which order: the whole grid, random draws, or a Sobol sequence.
+"""Which points of a space are tried, and in which order: the whole grid, random draws (successive halving takes them too), or a Sobol
+sequence.
 
 A sampler is a function of (space, number, seed): point number i does not depend on how many are asked for, so that a finished study can be
 given more of them. Nothing here has a state that a kill could lose.
@@ -12,7 +13,6 @@ import numpy as np
 from firstlight.errors import ConfigError
 from firstlight.studies.space import MAX_POINTS, Point, Space
 
-SAMPLERS = ("grid", "random", "sobol")
 _MAX_SOBOL = 1111
 """Dimensions that scipy's and torch's direction numbers reach well beyond; nobody varies so many settings."""
 
@@ -28,7 +28,8 @@ def points(sampler: str, space: Space, num: int | None, *, seed: int = 0) -> Ite
         raise ConfigError(f"sampler {sampler} has no end of its own; say how many points: budget.trials=N")
     if num > MAX_POINTS:
         raise ConfigError(f"budget.trials is {num:,}; at most {MAX_POINTS:,} points are tried in one study")
-    return map(space.at, _random(len(space.parameters), num, seed) if sampler == "random" else _sobol(len(space.parameters), num, seed))
+    draws = _sobol if sampler == "sobol" else _random
+    return map(space.at, draws(len(space.parameters), num, seed))
 
 
 def _random(dimensions: int, num: int, seed: int) -> Iterator[list[float]]:

@@ -49,7 +49,7 @@ def test_another_experiment_under_the_same_name_is_refused(sweep: Sweep) -> None
     _, store = sweep(grid=["optim.lr=0.01,0.1"], name="study")
     rows = store.rows()
     with pytest.raises(
-        ConfigError, match=r"was begun with set\.train None, now it is .*; its trials would not compare: choose another --name"
+        ConfigError, match=r"was begun with set\.train None, now it is .*; its trials would not compare, so choose another --name"
     ):
         sweep("train.epochs=3", grid=["optim.lr=0.01,0.1"], name="study")
     assert store.rows() == rows
