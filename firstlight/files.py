@@ -325,7 +325,8 @@ class Lock:
 class Claims:
     """Exclusive claims on numbers, one byte of a file each, freed by the kernel when the process ends, however it ends.
 
-    A claim costs 2 us, a `Lock` with its own file 50. It keeps processes apart, not the threads of one; open one a process and file.
+    To claim and free costs 7 us, where a `Lock` with a file of its own costs 600 (ext4). It keeps processes apart, not the threads of one;
+    open one a process and file.
     """
 
     def __init__(self, path: Path) -> None:

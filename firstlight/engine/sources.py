@@ -6,7 +6,8 @@ from typing import Any
 
 from firstlight.config.describe import to_dict
 from firstlight.config.kinds import Registries
-from firstlight.config.load import LoadedConfig, check_tree, config_reader
+from firstlight.config.load import LoadedConfig, check_tree
+from firstlight.config.load import config_variants as config_variants_with
 from firstlight.config.load import load_config as load_config_with
 from firstlight.config.schema import Config
 from firstlight.data.build import SOURCES
@@ -32,9 +33,8 @@ def load_with_origins(source: str | Path, overrides: Iterable[str] = (), setting
 
 
 def config_variants(source: str | Path) -> Callable[[Mapping[str, Any]], Config]:
-    """Return a function from settings to the checked config, as load_config would make it, that has read the files once."""
-    read = config_reader(source, REGISTRIES)
-    return lambda settings: read(settings=settings).config
+    """Return a function from settings to the checked config, as load_config would make it, for many variants of one experiment."""
+    return config_variants_with(source, REGISTRIES)
 
 
 def config_from(tree: Mapping[str, Any]) -> Config:

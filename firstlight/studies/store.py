@@ -109,6 +109,12 @@ class _Reader:
         return bool(torn)
 
 
+    def skip(self, num_bytes: int, rows: Sequence[Row]) -> None:
+        """Take in rows that we wrote ourselves, without reading them."""
+        self.offset += num_bytes
+        self.rows |= {row["trial"]: row for row in rows}
+
+
 class Log:
     """trials.jsonl as one process uses it: what all processes wrote so far, its open end, and claims that give a trial to one of them.
 
@@ -150,9 +156,10 @@ class Log:
         """Write the rows of trials whose claims we hold. sync: now, or else together with those of the next SYNC_SECONDS."""
         with self._claims.waiting_for(_WRITING):
             torn = self._reader.read()
-            self._end.write_lines([*([""] if torn else []), *(_to_json(finite(row)) for row in rows)])
-        for row in rows:
-            self.rows[row["trial"]] = row
+            text = "\n".join([*([""] if torn else []), *map(_as_line, rows)])
+            self._end.write_lines([text])
+            if not torn:
+                self._reader.skip(len(text.encode()) + 1, rows)
         if sync or time.monotonic() - self._synced > self.SYNC_SECONDS:
             self.sync()
 
@@ -180,6 +187,13 @@ KEYS = {"trial", "number", "seed", "point", "state", "objective", "figures", "se
 _WRITING = 0
 """The claim of whoever appends to the log just now."""
 _to_json = json.JSONEncoder(ensure_ascii=False, check_circular=False, allow_nan=False).encode
+
+
+def _as_line(row: Row) -> str:
+    try:
+        return _to_json(row)
+    except ValueError:  # NaN or an infinity
+        return _to_json(finite(row))
 
 
 def _claim_of(trial: Trial) -> int:
