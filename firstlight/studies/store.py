@@ -108,7 +108,6 @@ class _Reader:
         self.offset += len(whole) + len(newline)
         return bool(torn)
 
-
     def skip(self, num_bytes: int, rows: Sequence[Row]) -> None:
         """Take in rows that we wrote ourselves, without reading them."""
         self.offset += num_bytes
@@ -156,7 +155,7 @@ class Log:
         """Write the rows of trials whose claims we hold. sync: now, or else together with those of the next SYNC_SECONDS."""
         with self._claims.waiting_for(_WRITING):
             torn = self._reader.read()
-            text = "\n".join([*([""] if torn else []), *map(_as_line, rows)])
+            text = "\n".join([*([""] if torn else []), *map(as_line, rows)])
             self._end.write_lines([text])
             if not torn:
                 self._reader.skip(len(text.encode()) + 1, rows)
@@ -189,7 +188,8 @@ _WRITING = 0
 _to_json = json.JSONEncoder(ensure_ascii=False, check_circular=False, allow_nan=False).encode
 
 
-def _as_line(row: Row) -> str:
+def as_line(row: Row) -> str:
+    """Return a row as it stands in the log."""
     try:
         return _to_json(row)
     except ValueError:  # NaN or an infinity
