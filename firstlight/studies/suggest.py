@@ -25,8 +25,7 @@ class Suggest:
         assert study.max_trials is not None
         self._study, self._points = study, known_points(heads)
         self._optuna, self._distributions = optuna, {key: _distribution(optuna, one) for key, one in study.space.parameters.items()}
-        self._told: set[int] = set()
-        self._asked = optuna.create_study(direction="maximize" if study.direction == "max" else "minimize")
+        self._told: dict[int, Any] = {}
         self._sampler = {"tpe": optuna.samplers.TPESampler, "gp": optuna.samplers.GPSampler}[study.sampler]
         self.total = study.max_trials * study.seeds
 
@@ -48,13 +47,12 @@ class Suggest:
         return found, []
 
     def _tell(self, rows: Mapping[str, Row]) -> None:
-        """Tell Optuna of the points all of whose seeds have a row, in the order of their numbers."""
-        for number in sorted(self._points.keys() - self._told):
+        """Note what Optuna is to know of the points all of whose seeds have a row."""
+        for number in self._points.keys() - self._told.keys():
             seeds = [rows.get(Trial(number, self._points[number], seed).name) for seed in range(self._study.seeds)]
             found = [row for row in seeds if row is not None]
             if len(found) == len(seeds):
-                self._told.add(number)
-                self._asked.add_trial(self._frozen(self._points[number], found))
+                self._told[number] = self._frozen(self._points[number], found)
 
     def _frozen(self, point: Point, rows: Sequence[Row]) -> Any:
         """Return what Optuna is to know of a point: the mean over its seeds, by epoch where it was pruned."""
@@ -73,10 +71,11 @@ class Suggest:
 
     def _new_point(self, number: int) -> Point | None:
         """Return the point that is to be tried under a number; None where the space has no other left."""
-        self._asked.sampler = self._sampler(seed=(self._study.sampler_seed * 1_000_003 + number) % 2**32)
-        trial = self._asked.ask()
+        sampler = self._sampler(seed=(self._study.sampler_seed * 1_000_003 + number) % 2**32)
+        asked = self._optuna.create_study(direction="maximize" if self._study.direction == "max" else "minimize", sampler=sampler)
+        asked.add_trials([self._told[told] for told in sorted(self._told)])
+        point = _suggested(asked.ask(), self._study.space)
         known = {point_key(point) for point in self._points.values()}
-        point = _suggested(trial, self._study.space)
         if point_key(point) not in known:
             return point
         draws = points("random", self._study.space, MAX_DRAWS, seed=self._study.sampler_seed + number)
