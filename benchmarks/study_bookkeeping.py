@@ -14,7 +14,7 @@ import tempfile
 from collections.abc import Callable, Iterator
 from itertools import count
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from benchmarks.pairs import Measured, limit_share, measure, parser, record, row
 from benchmarks.record import Row, refuse_when_busy
@@ -144,7 +144,7 @@ def _row(trial: "Trial") -> Row:
     return {**head(trial), "state": "finished", "objective": 0.875, "figures": figures, "seconds": 1.25}
 
 
-def _optuna(storage: Callable[[Path], object]) -> Work:
+def _optuna(storage: Callable[[Path], Any]) -> Work:
     def work(folder: Path) -> int:
         import optuna
 
@@ -164,12 +164,12 @@ def _optuna(storage: Callable[[Path], object]) -> Work:
     return work
 
 
-def sqlite(folder: Path) -> object:
+def sqlite(folder: Path) -> str:
     """Return Optuna's default storage on a disk."""
     return f"sqlite:///{folder / 'study.db'}"
 
 
-def journal(folder: Path) -> object:
+def journal(folder: Path) -> Any:
     """Return Optuna's append-only storage."""
     from optuna.storages import JournalStorage
     from optuna.storages.journal import JournalFileBackend

@@ -111,11 +111,12 @@ def _lead(study: Study, store: Store, console: Console, log: Log, start: Callabl
     search = search_of(study, store, [*log.rows.values(), *store.heads_without(log.rows)])
     done = search.num_done(log.rows)
     console.line(f"study {store.path}: {search.total:,} trials, {done:,} done before")
+    workers = start()  # before the handlers, for Ray sets its own
     try:
-        with raising_signals(), console.progress("trials", search.total, done=done) as bar:
-            workers = start()
+        with raising_signals():
             try:
-                _work_off(study, search, console, log, workers, bar)
+                with console.progress("trials", search.total, done=done) as bar:
+                    _work_off(study, search, console, log, workers, bar)
             finally:
                 workers.close()
                 log.sync()

@@ -198,8 +198,7 @@ class Processes:
             return None
         assert trial is not None
         if "error" in answer:
-            error = StorageError if answer["code"] == StorageError.exit_code else FirstlightError
-            raise error(answer["error"])
+            raise error_of(answer)
         worker.trial = None
         return Outcome(trial, answer["row"])
 
@@ -212,6 +211,12 @@ class Processes:
             raise FirstlightError(f"the workers of the study die at their start ({words}); try --workers 1, which says more")
         self._workers[self._workers.index(worker)] = self._begin()
         return None if worker.trial is None else Outcome(worker.trial, died=words)
+
+
+def error_of(answer: dict[str, Any]) -> FirstlightError:
+    """Return the error that a worker met, as the leader raises it."""
+    kind = StorageError if answer["code"] == StorageError.exit_code else FirstlightError
+    return kind(answer["error"])
 
 
 def _keep(worker: _Worker, errors: IO[bytes]) -> None:
