@@ -25,7 +25,7 @@ class PointResult:
     @property
     def num_broken(self) -> int:
         """Seeds that diverged or failed."""
-        return sum(row["objective"] is None for row in self.rows)
+        return sum(row["state"] in ("diverged", "failed") for row in self.rows)
 
     def values(self) -> dict[int, float]:
         """Return the objective by seed."""
@@ -87,7 +87,7 @@ def _warnings(found: Answer, num_classes: int | None) -> list[str]:
             f"the best value of {key}, {found.best.point[key]}, lies at an end of its range; the true best may lie beyond"
             for key in found.study.space.at_edge(found.best.point)
         ]
-    broken = [row for row in rows if row["objective"] is None]
+    broken = [row for row in rows if row["state"] in ("diverged", "failed")]
     if broken:
         kinds = {state: sum(row["state"] == state for row in broken) for state in ("diverged", "failed")}
         warnings.append(" and ".join(f"{count} of {len(rows)} trials {state}" for state, count in kinds.items() if count))
