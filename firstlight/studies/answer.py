@@ -92,7 +92,8 @@ class Answer:
             return ["no trial ended with a figure"]
         lines = [f"best {self.study.objective}: {self.best.objective} at {show_point(self.best.point)}"]
         if self.against is not None:
-            return [*lines, *(versus.sentence for versus in self.comparisons if versus is not None)]
+            said = [versus.sentence for versus in self.comparisons if versus is not None]
+            return [*lines, *said[:NAMED], *([f"{len(said) - NAMED} more comparisons in points.csv"] if len(said) > NAMED else [])]
         compared = [(point, versus) for point, versus in zip(self.points, self.comparisons, strict=True) if versus is not None]
         if not compared:
             return lines
