@@ -23,6 +23,8 @@ app = App(
 )
 data = App(name="data", help="List, fetch, check and describe data sets.")
 app.command(data)
+tune = App(name="tune", help="Find a learning rate, or the largest batch, by trying them for a few seconds.")
+app.command(tune)
 
 
 FLAG = Parameter(negative=(), show_default=False)
@@ -338,6 +340,61 @@ def data_describe(source: str, /, *settings: str, out: Path | None = None, commo
     from firstlight.inspection.data import describe_source, print_description
 
     result(common, describe_source(source, settings, common.data_dir, out=out or Path()), print_description)
+
+
+@tune.command(name="lr")
+def tune_lr(
+    *settings: str, low: float = 1e-6, high: float = 10.0, steps: int = 100, out: Path = Path("lr-range.png"), common: Common = COMMON
+) -> None:
+    """Train for some steps at a growing learning rate, and say where the loss falls fastest: `tune lr [CONFIG] [key=value ...]`.
+
+    Parameters
+    ----------
+    settings
+        A shipped experiment's name or a YAML file (default: quickstart), and overrides.
+    low
+        First learning rate.
+    high
+        Last learning rate, unless the loss explodes before.
+    steps
+        Optimizer steps.
+    out
+        The picture.
+    """
+    from firstlight.engine import finders
+
+    source, overrides = split_settings(settings)
+    found = finders.tune_lr(source or "quickstart", *overrides, low=low, high=high, num_steps=steps, out=out, data_dir=common.data_dir)
+    result(common, found, lambda _: print(found["says"], *found["files"], sep="\n"))
+
+
+@tune.command(name="batch")
+def tune_batch(
+    *settings: str,
+    memory: float | None = None,
+    limit: int | None = None,
+    out: Path = Path("batch-size.png"),
+    common: Common = COMMON,
+) -> None:
+    """Train on growing batches in child processes, and say how fast each is and which is the largest that fits: `tune batch [CONFIG]`.
+
+    Parameters
+    ----------
+    settings
+        A shipped experiment's name or a YAML file (default: quickstart), and overrides.
+    memory
+        MiB that a step may take beyond data and network (default: what is free).
+    limit
+        Largest batch to try (default: all training images, on a CPU at most 4096).
+    out
+        The picture.
+    """
+    from firstlight.engine import finders
+
+    source, overrides = split_settings(settings)
+    places: dict[str, Any] = {"out": out, "data_dir": common.data_dir, "console": Console(quiet=common.json)}
+    found = finders.tune_batch(source or "quickstart", *overrides, memory_mib=memory, limit=limit, **places)
+    result(common, found, lambda _: print(found["says"], *found["files"], sep="\n"))
 
 
 def result(common: Common, value: dict[str, Any], printer: Any = None) -> None:

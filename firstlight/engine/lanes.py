@@ -208,7 +208,7 @@ def time_both(configs: Sequence[Config], data_dir: Path) -> Times:
         found: list[tuple[float, int, int]] = []
         for size in sorted({min(size, num) for size in PROGRAM_SIZES} | {num}):
             places = [round(step * (num - 1) / max(1, size - 1)) for step in range(size)]  # spread over all, which may differ in width
-            lanes = _lanes_of([configs[place] for place in places], [runs[place].state for place in places], first.setup.num_classes)
+            lanes = make_lanes([configs[place] for place in places], [runs[place].state for place in places], first.setup.num_classes)
             for threads in sorted({1, torch.get_num_threads()}):
                 with Arithmetic("cpu", threads=threads).on_threads(), torch.no_grad():
                     step = partial(lanes.step, batch.images, batch.labels, torch.full((size,), 1e-6), seeds=(0, 0, 0))
@@ -264,13 +264,14 @@ def _fit(runs: list[_LaneRun], stop: StopRequest) -> None:
 
 def side_by_side(runs: Sequence[_LaneRun]) -> AnyLanes:
     """Return the lanes of runs, from where their states stand."""
-    lanes = _lanes_of([one.config for one in runs], [one.state for one in runs], runs[0].setup.num_classes)
+    lanes = make_lanes([one.config for one in runs], [one.state for one in runs], runs[0].setup.num_classes)
     if runs[0].state.optimizer.state:
         lanes.remember([_memory_of(one) for one in runs])
     return lanes
 
 
-def _lanes_of(configs: Sequence[Config], states: Sequence[TrainState], num_classes: int) -> AnyLanes:
+def make_lanes(configs: Sequence[Config], states: Sequence[TrainState], num_classes: int) -> AnyLanes:
+    """Return networks of one group side by side, each from the weights of its state."""
     weights = [state.model.state_dict() for state in states]
     if configs[0].model.name in CONVOLUTIONAL:
         return ConvolutionalLanes(states[0].model, [lane_of(config) for config in configs], weights, rule=rule_of(configs[0]))
@@ -288,26 +289,24 @@ def lane_of(config: Config) -> Lane:
 def _train_one_epoch(runs: Sequence[_LaneRun], lanes: AnyLanes, stop: StopRequest) -> None:
     """Go once over the training data with all lanes, from the batch where they stand."""
     setup, epoch, start = runs[0].setup, runs[0].state.epoch, runs[0].state.batch
-    pending, rates = _Pending([], [], []), _rates(runs)
+    pending, rates, step = _Pending([], [], []), _rates(runs), runs[0].state.step
     with torch.no_grad():
         for number, batch in enumerate(setup.train_loader.batches(epoch, start=start, reuse_buffers=True), start):
-            lrs = rates()
+            lrs = rates(step)
             figures = lanes.step(batch.images, batch.labels, lrs, seeds=(setup.order_seed, epoch, number))
             pending.figures.append(figures)
             pending.lrs.append(lrs)
             pending.sizes.append(batch.labels.size(0))
-            for one in runs:
-                one.state.step += 1
-                one.state.batch = number + 1
-            if due(setup.train.log_every, runs[0].state.step) or stop.asked:
+            step += 1
+            if due(setup.train.log_every, step) or stop.asked:
                 pending = _fetch(runs, pending)
             if stop.asked:
                 _save_and_stop(runs, lanes, stop.exit_code)
         _fetch(runs, pending)
 
 
-def _rates(runs: Sequence[_LaneRun]) -> Callable[[], Tensor]:
-    """Return what gives the learning rates of the next step, float64 [L]: those with one schedule are reckoned once."""
+def _rates(runs: Sequence[_LaneRun]) -> Callable[[int], Tensor]:
+    """Return what gives the learning rates of the step behind so many, float64 [L]: those with one schedule are reckoned once."""
     kinds: dict[str, list[int]] = {}
     for place, one in enumerate(runs):
         key = json.dumps([to_dict(one.config.schedule), repr(one.state.schedule_state), one.setup.total_steps])
@@ -316,13 +315,16 @@ def _rates(runs: Sequence[_LaneRun]) -> Callable[[], Tensor]:
     group = torch.empty(len(runs), dtype=torch.int64)
     for number, places in enumerate(kinds.values()):
         group[places] = number
-    first = [runs[places[0]] for places in kinds.values()]
-    return lambda: base * torch.tensor([one.setup.factor(one.state) for one in first], dtype=torch.float64)[group]
+    first = [(runs[places[0]].setup, runs[places[0]].state.schedule_state) for places in kinds.values()]
+    return lambda step: base * torch.tensor([setup.factor(step, state) for setup, state in first], dtype=torch.float64)[group]
 
 
 def _fetch(runs: Sequence[_LaneRun], pending: _Pending) -> _Pending:
     """Bring the figures of the pending steps over and write each lane's rows; return that nothing is pending."""
     if pending.sizes:
+        for one in runs:
+            one.state.step += len(pending.sizes)
+            one.state.batch += len(pending.sizes)
         losses = torch.stack([figures.loss for figures in pending.figures], 1).tolist()
         norms = torch.stack([figures.grad_norm for figures in pending.figures], 1).tolist()
         hits = torch.stack([figures.hits for figures in pending.figures]).sum(0).tolist()

@@ -14,7 +14,7 @@ from typing import Any
 import torch
 
 from firstlight.config.describe import to_dict, to_yaml
-from firstlight.config.schema import Config
+from firstlight.config.schema import Config, Kind
 from firstlight.data.build import load_training_data, make_loader, make_train_loader
 from firstlight.data.training_data import DataRecord
 from firstlight.engine.checkpoint import go_on_from, load_weights, newest_whole, prune, read_weights, restore_state
@@ -122,6 +122,8 @@ class Prepared:
     state: TrainState
     setup: Setup
     facts: dict[str, Any]
+    model: Kind
+    """The network's settings: others of the same ones have the same facts."""
 
 
 @dataclass(frozen=True)
@@ -232,7 +234,7 @@ def prepare(config: Config, data_dir: Path, *, arithmetic: Arithmetic | None = N
     )
     ema = None if config.train.ema_decay == 0 else _copy(model, config, record, arithmetic)
     state = TrainState(model, optimizer, schedule.start(), ema=ema)
-    return Prepared(record, data.warnings, state, setup, facts)
+    return Prepared(record, data.warnings, state, setup, facts, config.model)
 
 
 def _prepare_like(config: Config, like: Prepared) -> Prepared:
@@ -241,8 +243,10 @@ def _prepare_like(config: Config, like: Prepared) -> Prepared:
     model = like.setup.arithmetic.place(build_model(config.model, record.image_shape, record.num_classes, init_seed))
     optimizer, schedule = build_optimizer(config.optim, model), build_schedule(config.schedule)
     setup = replace(like.setup, train=config.train, schedule=schedule, base_lr=optimizer.param_groups[0]["lr"])
-    facts = {"num_parameters": count_parameters(model), "flops_per_image": flops_per_image(model, record.image_shape)}
-    return Prepared(record, like.warnings, TrainState(model, optimizer, schedule.start()), setup, facts)
+    facts = like.facts
+    if config.model != like.model:
+        facts = {"num_parameters": count_parameters(model), "flops_per_image": flops_per_image(model, record.image_shape)}
+    return Prepared(record, like.warnings, TrainState(model, optimizer, schedule.start()), setup, facts, config.model)
 
 
 def check_early_size(model: Any, name: str, num_channels: int, size: int) -> None:

@@ -178,7 +178,7 @@ def _heights(axis: Axis) -> tuple[NDArray[np.float64], list[tuple[float, str]]]:
     if len(distinct) > MAX_TICKS or (np.diff(height(distinct)) < NEAR).any():
         distinct = _round_values(low, high, log=axis.log)
     ticks = [(float(height(np.float64(value))), f"{value:.3g}") for value in distinct]
-    ends = [(place, text) for place, text in ((0.0, f"{low:.2g}"), (1.0, f"{high:.2g}")) if low < high]
+    ends = [(place, text) for place, text in ((0.0, f"{low:.3g}"), (1.0, f"{high:.3g}")) if low < high]
     return height(numbers), ticks + [end for end in ends if all(abs(end[0] - place) > NEAR for place, _ in ticks)]
 
 

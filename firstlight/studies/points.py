@@ -59,7 +59,8 @@ def select(points: Sequence[PointResult], setting: Mapping[str, Any]) -> list[Po
         for key, value in setting.items():
             tried = list(dict.fromkeys(show_value(point.point[key]) for point in points if key in point.point))
             if show_value(value) not in tried:
-                what = f"tried were {brief(', '.join(tried))}" if tried else "which the study does not vary"
+                varied = dict.fromkeys(name for point in points for name in point.point)
+                what = f"tried were {brief(', '.join(tried))}" if tried else f"it varies {', '.join(varied)}"
                 raise ConfigError(f"no point of the study has {key}={show_value(value)}; {what}")
         raise ConfigError(f"no point of the study has {show_point(setting)} together; take one of the rows of points.csv")
     return found
