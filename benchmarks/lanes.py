@@ -78,7 +78,8 @@ CASES = {
         OF_128, {"loop": {"least": 1}},
     ),
     "lenet": Case(
-        "16 LeNets on CIFAR-10, batch 128", "lenet", tuple((f"optim.lr={0.002 * place + 0.002}", f"init_seed={place}") for place in range(16)),
+        "16 LeNets on CIFAR-10, batch 128", "lenet",
+        tuple((f"optim.lr={0.002 + 0.002 * place}", f"init_seed={place}") for place in range(16)),
         ("split.num_train=5120", "train.drop_last=true", "train.batch_size=128"),
         {"solo": {"least": 1.5}, "vmap": {"least": 3}},
     ),

@@ -109,6 +109,7 @@ def sweep(
     seeds: int | None = None,
     name: str | None = None,
     lanes: Literal["auto", "on", "off"] = "auto",
+    workers: int | Literal["ray"] = 1,
     common: Common = COMMON,
 ) -> None:
     """Carry out a study, or go on with it: `firstlight sweep STUDY|CONFIG [key=value ...]`.
@@ -126,6 +127,8 @@ def sweep(
         Name of the study's folder (default: that of the study or experiment).
     lanes
         Train small networks side by side as one program: where a short timing says so, wherever it is possible, or not at all.
+    workers
+        1: this process; more: so many processes of one thread each; ray: the Ray cluster at RAY_ADDRESS, or one on this machine.
     """
     from firstlight.inspection.tables import print_study
     from firstlight.studies.report import report
@@ -138,7 +141,7 @@ def sweep(
         )
     words = [*overrides, *([] if seeds is None else [f"seeds={seeds}"])]
     study, store = open_study(source, words, grid=grid or [], name=name, runs_dir=common.runs_dir)
-    run_study(study, store, Console(quiet=common.json), data_dir=common.data_dir, lanes=lanes)
+    run_study(study, store, Console(quiet=common.json), data_dir=common.data_dir, workers=workers, lanes=lanes)
     result(common, report(study, store), print_study)
 
 

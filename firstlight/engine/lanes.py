@@ -145,10 +145,13 @@ def train_lanes(
     resumed: Sequence[Run | None] | None = None,
     pause_after: int | None = None,
     threads: int = 1,
+    entries: Sequence[Mapping[str, Any]] | None = None,
+    tell: Callable[[str], None] = lambda where: None,
 ) -> list[Run | FirstlightError]:
     """Train configs of one group (group_key) side by side into run folders; return each run, or the error that ended it early.
 
-    resumed: for each config the run that it goes on with, from its last whole checkpoint; pause_after: epoch behind which all are left.
+    resumed: for each config the run that it goes on with, from its last whole checkpoint; pause_after: epoch behind which all are left;
+    entries: what run.json of a new run says beside the usual; tell: is given a line about where training stands now and then.
     Raises InterruptedRunError after a checkpoint of every lane when Ctrl-C or SIGTERM came.
     """
     arithmetic = _arithmetic(configs[0], threads)
@@ -159,10 +162,11 @@ def train_lanes(
         stack.enter_context(private_randomness())
         runs: list[_LaneRun] = []
         environment = describe_environment()
-        for config, path, run in zip(configs, paths, resumed or [None] * len(configs), strict=True):
+        none = [None] * len(configs)
+        for config, path, run, more in zip(configs, paths, resumed or none, entries or none, strict=True):
             prepared = first if not runs else prepare(config, data_dir, like=first)
             prepared = replace(prepared, setup=replace(prepared.setup, pause_after=pause_after))
-            writer = stack.enter_context(RunWriter(path, resume=run is not None))
+            writer = stack.enter_context(RunWriter(path, resume=run is not None, entries=more))
             recorder = Recorder(writer, console, facts=prepared.facts, config=to_dict(config), resume_line=resume_line(path, data_dir))
             if run is None:
                 open_folder(writer, config, prepared, [], environment=environment)
@@ -171,7 +175,7 @@ def train_lanes(
             runs.append(_LaneRun(config, prepared, writer, recorder))
         stop = stack.enter_context(stop_requests())
         for together in _at_one_place(runs):
-            _fit(together, stop)
+            _fit(together, stop, tell)
         for one in runs:
             if one.error is None and is_paused(one.state, one.setup):
                 one.writer.pause()
@@ -248,12 +252,12 @@ def _at_one_place(runs: Sequence[_LaneRun]) -> list[list[_LaneRun]]:
     return list(places.values())
 
 
-def _fit(runs: list[_LaneRun], stop: StopRequest) -> None:
+def _fit(runs: list[_LaneRun], stop: StopRequest, tell: Callable[[str], None]) -> None:
     """Train until the last epoch; a lane that diverges is left alone and disturbs no other, one that is done makes room."""
     alive = [one for one in runs if one.goes_on]
     lanes = side_by_side(alive) if alive else None
     while lanes is not None:
-        _train_one_epoch(alive, lanes, stop)
+        _train_one_epoch(alive, lanes, stop, tell)
         _finish_epoch(alive, lanes, stop)
         going_on = [one for one in alive if one.goes_on]
         if not going_on:
@@ -286,7 +290,7 @@ def lane_of(config: Config) -> Lane:
     return Lane(hidden, activation, model.get("dropout", 0.0), config.train.label_smoothing, hyper)
 
 
-def _train_one_epoch(runs: Sequence[_LaneRun], lanes: AnyLanes, stop: StopRequest) -> None:
+def _train_one_epoch(runs: Sequence[_LaneRun], lanes: AnyLanes, stop: StopRequest, tell: Callable[[str], None]) -> None:
     """Go once over the training data with all lanes, from the batch where they stand."""
     setup, epoch, start = runs[0].setup, runs[0].state.epoch, runs[0].state.batch
     pending, rates, step = _Pending([], [], []), _rates(runs), runs[0].state.step
@@ -300,6 +304,7 @@ def _train_one_epoch(runs: Sequence[_LaneRun], lanes: AnyLanes, stop: StopReques
             step += 1
             if due(setup.train.log_every, step) or stop.asked:
                 pending = _fetch(runs, pending)
+                tell(f"{len(runs)} side by side, step {step:,} of {setup.total_steps:,}")
             if stop.asked:
                 _save_and_stop(runs, lanes, stop.exit_code)
         _fetch(runs, pending)

@@ -28,7 +28,9 @@ def fit(state: TrainState, setup: Setup, recorder: Recorder) -> TrainState:
             while state.epoch < setup.last_epoch and not out_of_patience(state, setup):
                 try:
                     train_one_epoch(state, setup, recorder, stop, graph)
-                    finish_epoch(state, setup, recorder, stop)
+                    row = finish_epoch(state, setup, recorder, stop)
+                    if setup.pause_when is not None and setup.pause_when(state.epoch, row):
+                        break
                 except DivergedError as error:
                     recorder.roll_back(state, setup, error)
                     if graph is not None:
@@ -69,8 +71,8 @@ def train_one_epoch(state: TrainState, setup: Setup, recorder: Recorder, stop: S
             recorder.save_and_stop(state, setup, stop.exit_code)
 
 
-def finish_epoch(state: TrainState, setup: Setup, recorder: Recorder, stop: StopRequest) -> None:
-    """Validate, and close the epoch; stop where that was asked for."""
+def finish_epoch(state: TrainState, setup: Setup, recorder: Recorder, stop: StopRequest) -> dict[str, float]:
+    """Validate, close the epoch and return its figures; stop where that was asked for."""
     recorder.fetch(state, setup)
     val = None
     if setup.val_loader is not None:
@@ -85,13 +87,14 @@ def finish_epoch(state: TrainState, setup: Setup, recorder: Recorder, stop: Stop
             )
         except EvaluationStopped:
             recorder.save_and_stop(state, setup, stop.exit_code)
-    close_epoch(state, setup, recorder, val)
+    row = close_epoch(state, setup, recorder, val)
     if stop.asked:
         recorder.save_and_stop(state, setup, stop.exit_code)
+    return row
 
 
-def close_epoch(state: TrainState, setup: Setup, recorder: Recorder, val: Evaluation | None) -> None:
-    """Decide whether the epoch that ends is the best, let the schedule see it, record it and save."""
+def close_epoch(state: TrainState, setup: Setup, recorder: Recorder, val: Evaluation | None) -> dict[str, float]:
+    """Decide whether the epoch that ends is the best, let the schedule see it, record it and save; return its figures."""
     train_loss, train_accuracy = (total / setup.train_loader.num_images for total in state.running)
     row = {"train_loss": train_loss, "train_accuracy": train_accuracy}
     if val is not None:
@@ -109,6 +112,7 @@ def close_epoch(state: TrainState, setup: Setup, recorder: Recorder, val: Evalua
         saved = recorder.save(state, setup, keep=keep, must=is_last)
         if is_best and not saved:  # weights that the disk did not take are nobody's best
             state.best, state.stale_epochs = best, stale_epochs + 1
+    return row
 
 
 def judge(state: TrainState, setup: Setup, row: dict[str, float]) -> bool:

@@ -1,5 +1,6 @@
 """All that a training holds and a resume needs, as one value; and what stays the same while it runs."""
 
+from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from typing import Any
@@ -68,6 +69,8 @@ class Setup:
     """Whether steps are captured as CUDA graphs."""
     pause_after: int | None = None
     """Epoch behind which training pauses, to be resumed; None goes on to the last one."""
+    pause_when: Callable[[int, Mapping[str, float]], bool] | None = None
+    """Asked behind each epoch, with its number and its figures, whether training pauses there."""
     steps_per_epoch: int = field(init=False)
     total_steps: int = field(init=False)
     autocast: AbstractContextManager[Any] = field(init=False)

@@ -7,6 +7,7 @@ import json
 import secrets
 import shlex
 import time
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -144,18 +145,21 @@ def run_training(
     notes: list[str] | None = None,
     resumed: GoingOn | None = None,
     pause_after: int | None = None,
+    pause_when: Callable[[int, Mapping[str, float]], bool] | None = None,
+    entries: Mapping[str, Any] | None = None,
     pictures: bool = True,
 ) -> Run:
     """Train `config` into the run folder `path`; with `resumed`, go on from its last whole checkpoint.
 
-    pause_after: epoch behind which the run is left, saved and `interrupted`; pictures: draw the curves at the end.
+    pause_after: epoch behind which the run is left, saved and `interrupted`; pause_when: asked behind each epoch, with its number and
+    figures, whether it is left there; entries: what run.json says beside the usual; pictures: draw the curves at the end.
     """
     with out_of_memory("building the network", "try a smaller one (its settings stand under `model`)"):
         prepared = prepare(config, data_dir, arithmetic=_arithmetic_of(resumed, config))
     smaller = smaller_batch(config.train.batch_size, config.train.accumulate, prepared.data.num_train)
     with (
         raising_signals(),
-        RunWriter(path, resume=resumed is not None) as writer,
+        RunWriter(path, resume=resumed is not None, entries=entries) as writer,
         console.logging_to(writer.log),
         prepared.setup.arithmetic.on_threads(),
         keep_freed_memory(),
@@ -169,7 +173,7 @@ def run_training(
             else:
                 go_on(writer, config, prepared, resumed, console, notes or [])
             _announce(console, prepared, writer, resumed=resumed is not None)
-            setup = replace(prepared.setup, pause_after=pause_after)
+            setup = replace(prepared.setup, pause_after=pause_after, pause_when=pause_when)
             fit(prepared.state, setup, recorder)
             if is_paused(prepared.state, setup):
                 writer.pause()

@@ -12,7 +12,7 @@ from typing import Literal
 from firstlight.config.describe import to_dict
 from firstlight.config.schema import Config
 from firstlight.engine.lanes import GroupKey, Times, group_key, num_bytes, time_both
-from firstlight.studies.study import Trial
+from firstlight.studies.trial import Trial
 
 MAX_BYTES = 2 << 30
 """Weights, optimizer memory and gradients of the lanes of one program; more lanes become several programs."""
@@ -42,14 +42,14 @@ def make_plan(trials: Sequence[tuple[Trial, Config]], data_dir: Path, *, way: Wa
     way: lanes where they are faster, wherever they are possible, or nowhere; processes: how many would
     share the work otherwise.
     """
-    kinds: dict[GroupKey | None, list[tuple[Trial, Config]]] = {}
+    kinds: dict[tuple[GroupKey | None, int | None], list[tuple[Trial, Config]]] = {}
     for trial, config in trials:
-        kinds.setdefault(None if way == "off" else group_key(config), []).append((trial, config))
+        kinds.setdefault((None if way == "off" else group_key(config), trial.pause_after), []).append((trial, config))
     groups: list[Group] = []
     alone: list[tuple[Trial, Config]] = []
     remarks: list[str] = []
     timed: dict[str, Times] = {}
-    for key, kind in kinds.items():
+    for (key, _), kind in kinds.items():
         if key is None or len(kind) < 2:
             alone += kind
             continue

@@ -1,26 +1,37 @@
 """Carry out a study: every trial that has no row yet is trained, resumed where it stands half done, and written down.
 
-Reading order: open_study, run_study, _carry_out. A kill at any moment loses at most the steps behind a trial's last checkpoint.
+Reading order: open_study, run_study, _lead. A kill at any moment loses at most the steps behind a trial's last checkpoint; whoever was
+killed, each trial ends up with one row.
 """
 
-import json
 import time
-from collections.abc import Sequence
+from collections import Counter, deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Literal
 
+from firstlight.config.schema import Config
 from firstlight.config.yaml import brief
-from firstlight.engine.lanes import train_lanes
 from firstlight.engine.places import data_dir_of, runs_dir_of
-from firstlight.engine.train import GoingOn, run_training
-from firstlight.errors import DivergedError, FirstlightError, InterruptedRunError, StorageError
-from firstlight.files import Appender, Lock, make_dir, remove
-from firstlight.studies.plan import Group, Way, make_plan
-from firstlight.studies.store import Row, Store, head, key_of, row_of
-from firstlight.studies.study import Study, Trial, load_study
-from firstlight.tracking.console import Console
-from firstlight.tracking.run import Run
+from firstlight.engine.signals import raising_signals
+from firstlight.errors import ConfigError, InterruptedRunError
+from firstlight.files import Lock, make_dir
+from firstlight.studies.plan import Way, make_plan
+from firstlight.studies.search import Search, search_of
+from firstlight.studies.store import Log, Store, row_of, state_in
+from firstlight.studies.study import Study, load_study
+from firstlight.studies.training import train_together, train_trial
+from firstlight.studies.trial import Place, Row, Trial, failed
+from firstlight.studies.workers import Here, Processes, Workers
+from firstlight.tracking.console import Bar, Console
 from firstlight.tracking.writer import check_name
+
+MAX_DEATHS = 3
+"""Workers that a trial may take with it before it is given up."""
+
+StartWorkers = Callable[[Place, Log], Workers]
 
 
 def open_study(
@@ -41,109 +52,183 @@ def open_study(
     return study, Store(runs_dir_of(runs_dir) / study.name)
 
 
-def run_study(study: Study, store: Store, console: Console, *, data_dir: str | Path | None = None, lanes: Way = "auto") -> list[Row]:
-    """Train all trials of a study that have no row yet in this process; return the rows of all that ended.
+def run_study(
+    study: Study,
+    store: Store,
+    console: Console,
+    *,
+    data_dir: str | Path | None = None,
+    workers: int | Literal["ray"] = 1,
+    lanes: Way = "auto",
+    start: StartWorkers | None = None,
+) -> list[Row]:
+    """Train all trials of a study that have no row yet; return the rows of all that ended.
 
-    lanes: train trials side by side where that is faster, wherever it is possible, or nowhere.
-
-    Raises InterruptedRunError after Ctrl-C or SIGTERM, and StorageError where a row could not be written.
+    workers: 1 is this process, more are so many child processes of one thread each, "ray" is a Ray cluster; start: other workers;
+    lanes: train trials side by side in this process where that is faster, wherever it is possible, or nowhere.
+    Raises ConfigError, InterruptedRunError after Ctrl-C or SIGTERM, and StorageError where a row could not be written.
     """
+    way: Way = "off" if start is not None or study.pruning == "median" or study.sampler in ("tpe", "gp") or workers == "ray" else lanes
+    start = start or _starter(workers)
     make_dir(store.path)
     with Lock(store.path / "study.lock", f"study {store.path}"):
         store.open(study)
-        trials = list(study.trials())
-        rows = {key_of(row): row for row in store.rows()}
-        pending = [trial for trial in trials if key_of(head(trial)) not in rows]
-        console.line(f"study {store.path}: {len(trials):,} trials, {len(trials) - len(pending):,} done before")
-        began, log = time.monotonic(), store.appender()
+        place = Place(
+            study=str(store.path.resolve()),
+            data_dir=str(data_dir_of(data_dir).resolve()),
+            objective=study.objective,
+            better=study.direction,
+            keeps_curve=study.compares_epochs,
+            prunes=study.pruning == "median",
+            one_thread=workers != 1,
+        )
+        log = Log(store.path)
         try:
-            plan = make_plan([(trial, study.config(trial)) for trial in pending], data_dir_of(data_dir), way=lanes)
-            for remark in plan.remarks:
-                console.line(remark)
-            for group in plan.groups:
-                for row in _carry_out_group(group, study, store, data_dir_of(data_dir)):
-                    _write_down(log, row)
-                    rows[key_of(row)] = row
-            pending = list(plan.alone)
-            with console.progress("trials", len(trials), done=len(trials) - len(pending)) as bar:
-                for done, trial in enumerate(pending, start=len(trials) - len(pending) + 1):
-                    if study.max_seconds is not None and time.monotonic() - began > study.max_seconds:
-                        console.warn(
-                            f"the budget of {study.max_seconds:,.0f} s is used up; {len(trials) - done + 1:,} trials were not begun"
-                        )
-                        break
-                    row = _carry_out(trial, study, store, data_dir_of(data_dir))
-                    _write_down(log, row)
-                    rows[key_of(row)] = row
-                    bar.update(done, _sentence(row, rows.values(), study))
+            _rebuild(log, store, place)
+            lane_runner = LaneRunner(way, place, log, workers if isinstance(workers, int) else 1)
+            return _lead(study, store, console, log, lane_runner, lambda: start(place, log))
         finally:
             log.close()
-    return list(rows.values())
 
 
-def _carry_out_group(group: Group, study: Study, store: Store, data_dir: Path) -> list[Row]:
-    """Train trials side by side into their run folders, or go on with them, and return their rows."""
-    rows: list[Row] = []
-    todo: list[tuple[Trial, Run | None]] = []
-    for trial in group.trials:
-        found = _found(trial, store)
-        if found is not None and found.state == "finished":
-            rows.append(row_of(trial, found, study.objective))
-        else:
-            todo.append((trial, found))
-    began = time.monotonic()
-    ended = train_lanes(
-        [study.config(trial) for trial, _ in todo],
-        [store.run_path(trial) for trial, _ in todo],
-        Console(quiet=True),
-        data_dir,
-        resumed=[run for _, run in todo],
-        threads=group.threads,
-    )
-    seconds = (time.monotonic() - began) / max(1, len(todo))
-    for (trial, _), run in zip(todo, ended, strict=True):
-        row = row_of(trial, run, study.objective) if isinstance(run, Run) else _row_of_error(trial, run, seconds)
-        rows.append({**row, "seconds": round(seconds, 3)})  # its share; the run itself says how long all took
-    return rows
+def _starter(workers: int | str) -> StartWorkers:
+    if workers == "ray":
+        from firstlight.studies.cluster import Tasks
+
+        return Tasks
+    if isinstance(workers, str) or workers < 1:
+        raise ConfigError(f"--workers is {workers}; give a whole number of 1 or more, or ray")
+    if workers == 1:
+        return lambda place, log: Here(place, log, train_trial)
+    return lambda place, log: Processes(workers, place)
 
 
-def _found(trial: Trial, store: Store) -> Run | None:
-    """Return the run of a trial that was begun before; one that cannot be read is removed."""
-    path = store.run_path(trial)
-    found = Run(path) if (path / "run.json").exists() else None
-    if found is not None and found.state == "damaged":
-        remove(path)
-        return None
-    return found
-
-
-def _row_of_error(trial: Trial, error: FirstlightError, seconds: float) -> Row:
-    state = "diverged" if isinstance(error, DivergedError) else "failed"
-    return {**head(trial), "state": state, "objective": None, "figures": {}, "seconds": round(seconds, 3), "why": str(error)}
-
-
-def _carry_out(trial: Trial, study: Study, store: Store, data_dir: Path) -> Row:
-    """Train one trial into its run folder, or go on with it, and return its row."""
-    path, quiet, began = store.run_path(trial), Console(quiet=True), time.monotonic()
-    try:
-        found = _found(trial, store)
-        if found is not None and found.state == "finished":
-            return row_of(trial, found, study.objective)  # a kill came between the run and its row
-        going_on = GoingOn(found) if found is not None else None
-        run = run_training(study.config(trial), path, quiet, data_dir, resumed=going_on, pictures=False)
-    except (InterruptedRunError, StorageError):
-        raise
-    except FirstlightError as error:
-        return _row_of_error(trial, error, time.monotonic() - began)
-    return row_of(trial, run, study.objective)
-
-
-def _write_down(log: Appender, row: Row) -> None:
-    log.write_lines([json.dumps(row, ensure_ascii=False)])
+def _rebuild(log: Log, store: Store, place: Place) -> None:
+    """Write the rows again that trials.jsonl lost: a finished run folder that says which trial it is has one."""
+    log.look()
+    for head in store.heads_without(log.rows):
+        trial = Trial(head["number"], head["point"], head["seed"])
+        path = store.run_path(trial)
+        if state_in(path) == "finished" and log.claim(trial) and log.find(trial) is None:
+            log.write([row_of(trial, path, place.objective, keeps_curve=place.keeps_curve)], sync=False)
     log.sync()
 
 
-def _sentence(row: Row, rows: Any, study: Study) -> str:
-    values = [other["objective"] for other in rows if other["objective"] is not None]
-    best = f"best {study.objective} {study.better(values):.4f}" if values else "no trial has a figure yet"
-    return f"{brief(str(row['point']))}  {best}"
+@dataclass(frozen=True)
+class LaneRunner:
+    """How trials are trained side by side in this process, before the workers get what is left."""
+
+    way: Way
+    place: Place
+    log: Log
+    processes: int
+
+    def train(self, queue: deque[Trial], study: Study, console: Console, tell: Callable[[str], None]) -> Iterator[Row | None]:
+        """Take the trials out of the queue that are better trained together, and yield the row of each, None where it paused."""
+        plan = make_plan(list(_configured(queue, study)), self.place.data_dir_path, way=self.way, processes=self.processes)
+        for remark in plan.remarks:
+            console.line(remark)
+        for group in plan.groups:
+            trials = [(trial, study.config(trial)) for trial in group.trials]
+            for trial, row in train_together(trials, self.place, self.log, threads=group.threads, tell=tell):
+                queue.remove(trial)
+                yield row
+
+
+def _configured(trials: Iterable[Trial], study: Study) -> Iterator[tuple[Trial, Config]]:
+    """Yield trials with their experiment, but for those whose values do not go together: they fail when they are started."""
+    for trial in trials:
+        with suppress(ConfigError):
+            yield trial, study.config(trial)
+
+
+def _lead(study: Study, store: Store, console: Console, log: Log, lane_runner: LaneRunner, start: Callable[[], Workers]) -> list[Row]:
+    """Ask the search for trials and the workers for rows until there are no more."""
+    search = search_of(study, store, [*log.rows.values(), *store.heads_without(log.rows)])
+    done = search.num_done(log.rows)
+    console.line(f"study {store.path}: {search.total:,} trials, {done:,} done before")
+    workers = start()  # before the handlers, for Ray sets its own
+    try:
+        with raising_signals():
+            try:
+                with console.progress("trials", search.total, done=done) as bar:
+                    _work_off(study, search, console, log, lane_runner, workers, bar)
+            finally:
+                workers.close()
+                log.sync()
+    except (KeyboardInterrupt, InterruptedRunError) as error:
+        code = error.exit_code if isinstance(error, InterruptedRunError) else 130
+        raise InterruptedRunError(
+            f"study {store.path} was interrupted, {search.num_done(log.rows):,} of {search.total:,} trials are done; "
+            "give the same command to go on",
+            exit_code=code,
+        ) from None
+    return list(log.rows.values())
+
+
+def _work_off(study: Study, search: Search, console: Console, log: Log, lane_runner: LaneRunner, workers: Workers, bar: Bar) -> None:
+    queue: deque[Trial] = deque()
+    running: dict[str, Trial] = {}
+    deaths: Counter[str] = Counter()
+    began, asks, over = time.monotonic(), True, False
+    done, best = search.num_done(log.rows), study.best_of(log.rows.values())
+    while True:
+        if not over and study.max_seconds is not None and time.monotonic() - began > study.max_seconds:
+            over = True
+            queue.clear()
+            console.warn(
+                f"the budget of {study.max_seconds:,.0f} s is used up; "
+                f"{search.total - search.num_done(log.rows) - len(running):,} trials were not begun"
+            )
+        if asks and not queue and not over:
+            trials, ended = search.next(log.rows, running.keys(), max(1, workers.num_free))
+            queue.extend(trials)
+            _write(log, ended)
+            asks = bool(ended)
+            if lane_runner.way != "off" and len(queue) > 1 and not running:
+                for row in lane_runner.train(queue, study, console, lambda text: bar.update(done, text)):  # noqa: B023
+                    asks = True
+                    if row is not None:
+                        done, best = done + 1, study.best_of([row], best)
+                        bar.update(done, _sentence(row, best, study))
+                if asks and not queue:
+                    continue
+        if not queue and not running:
+            return
+        while queue and workers.num_free:
+            trial = queue.popleft()
+            try:
+                workers.start(trial, lambda trial=trial: study.config(trial))  # type: ignore[misc]
+                running[trial.name] = trial
+            except ConfigError as error:  # values that are allowed each for itself
+                _write(log, [failed(trial, str(error))])
+                asks = True
+        for outcome in workers.wait():
+            asks = True
+            trial, row = running.pop(outcome.trial.name), outcome.row
+            if outcome.died is not None:
+                deaths[trial.name] += 1
+                if deaths[trial.name] < MAX_DEATHS:
+                    queue.appendleft(trial)
+                    continue
+                row = failed(trial, f"its worker died {MAX_DEATHS} times ({outcome.died})")
+                _write(log, [row])
+            if row is not None:
+                log.rows[row["trial"]] = row
+                done, best = done + 1, study.best_of([row], best)
+                bar.update(done, _sentence(row, best, study))
+
+
+def _write(log: Log, rows: Sequence[Row]) -> None:
+    """Write rows of trials that nobody trains."""
+    for row in rows:
+        trial = Trial(row["number"], row["point"], row["seed"])
+        if log.claim(trial) and log.find(trial) is None:
+            log.write([row], sync=False)
+    if rows:
+        log.sync()
+
+
+def _sentence(row: Row, best: float | None, study: Study) -> str:
+    figure = "no trial has a figure yet" if best is None else f"best {study.objective} {best:.4f}"
+    return f"{brief(str(row['point']))}  {figure}"

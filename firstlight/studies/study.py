@@ -8,12 +8,14 @@ space: {optim.lr: "log:1e-4:1:10", model.init: [zeros, kaiming_uniform]}
 sampler: grid
 seeds: 5
 objective: val_accuracy
+pruning: median
 budget: {trials: 100, seconds: 3600}
 ```
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -23,30 +25,20 @@ from firstlight.config.load import SHIPPED, find_config
 from firstlight.config.override import as_kind, parse_overrides
 from firstlight.config.schema import Config
 from firstlight.config.yaml import brief, parse_yaml
-from firstlight.engine.sources import load_config
+from firstlight.engine.sources import config_variants, load_config
 from firstlight.errors import ConfigError, did_you_mean
 from firstlight.limits import Positive, PositiveInt, Range, Seed
 from firstlight.studies.samplers import points
 from firstlight.studies.space import Point, Space, parse_space
+from firstlight.studies.trial import MAX_SEEDS, Row
+from firstlight.studies.trial import Trial as Trial
 
 OBJECTIVES = {"val_accuracy": max, "val_loss": min}
 """What a study may optimise, and which end of it is better."""
-Sampler = Literal["grid", "random", "sobol"]
-KEYS = ("name", "base", "set", "space", "sampler", "seeds", "objective", "budget")
-
-
-@dataclass(frozen=True)
-class Trial:
-    """One training of a study: a point of the space with a seed. `number` counts points; trials of one point share it."""
-
-    number: int
-    point: Point
-    seed: int
-
-    @property
-    def name(self) -> str:
-        """The name of its run folder."""
-        return f"{self.number:04d}-s{self.seed}"
+Sampler = Literal["grid", "random", "sobol", "halving", "tpe", "gp"]
+KEYS = ("name", "base", "set", "space", "sampler", "pruning", "seeds", "objective", "budget")
+OWN = ("sampler", "pruning", "seeds", "objective", "budget")
+"""Keys that a command line changes in the study; all others are settings of the experiment."""
 
 
 @dataclass(frozen=True)
@@ -63,8 +55,11 @@ class Study:
     sampler_seed: int = 0
     seeds: int = 1
     objective: str = "val_accuracy"
+    pruning: str | None = None
     max_trials: int | None = None
     max_seconds: float | None = None
+    eta: int = 3
+    min_epochs: int = 1
 
     def points(self) -> Iterator[Point]:
         """Yield the points in the order in which they are tried."""
@@ -79,11 +74,31 @@ class Study:
 
     def config(self, trial: Trial) -> Config:
         """Return the experiment of one trial."""
-        return load_config(self.base, **laid_over(self.fixed, {**trial.point, "seed": trial.seed, "name": self.name}))
+        return self._variants(laid_over(self.fixed, {**trial.point, "seed": trial.seed, "name": self.name}))
 
-    def better(self, values: Sequence[float]) -> float:
-        """Return the best of some objectives."""
-        return float(OBJECTIVES[self.objective](values))
+    @cached_property
+    def _variants(self) -> Callable[[Mapping[str, Any]], Config]:
+        return config_variants(self.base)
+
+    @property
+    def direction(self) -> str:
+        """Which end of the objective is the good one, `max` or `min`."""
+        return OBJECTIVES[self.objective].__name__
+
+    @property
+    def compares_epochs(self) -> bool:
+        """Whether trials are judged before they end, so that their rows hold the objective of every epoch."""
+        return self.pruning is not None or self.sampler == "halving"
+
+    @cached_property
+    def max_epochs(self) -> int:
+        """Epochs of a trial that is trained to its end."""
+        return load_config(self.base, **self.fixed).train.epochs
+
+    def best_of(self, rows: Iterable[Row], so_far: float | None = None) -> float | None:
+        """Return the best objective of some rows, and of one known before; None where there is none."""
+        values = [value for value in (so_far, *(row["objective"] for row in rows)) if value is not None]
+        return OBJECTIVES[self.objective](values) if values else None
 
     def to_json(self) -> dict[str, Any]:
         """Return what study.json says: all that makes the study, the base resolved."""
@@ -97,7 +112,8 @@ class Study:
             "sampler_seed": self.sampler_seed,
             "seeds": self.seeds,
             "objective": self.objective,
-            "budget": {"trials": self.max_trials, "seconds": self.max_seconds},
+            "pruning": self.pruning,
+            "budget": {"trials": self.max_trials, "seconds": self.max_seconds, "eta": self.eta, "min_epochs": self.min_epochs},
         }
 
 
@@ -107,7 +123,7 @@ def load_study(source: str | Path, overrides: Sequence[str] = (), *, grid: Seque
     overrides: `seeds=3`, `sampler=random`, `budget.trials=20` change the study, all others the experiment. Raises ConfigError.
     """
     tree = _read(source)
-    changes = [word for word in overrides if word.partition("=")[0].partition(".")[0] in ("seeds", "sampler", "objective", "budget")]
+    changes = [word for word in overrides if word.partition("=")[0].partition(".")[0] in OWN]
     settings = parse_overrides([word for word in overrides if word not in changes])
     for key, value in parse_overrides(changes).items():
         tree[key] = {**tree.get(key, {}), **value} if isinstance(value, dict) else value
@@ -123,7 +139,7 @@ def build_study(tree: Mapping[str, Any], settings: Mapping[str, Any], *, name: s
     """Check a study that was read, value by value against the experiment, and return it."""
     if unknown := [key for key in tree if key not in KEYS]:
         raise ConfigError(f"{shown}: unknown key {brief(repr(unknown[0]))} of a study{did_you_mean(unknown[0], KEYS)}")
-    rest = {key: tree[key] for key in ("sampler", "seeds", "objective", "budget") if key in tree}
+    rest = {key: tree[key] for key in OWN if key in tree}
     values, problems = check_settings(_settings, rest, ("study",))
     if problems:
         raise ConfigError(f"{shown}: {problems[0].message.removeprefix('study.')}")
@@ -150,6 +166,9 @@ def build_study(tree: Mapping[str, Any], settings: Mapping[str, Any], *, name: s
         objective=objective,
         max_trials=budget["trials"],
         max_seconds=budget["seconds"],
+        pruning=values["pruning"],
+        eta=budget["eta"],
+        min_epochs=budget["min_epochs"],
     )
     _check_values(study, shown)
     return study
@@ -169,12 +188,26 @@ def _check_values(study: Study, shown: str) -> None:
     reserved = [key for key in study.space.parameters if key in ("name", "seed")]
     if reserved:
         raise ConfigError(f"{shown}: space varies {reserved[0]}, which a study sets by itself; say how many seeds: `seeds: 5`")
+    if study.sampler == "halving":
+        _check_halving(study, shown)
     first = next(iter(study.points()))
     study.config(Trial(0, first, 0))
     if not study.space.conditions:
         for key, parameter in study.space.parameters.items():
             for value in (parameter.at(0.0), parameter.at(1 - 2**-24), *(parameter.grid() if study.sampler == "grid" else ())):
                 study.config(Trial(0, {**first, key: value}, 0))
+
+
+def _check_halving(study: Study, shown: str) -> None:
+    if "train.epochs" in study.space.parameters:
+        raise ConfigError(f"{shown}: space varies train.epochs, which sampler halving sets by itself; leave it out, or take sampler=random")
+    if study.pruning is not None:
+        raise ConfigError(f"{shown}: sampler halving ends trials by itself; leave pruning out, or take sampler=random")
+    if study.min_epochs >= study.max_epochs:
+        raise ConfigError(
+            f"{shown}: budget.min_epochs is {study.min_epochs}, and a trial has {study.max_epochs} epochs; "
+            "sampler halving needs fewer for its first rung than train.epochs"
+        )
 
 
 def laid_over(tree: Mapping[str, Any], point: Mapping[str, Any]) -> dict[str, Any]:
@@ -226,12 +259,23 @@ def _read(source: str | Path) -> dict[str, Any]:
 def _settings(
     *,
     sampler: Sampler = "grid",
-    seeds: Annotated[int, Range(least=1, most=10_000)] = 1,
+    pruning: Literal["median"] | None = None,
+    seeds: Annotated[int, Range(least=1, most=MAX_SEEDS)] = 1,
     objective: str = "val_accuracy",
     budget: dict[str, Any] | None = None,
 ) -> None:
     """Stand in for the keys of a study that are no tree."""
 
 
-def _budget(*, trials: PositiveInt | None = None, seconds: Positive | None = None, seed: Seed = 0) -> None:
-    """Stand in for the keys below budget; trials: points, seeds not counted; seed: of the sampler."""
+def _budget(
+    *,
+    trials: PositiveInt | None = None,
+    seconds: Positive | None = None,
+    seed: Seed = 0,
+    eta: Annotated[int, Range(least=2, most=100)] = 3,
+    min_epochs: PositiveInt = 1,
+) -> None:
+    """Stand in for the keys below budget. trials: points, seeds not counted; seed: of the sampler.
+
+    eta, min_epochs: of sampler=halving, which keeps the best 1/eta of the points at each rung, the first of min_epochs epochs.
+    """

@@ -4,7 +4,7 @@ import json
 import math
 import shlex
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack, suppress
 from itertools import chain
 from pathlib import Path
@@ -22,16 +22,17 @@ MAX_NAME = 200
 class RunWriter:
     """Writes a run folder while it holds its lock; use it in a `with` block.
 
-    On leaving, run.json says `finished`, `interrupted` or `failed`, whichever is true.
+    On leaving, run.json says `finished`, `interrupted` or `failed`, whichever is true. entries: what run.json of a new run says beside
+    the usual, such as the trial of a study that the run is.
     """
 
-    def __init__(self, path: Path, *, resume: bool = False) -> None:
+    def __init__(self, path: Path, *, resume: bool = False, entries: Mapping[str, Any] | None = None) -> None:
         check_name(path.name)
         if not resume:
             check_free(path)
         self.path = make_dir(path)
         self._resume = resume
-        self._info: dict[str, Any] = {}
+        self._info: dict[str, Any] = dict(entries or {})
         self._taken_up = False
         self._state = "finished"
         self.seconds_before = 0.0

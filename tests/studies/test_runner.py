@@ -121,12 +121,6 @@ def test_the_report_has_table_and_pictures(sweep: Sweep) -> None:
     assert (store.path / "response.png").stat().st_size > 10_000
     assert found["findings"][0].startswith("best val_accuracy: 0.")
     study, store = sweep(grid=["optim.lr=0.01,0.1", "model.hidden=[4],[16]"], name="two")
-    assert [Path(path).name for path in report(study, store)["files"]] == [
-        "hparams.csv",
-        "hparams.html",
-        "curves.png",
-        "map.png",
-        "parallel.png",
-        "importance.png",
-    ]
+    drawn = {Path(path).name for path in report(study, store)["files"]}
+    assert drawn >= {"hparams.csv", "hparams.html", "curves.png", "map.png", "parallel.png", "importance.png"}
     assert (store.path / "map.png").stat().st_size > 10_000

@@ -4,6 +4,7 @@ import math
 from collections import Counter
 from typing import Any
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -100,6 +101,13 @@ def test_draws_do_not_depend_on_how_many_there_are(sampler: str) -> None:
     assert all(1e-4 <= point["a"] <= 1 and point["b"] in range(1, 10) and point["c"] in ("x", "y") for point in many)
 
 
+@pytest.mark.parametrize("sampler", ["random", "sobol"])
+def test_a_small_space_is_drawn_without_repetition_and_then_used_up(sampler: str) -> None:
+    space = parse_space({"a": [1, 2, 3], "b": ["x", "y"]}, needs_grid=False)
+    found = [tuple(point.values()) for point in points(sampler, space, 100)]
+    assert sorted(found) == [(a, b) for a in (1, 2, 3) for b in "xy"]
+
+
 def test_sobol_covers_better_than_random() -> None:
     """E7: of 64 draws, each of 64 stretches of an axis holds one; random leaves a third of them empty."""
     space = Space({"a": Interval(0, 1), "b": Interval(0, 1)})
@@ -109,8 +117,7 @@ def test_sobol_covers_better_than_random() -> None:
 
 
 def test_whole_numbers_are_equally_likely() -> None:
-    space = Space({"a": Interval(1, 4, integer=True)})
-    counts = Counter(point["a"] for point in points("random", space, 4_000))
+    counts = Counter(Interval(1, 4, integer=True).at(share) for share in np.random.default_rng(0).random(4_000))
     assert sorted(counts) == [1, 2, 3, 4]
     assert min(counts.values()) > 900
 

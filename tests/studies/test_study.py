@@ -64,7 +64,7 @@ WRONG: list[tuple[dict[str, Any], list[str], str]] = [
     ),
     ({}, ["objective=val_acc"], "objective 'val_acc' is none; did you mean 'val_accuracy'?"),
     ({}, ["seeds=0"], "seeds is 0; it must be >= 1"),
-    ({}, ["sampler=grit"], "sampler is \"grit\"; it must be 'grid', 'random' or 'sobol'"),
+    ({}, ["sampler=grit"], "sampler is \"grit\"; it must be 'grid', 'random', 'sobol', 'halving', 'tpe' or 'gp'"),
     ({}, ["budget.trails=3"], "unknown key 'trails' in budget; did you mean 'trials'?"),
     ({}, ["split.val_fraction=0"], "the experiment validates nothing (split.val_fraction=0), so no trial has a val_accuracy"),
     ({}, ["train.test_at_end=true"], "train.test_at_end opens the sealed test set in every trial"),
