@@ -40,8 +40,10 @@ FIGURES = {
 BESIDE = {"mnist_900_grid": "mnist_900_random"}
 MOST_ROWS = 12
 """Points of a study that its table on the page lists; the best of more."""
-WIDTH, COLORS = 900, 48
+WIDTH, COLORS = 800, 128
 """Pixels and colours of a picture on the page, so that it takes some 30 KB."""
+KIND = re.compile(r"\{name: ([^}]*)\}")
+"""A kind with its settings, which the page writes shorter."""
 
 Facts = Mapping[str, Any]
 
@@ -86,8 +88,8 @@ def look(facts: Facts, seconds: float) -> list[str]:
 def findings(name: str, facts: Facts) -> list[str]:
     """Return the table of the points, what the study says of itself, and how it was measured."""
     lines = ["", *table(name, facts["hparams"]), ""]
-    lines += [f"- {line}" for line in facts["findings"]]
-    lines += [f"- warning: {line}" for line in facts["warnings"]]
+    said = [*facts["findings"], *(f"warning: {line}" for line in facts["warnings"])]
+    lines += [f"- {KIND.sub(lambda kind: kind[1].replace(',', ' ').replace(': ', '='), line)}" for line in said]
     if name in EXTRAS:
         lines += ["", *EXTRAS[name](facts)]
     return [*lines, "", f"{facts['trials']} trainings, {facts['seconds']:,.0f} s of training together; {where()}."]
@@ -179,7 +181,7 @@ def peak_memory(facts: Facts) -> list[str]:
     """Return the peak memory of one epoch at each batch size, each in a process of its own (E1)."""
     study, lines = load_study("mnist_batch_size"), ["| batch size | peak memory of the process, MiB | one epoch, s |", "|---|---|---|"]
     for point in study.points():
-        words = [f"train.batch_size={point['train.batch_size']}", "optim.momentum=0", "split.num_train=5000", "train.epochs=1"]
+        words = [f"train.batch_size={point['train.batch_size']}", "optim.lr=0.01", "optim.momentum=0", "split.num_train=5000", "train.epochs=1"]
         run = Run(Path(firstlight("train", "mnist_mlp", *words)["run"]))
         lines.append(f"| {point['train.batch_size']} | {run.epochs[-1]['memory_mib']:.0f} | {run.epochs[-1]['seconds']:.2f} |")
     return lines

@@ -185,7 +185,14 @@ def as_numbers(values: list[Any]) -> list[Any]:
     """Return lists of one number as that number where all values are such or missing; others as text or as they are."""
     if all(value is None or number_of(value) is not None for value in values):
         return [number_of(value) for value in values]
-    return [show_value(value) if isinstance(value, list | dict) else value for value in values]
+    return [_label(value) if isinstance(value, list | dict) else value for value in values]
+
+
+def _label(value: Any) -> str:
+    """Return a list or a kind as an axis shows it: `sgd lr=0.1`."""
+    if not isinstance(value, dict):
+        return show_value(value)
+    return " ".join(show_value(item) if key == "name" else f"{key}={show_value(item)}" for key, item in value.items())
 
 
 def _is_log(parameter: Parameter, values: list[Any]) -> bool:

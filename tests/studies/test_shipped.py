@@ -94,3 +94,4 @@ def test_values_of_a_picture_stand_in_their_own_order() -> None:
     sizes, depths = (load_study(name).space.parameters["model.hidden"] for name in ("mnist_hidden_size", "mnist_depth"))
     assert as_numbers(in_order([[1000], [2], [1], [2]], sizes)) == [1, 2, 1000]
     assert as_numbers(in_order([[64, 64, 64], [64, 64], [64]], depths)) == ["[64]", "[64,64]", "[64,64,64]"]
+    assert as_numbers([{"name": "sgd", "lr": 0.1}, "adam"]) == ["sgd lr=0.1", "adam"]
