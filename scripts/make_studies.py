@@ -37,6 +37,7 @@ FIGURES = {
     "mnist_900_random": (),
 }
 """Pictures that the page shows of a study; of the others the map, or else the response, or else parallel coordinates."""
+WORKERS = {"mnist_search": ("--workers", "2")}
 BESIDE = {"mnist_900_grid": "mnist_900_random"}
 MOST_ROWS = 12
 """Points of a study that its table on the page lists; the best of more."""
@@ -53,7 +54,7 @@ def main() -> None:
     os.environ.setdefault("OMP_NUM_THREADS", "1")
     for name in sys.argv[1:] or [name for name in shipped_studies() if name not in LOOKS]:
         began = time.monotonic()
-        facts = firstlight("sweep", name, *([*LOOKS[name], "--name", f"{name}_look"] if name in LOOKS else []))
+        facts = firstlight("sweep", name, *WORKERS.get(name, ()), *([*LOOKS[name], "--name", f"{name}_look"] if name in LOOKS else []))
         lines = look(facts, time.monotonic() - began) if name in LOOKS else [*pictures(name, facts), *findings(name, facts)]
         write_block(name, lines)
         print(
@@ -181,7 +182,13 @@ def peak_memory(facts: Facts) -> list[str]:
     """Return the peak memory of one epoch at each batch size, each in a process of its own (E1)."""
     study, lines = load_study("mnist_batch_size"), ["| batch size | peak memory of the process, MiB | one epoch, s |", "|---|---|---|"]
     for point in study.points():
-        words = [f"train.batch_size={point['train.batch_size']}", "optim.lr=0.01", "optim.momentum=0", "split.num_train=5000", "train.epochs=1"]
+        words = [
+            f"train.batch_size={point['train.batch_size']}",
+            "optim.lr=0.01",
+            "optim.momentum=0",
+            "split.num_train=5000",
+            "train.epochs=1",
+        ]
         run = Run(Path(firstlight("train", "mnist_mlp", *words)["run"]))
         lines.append(f"| {point['train.batch_size']} | {run.epochs[-1]['memory_mib']:.0f} | {run.epochs[-1]['seconds']:.2f} |")
     return lines
