@@ -150,8 +150,8 @@ def pictures(name: str, facts: Facts) -> list[str]:
     for file in FIGURES.get(name, preferred):
         target = IMAGES / (f"{name}_{file}" if len(FIGURES.get(name, ())) > 1 else f"{name}.png")
         shrink(drawn[file], target)
-        lines.append(f"![{name}: {Path(file).stem}](images/studies/{target.name})")
-    return lines
+        lines.append(f"![{name}: {Path(file).stem}](images/studies/{target.name})\n")
+    return [line.rstrip() for line in "\n".join(lines).splitlines()]
 
 
 def shrink(source: Path, target: Path) -> None:
