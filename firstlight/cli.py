@@ -117,8 +117,8 @@ def sweep(
     Parameters
     ----------
     settings
-        A study file, or an experiment beside --grid, and overrides: seeds=5, sampler=random or budget.trials=20 change the study, others
-        the experiment.
+        A study file, or an experiment beside --grid, and overrides: seeds=5, sampler=halving, pruning=median or budget.trials=20 change
+        the study, others the experiment.
     grid
         A parameter and its values, such as optim.lr=log:1e-4:1:9 (scale, low, high, number) or model=lenet,cnn5; may come several times.
     seeds

@@ -100,8 +100,10 @@ def test_command_line_parses(page: str, command: str, error: str | None, example
 @pytest.mark.parametrize(("page", "command"), inline_commands())
 def test_inline_command_exists(page: str, command: str) -> None:
     words = [word for word in shlex.split(command)[1:] if word.replace("-", "").isalpha()]
-    names = {"train", "evaluate", "predict", "runs", "compare", "note", "doctor", "sweep"}
-    if words[0] == "data":
+    names = {"train", "evaluate", "predict", "runs", "compare", "note", "doctor", "sweep", "study"}
+    if words[0] == "tune":
+        assert words[1] in ("lr", "batch")
+    elif words[0] == "data":
         assert set(words[1].split("|")) <= {"list", "fetch", "check", "describe"}
     else:
         assert words[0] in names or words[0].startswith("--")

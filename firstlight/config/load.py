@@ -99,13 +99,14 @@ def config_variants(source: str | Path, registries: Registries) -> Callable[[Map
 
     def vary(settings: Mapping[str, Any]) -> Config:
         above = _with_kinds(settings)
+        if any(not isinstance(above.get(section, {}), Mapping) for section in SECTIONS):
+            return load_config(source, registries, settings=settings).config
         tree = merge(merged.tree, above)
         checked = {**untouched, **{section: _check_section(section, tree, registries) for section in above if section in untouched}}
         fields = {section: value for section, (value, _) in checked.items()}
         scalars, wrong = _check_scalars(tree)
-        flat = any(not isinstance(above.get(section, {}), Mapping) for section in SECTIONS)
         unknown = tree.keys() - {*SCALARS, *untouched}
-        if merged.problems or flat or unknown or wrong or any(found for _, found in checked.values()) or _contradictions(fields):
+        if merged.problems or unknown or wrong or any(found for _, found in checked.values()) or _contradictions(fields):
             return load_config(source, registries, settings=settings).config  # which says what is wrong, and where
         return Config(**fields, **scalars)
 

@@ -37,17 +37,18 @@ def main(text: str) -> None:
         _answer({"error": (type(error).__name__, str(error))})
         return
     with prepared.setup.arithmetic.on_threads(), keep_freed_memory():
-        measure(prepared, 1)  # threads and libraries take their part before the limit is set
+        measure(prepared, 2)  # threads and libraries take their part before the limit is set
         limit_memory(prepared.setup.arithmetic.device, asked["memory_mib"])
         _answer({"num_images": len(prepared.setup.train_loader.labels), "device": prepared.setup.arithmetic.device})
         for line in sys.stdin:
             try:
                 speed = measure(prepared, int(line))
             except Exception as error:
-                if not (isinstance(error, OutOfMemoryError) or is_out_of_memory(error)):
-                    raise
-                _answer({"error": ("OutOfMemoryError", "out of memory")})
-                return
+                if isinstance(error, OutOfMemoryError) or is_out_of_memory(error):
+                    _answer({"why": "out of memory"})
+                    return
+                _answer({"why": f"{type(error).__name__}: {' '.join(str(error).split())}"})
+                continue
             _answer({"images_per_second": speed, "peak_mib": peak_memory_mib()})
 
 

@@ -6,6 +6,7 @@ Reading order: tune_lr, find_lr, LrRange; tune_batch, find_batch_size, Probe. Th
 
 import json
 import math
+import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -28,6 +29,7 @@ from firstlight.tracking.console import Console
 
 EXPLODED = 4.0
 """Times the smallest loss so far (smoothed) at which the range test stops."""
+OUT_OF_MEMORY = "out of memory"
 MOST_ON_CPU = 4096
 """Largest batch that is tried on a CPU where nothing is said; memory seldom ends there, patience does."""
 NEAR = 16
@@ -148,11 +150,12 @@ def tune_lr(
 
 @dataclass(frozen=True)
 class Probe:
-    """One batch size that was tried. images_per_second: of a training step; peak_mib: of its process; both None where memory ran out."""
+    """One batch size that was tried. images_per_second: of a training step; peak_mib: of its process; `why` there is neither."""
 
     batch_size: int
-    images_per_second: float | None
-    peak_mib: float | None
+    images_per_second: float | None = None
+    peak_mib: float | None = None
+    why: str | None = None
 
     @property
     def fits(self) -> bool:
@@ -186,7 +189,11 @@ def find_batch_size(
                 child = _Child(source, overrides, memory_mib, data_dir)
             tried.append(child.try_size(size))
             said.line(show_probe(tried[-1]))
-            return tried[-1].fits
+            if child.alive and not tried[-1].fits and size > 1:  # one image may be too few (batch norm); more fail only for want of memory
+                raise FirstlightError(
+                    f"a step on {size} images failed: {tried[-1].why}; try `firstlight train` with train.batch_size={size}"
+                )
+            return tried[-1].fits or (child.alive and most > 1)
 
         largest, failed = _doubling(attempt, most)
         while failed is not None and failed - largest > max(1, largest // NEAR):
@@ -200,7 +207,7 @@ def find_batch_size(
 def show_probe(probe: Probe) -> str:
     """Return one line about a batch size that was tried."""
     if probe.images_per_second is None:
-        return f"batch {probe.batch_size:>7,}: out of memory"
+        return f"batch {probe.batch_size:>7,}: {probe.why}"
     return f"batch {probe.batch_size:>7,}: {probe.images_per_second:>12,.0f} images/s, peak {probe.peak_mib:,.0f} MiB"
 
 
@@ -241,13 +248,19 @@ class _Child:
             self._pipe(self._process.stdin).write(f"{size}\n")
             self._pipe(self._process.stdin).flush()
         except OSError:  # it died before it was asked
-            self.close()
-            return Probe(size, None, None)
+            return Probe(size, why=self._end())
         answer = self._read()
-        if answer is None or "images_per_second" not in answer:
-            self.close()
-            return Probe(size, None, None)
-        return Probe(size, answer["images_per_second"], answer["peak_mib"])
+        if answer is None:
+            return Probe(size, why=self._end())
+        if answer.get("why") == OUT_OF_MEMORY:
+            self._end()
+        return Probe(size, **answer)
+
+    def _end(self) -> str:
+        """Wait for its end, and say what it was: the system kills (9) what takes too much, and libraries abort (6) without memory."""
+        self._process.communicate()
+        code = self._process.returncode
+        return OUT_OF_MEMORY if code in (-signal.SIGKILL, -signal.SIGABRT) else f"its process ended with {code}, perhaps out of memory"
 
     def close(self) -> None:
         """End it."""
@@ -286,9 +299,10 @@ def tune_batch(
     fitting = sorted((probe for probe in tried if probe.fits), key=lambda probe: probe.batch_size)
     if not fitting:
         raise OutOfMemoryError(f"not even a batch of one image of {config.name} fits; try a smaller network or more memory")
-    failed = [probe.batch_size for probe in tried if not probe.fits]
+    failed = [probe.batch_size for probe in tried if probe.why is not None and probe.batch_size > fitting[-1].batch_size]
     fastest = max(fitting, key=lambda probe: probe.images_per_second or 0.0)
-    why = f"{min(failed):,} ran out of memory" if failed else "larger ones were not tried"
+    reasons = {probe.batch_size: probe.why for probe in tried}
+    why = f"{min(failed):,}: {reasons[min(failed)]}" if failed else "larger ones were not tried"
     says = f"the largest batch that fits is {fitting[-1].batch_size:,} ({why}); the fastest was {fastest.batch_size:,}"
     speeds = [(probe.batch_size, probe.images_per_second or 0.0) for probe in fitting]
     write_figure(out, plot_batch_sizes(speeds, failed=failed, title=f"{config.name}: {says}"))

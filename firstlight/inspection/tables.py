@@ -47,9 +47,9 @@ def print_study(result: dict[str, Any]) -> None:
         _print_best(trials, list(trials[0]), "trials", result, "hparams.csv")
     for line in result["findings"]:
         print(line)
-    if result["importance"] is not None:
-        shares = zip(result["importance"]["names"], result["importance"]["shares"], strict=True)
-        print(f"mattered: {', '.join(f'{name} {share:.0%}' for name, share in shares)} of the variance; {result['importance']['remark']}")
+    if (found := result["importance"]) is not None:
+        shares = ", ".join(f"{name} {max(share, 0):.0%}" for name, share in zip(found["names"], found["shares"], strict=True))
+        print(f"mattered: {shares} of the variance; {found['remark']}")
     for line in result["warnings"]:
         print(f"warning: {line}")
     for path in result["files"]:

@@ -17,6 +17,8 @@ MAX_TICKS = 8
 """Values of a parameter that are all named on its axis; of more, round ones are."""
 NEAR = 0.06
 """Share of an axis within which two ticks would overlap."""
+BELOW = -0.1
+"""Height of a parameter that does not apply to a trial."""
 MAX_LETTERS = 18
 """Letters of a name on an axis."""
 
@@ -109,7 +111,7 @@ def plot_parallel(axes: Sequence[Axis], objective: Sequence[float | None], *, na
             )
     panel.set_xticks(range(len(names)), names, fontsize=9)
     panel.set_xlim(-0.45, len(names) - 0.85)
-    panel.set_ylim(-0.04, 1.04)
+    panel.set_ylim(min(float(np.nanmin(table, initial=0.0)), 0.0) - 0.04, 1.04)
     panel.spines[:].set_visible(False)
     panel.tick_params(length=0)
     panel.set_yticks([])
@@ -158,7 +160,7 @@ def _worst_first(value: float | None, higher_is_better: bool) -> tuple[bool, flo
 
 
 def _heights(axis: Axis) -> tuple[NDArray[np.float64], list[tuple[float, str]]]:
-    """Return the height in [0, 1] of each value on a vertical axis (NaN where there is none), and the ticks."""
+    """Return the height in [0, 1] of each value on a vertical axis, a place below where it does not apply, and the ticks."""
     if not axis.is_numeric:
         names = list(dict.fromkeys("-" if value is None else str(value) for value in axis.values))
         step = max(len(names) - 1, 1)
@@ -166,7 +168,7 @@ def _heights(axis: Axis) -> tuple[NDArray[np.float64], list[tuple[float, str]]]:
         return places, [(index / step, _cut(name)) for index, name in enumerate(names)]
     numbers = np.array([np.nan if value is None else value for value in axis.values], dtype=np.float64)
     if not np.isfinite(numbers).any():
-        return numbers, []
+        return np.full(len(numbers), BELOW), [(BELOW, "-")]
     low, high = float(np.nanmin(numbers)), float(np.nanmax(numbers))
 
     def height(value: Any) -> Any:
@@ -179,7 +181,9 @@ def _heights(axis: Axis) -> tuple[NDArray[np.float64], list[tuple[float, str]]]:
         distinct = _round_values(low, high, log=axis.log)
     ticks = [(float(height(np.float64(value))), f"{value:.3g}") for value in distinct]
     ends = [(place, text) for place, text in ((0.0, f"{low:.3g}"), (1.0, f"{high:.3g}")) if low < high]
-    return height(numbers), ticks + [end for end in ends if all(abs(end[0] - place) > NEAR for place, _ in ticks)]
+    ticks += [end for end in ends if all(abs(end[0] - place) > NEAR for place, _ in ticks)]
+    absent = [(BELOW, "-")] if None in axis.values else []
+    return np.where(np.isfinite(numbers), height(numbers), BELOW), ticks + absent
 
 
 def _round_values(low: float, high: float, *, log: bool) -> NDArray[np.float64]:

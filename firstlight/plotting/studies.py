@@ -85,7 +85,14 @@ def plot_map(
             text = f"{value:.3f}" if np.isfinite(value) else "div."
             bright = np.isfinite(value) and ((value > middle) == higher_is_better)
             centre.text(
-                column, row, text, ha="center", va="center", fontsize=6.5, color="black" if bright or not np.isfinite(value) else "white"
+                column,
+                row,
+                text,
+                ha="center",
+                va="center",
+                fontsize=6.5,
+                clip_on=True,
+                color="black" if bright or not np.isfinite(value) else "white",
             )
     best = np.nanmax if higher_is_better else np.nanmin
     top.plot(range(len(columns)), [_or_nan(best, table[:, column]) for column in range(len(columns))], marker="o", color=PALETTE[0])

@@ -91,13 +91,14 @@ class Answer:
         if self.best is None:
             return ["no trial ended with a figure"]
         lines = [f"best {self.study.objective}: {self.best.objective} at {show_point(self.best.point)}"]
-        if self.against is not None:
-            return [*lines, *(versus.sentence for versus in self.comparisons if versus is not None)]
         compared = [(point, versus) for point, versus in zip(self.points, self.comparisons, strict=True) if versus is not None]
         if not compared:
             return lines
         if all(versus.comparison.difference.n < 2 for _, versus in compared):
             return [*lines, "one seed a point says nothing about noise; the order of the points may be chance: run more seeds"]
+        if self.against is not None:
+            said = [versus.sentence for _, versus in compared]
+            return [*lines, *said[:NAMED], *([f"{len(said) - NAMED} more comparisons in points.csv"] if len(said) > NAMED else [])]
         lines.append(f"next best: {compared[0][1].sentence}")
         equal = [point for point, versus in compared if not versus.p < 1 - CONFIDENCE]
         if len(compared) > 1 and equal:

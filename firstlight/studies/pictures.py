@@ -28,8 +28,8 @@ LABELS = {"val_accuracy": "validation accuracy (share of images)", "val_loss": "
 def pictures(found: Answer, store: Store, beside: Answer | None = None) -> dict[str, Callable[[], "Figure"]]:
     """Return what draws each picture, by file name. beside: another study whose coverage is shown to the right.
 
-    curves of all trials; the response to a single parameter; the map of two that form a grid; and of several parameters their coverage
-    (where two are numbers), parallel coordinates and importance.
+    curves of all trials; the response to a single parameter; the map of two that form a grid; and of several parameters the coverage of
+    two that are numbers (of a map only beside another study), parallel coordinates and importance.
     """
     if not found.points:
         return {}
@@ -40,7 +40,8 @@ def pictures(found: Answer, store: Store, beside: Answer | None = None) -> dict[
         return {**drawn, "response.png": partial(_response, found)}
     if len(found.study.space.parameters) == 2 and _is_grid(found):
         drawn["map.png"] = partial(_map, found)
-    if len(numbers := [key for key in chosen if _axis(found, key).is_numeric and _is_whole(found, key)]) >= 2:
+    numbers = [key for key in chosen if _axis(found, key).is_numeric and _is_whole(found, key)]
+    if len(numbers) >= 2 and ("map.png" not in drawn or beside is not None):
         drawn["coverage.png"] = partial(_coverage, [found, *([beside] if beside is not None else [])], numbers[:2])
     drawn["parallel.png"] = partial(_parallel, found)
     if figures is not None:

@@ -7,7 +7,6 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Protocol
 
-from firstlight.studies.space import Point
 from firstlight.studies.store import Store, curve_of, pruned_row
 from firstlight.studies.study import Study
 from firstlight.studies.trial import Row, Trial, point_key
@@ -126,8 +125,3 @@ def rungs(least: int, eta: int, most: int) -> list[int]:
     while found[-1] * eta < most:
         found.append(found[-1] * eta)
     return [*(epoch for epoch in found if epoch < most), most]
-
-
-def known_points(heads: Sequence[Row]) -> dict[int, Point]:
-    """Return the point of each number."""
-    return {head["number"]: head["point"] for head in heads}

@@ -8,7 +8,6 @@ from typing import Any
 
 from firstlight.errors import ConfigError
 from firstlight.studies.samplers import points
-from firstlight.studies.search import known_points
 from firstlight.studies.space import Choice, Parameter, Point, Space
 from firstlight.studies.study import Study
 from firstlight.studies.trial import Row, Trial, point_key
@@ -23,7 +22,7 @@ class Suggest:
     def __init__(self, study: Study, heads: Sequence[Row]) -> None:
         optuna = _optuna()
         assert study.max_trials is not None
-        self._study, self._points = study, known_points(heads)
+        self._study, self._points = study, {head["number"]: head["point"] for head in heads}
         self._optuna, self._distributions = optuna, {key: _distribution(optuna, one) for key, one in study.space.parameters.items()}
         self._told: dict[int, Any] = {}
         self._sampler = {"tpe": optuna.samplers.TPESampler, "gp": optuna.samplers.GPSampler}[study.sampler]

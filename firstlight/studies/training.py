@@ -94,7 +94,7 @@ def _train(trial: Trial, config: Config, place: Place, log: Log) -> Row | None:
 
         def falls_behind(epoch: int, row: Mapping[str, float]) -> bool:
             nonlocal behind
-            behind = is_behind(trial, epoch, row[place.objective], log, better=place.better)
+            behind = is_behind(trial, epoch, row.get(place.objective), log, better=place.better)
             return bool(behind)
 
         run_training(

@@ -49,7 +49,7 @@ class Workers(Protocol):
         """How many trials can be started now."""
 
     def start(self, trial: Trial, config: Callable[[], Config]) -> None:
-        """Begin with a trial."""
+        """Begin with a trial. Raises ConfigError where it has no config, and then nothing was begun."""
 
     def wait(self) -> list[Outcome]:
         """Return what came out since the last call; wait a little where nothing did. Raises the errors that end a study."""
@@ -135,9 +135,10 @@ class Processes:
 
     def start(self, trial: Trial, config: Callable[[], Config]) -> None:
         """Send a trial to a worker that waits."""
+        message = {"trial": asdict(trial), "config": to_dict(config())}
         worker = self._idle()[0]
         worker.trial = trial
-        worker.send({"trial": asdict(trial), "config": to_dict(config())})
+        worker.send(message)
 
     def wait(self) -> list[Outcome]:
         """Return what the workers answered; replace those that died."""

@@ -166,7 +166,7 @@ def test_batches_grow_until_memory_ends_and_the_parent_lives(tmp_path: Path) -> 
     assert 32 < largest < failed <= 1200
     assert failed - largest <= max(1, largest // 16)
     assert all(probe.batch_size <= largest for probe in tried if probe.fits)
-    assert f"the largest batch that fits is {largest:,} ({failed:,} ran out of memory)" in found["says"]
+    assert f"the largest batch that fits is {largest:,} ({failed:,}: out of memory)" in found["says"]
     assert torch.equal(torch.get_rng_state(), randomness)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["batch.png", "wide.yaml"]
 
@@ -184,8 +184,17 @@ def test_a_child_that_is_killed_is_a_result(tiny: Path) -> None:
     assert child.num_images == 200
     assert child.try_size(4).fits
     child._process.kill()
-    assert not child.try_size(8).fits
+    assert child.try_size(8) == Probe(8, why="out of memory")
     assert not child.alive
+
+
+def test_what_is_no_want_of_memory_is_said(tiny: Path) -> None:
+    """A step that fails for another reason says which, and the process goes on."""
+    child = _Child(tiny, (), None, None)
+    assert child.try_size(0).why == "ZeroDivisionError: integer division or modulo by zero"
+    assert child.alive
+    assert child.try_size(4).fits
+    child.close()
 
 
 def test_an_experiment_that_is_wrong_is_one_line(tiny: Path) -> None:
@@ -217,4 +226,4 @@ def test_what_is_free_is_the_least_of_machine_and_group(tmp_path: Path) -> None:
 
 def test_a_size_is_shown_in_one_line() -> None:
     assert show_probe(Probe(64, 1234.5, 300.0)) == "batch      64:        1,234 images/s, peak 300 MiB"
-    assert show_probe(Probe(64, None, None)) == "batch      64: out of memory"
+    assert show_probe(Probe(64, why="out of memory")) == "batch      64: out of memory"

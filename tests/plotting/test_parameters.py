@@ -27,12 +27,21 @@ def test_parallel_coordinates_have_a_line_a_trial_on_the_right_heights() -> None
     heights = [[float(value) for value in line.get_ydata()] for line in lines]
     assert heights[-1] == pytest.approx([0.5, 0.5, 1.0, 1.0])
     assert lines[-1].get_linewidth() > 2
-    assert heights[0][:3] == pytest.approx([1.0, 1.0, 0.5])
+    assert heights[0][:3] == pytest.approx([1.0, 1.0, 0.5])  # a name that does not apply is a name: -
     assert lines[0].get_linestyle() == ":"
     assert {"lr", "name", "n", "val_accuracy"} <= set(texts(figure))
     lower = plot_parallel(axes, [0.5, 0.9, None], name="val_loss", higher_is_better=False, title="t")
     best = [line for line in lower.axes[0].lines if len(line.get_xdata()) == 4][-1]
     assert float(best.get_ydata()[0]) == 0.0
+
+
+def test_a_parameter_that_does_not_apply_lies_below() -> None:
+    """A line is never broken: momentum does not apply to adam."""
+    axes = [Axis("optim", ["sgd", "adam"]), Axis("momentum", [0.9, None]), Axis("never", [None, None])]
+    figure = plot_parallel(axes, [0.5, 0.9], name="o", higher_is_better=True, title="t")
+    lines = [line for line in figure.axes[0].lines if len(line.get_xdata()) == 4]
+    assert [list(line.get_ydata()) for line in lines] == [[0.0, 0.5, -0.1, 0.0], [1.0, -0.1, -0.1, 1.0]]
+    assert figure.axes[0].get_ylim()[0] < -0.1
 
 
 @pytest.mark.parametrize("values", [[1e-5 * 1.2**i for i in range(60)], [2.0, 2.1, 2.11, 9.0], [3, 3, 3], [0, 1, 2, 3, 4, 5, 6, 7, 8, 900]])

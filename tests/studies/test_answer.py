@@ -10,7 +10,7 @@ from firstlight.studies.answer import Answer, answer, hparams, point_rows
 from firstlight.studies.compare import compare_groups
 from firstlight.studies.settings import parse_setting, show_point
 from firstlight.studies.space import parse_space
-from firstlight.studies.statistics import compare_paired, estimate, holm
+from firstlight.studies.statistics import bootstrap, compare_paired, estimate, holm
 from firstlight.studies.store import Row
 from firstlight.studies.study import Study
 
@@ -66,6 +66,19 @@ def test_a_point_that_was_named_is_corrected_for_its_own_comparisons() -> None:
     plain = [compare_paired(THREE[lr], THREE[0.01]).p for lr in (0.1, 1.0)]
     assert [rows[lr]["p_corrected"] for lr in (0.1, 1.0)] == holm(plain)
     assert len(found.sentences()) == 3
+
+
+def test_many_comparisons_are_not_all_said() -> None:
+    found = of({0.1 * place: [0.5 + 0.01 * place, 0.5] for place in range(1, 12)}, against={"optim.lr": 0.1})
+    assert len(found.sentences()) == 1 + 5 + 1
+    assert found.sentences()[-1] == "5 more comparisons in points.csv"
+
+
+def test_intervals_by_bootstrap_say_so() -> None:
+    found = of(THREE, interval="bootstrap")
+    assert found.best is not None
+    assert found.best.objective == bootstrap(THREE[0.1])
+    assert "(95 % interval by bootstrap 0.90" in found.sentences()[0]
 
 
 def test_the_sentences_claim_no_more_than_the_figures() -> None:

@@ -2,12 +2,15 @@
 
 import json
 import os
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
 
+import firstlight as fl
 from firstlight.errors import ConfigError
 from firstlight.studies.runner import open_study, run_study
 from firstlight.studies.store import Store
@@ -35,6 +38,34 @@ def test_a_study_goes_on_on_a_cluster_without_a_change_to_its_file(experiment: P
         return sorted(({**row, "seconds": 0, "why": ""} for row in store.rows()), key=lambda row: row["trial"])
 
     assert plain(store) == plain(whole)
+
+
+@pytest.mark.soak
+def test_a_killed_task_is_gone_on_with_and_sigterm_saves(experiment: Path, tmp_path: Path) -> None:
+    """Fault 47 on a cluster: the trial of a killed task goes on from its checkpoint; a leader that is stopped lets all of them save."""
+    pytest.importorskip("ray")
+    words = ["--grid", "optim.lr=0.05,0.1", "train.epochs=100000", "--name", "long", "--workers", "ray", "--runs-dir", str(tmp_path)]
+    runs = [tmp_path / "long" / f"000{point}-s0" for point in range(2)]
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("RAY_")}
+    with subprocess.Popen([*COMMAND, str(experiment), *words], env=environment, stderr=subprocess.PIPE, text=True) as leader:
+        while leader.poll() is None and not all(list(run.glob("checkpoints/step-*")) for run in runs):
+            time.sleep(0.1)
+        killed = holder_of(runs[0])
+        os.kill(killed, signal.SIGKILL)
+        while leader.poll() is None and holder_of(runs[0]) == killed:
+            time.sleep(0.1)
+        while leader.poll() is None and not fl.load_run(runs[0]).info.get("resumes"):
+            time.sleep(0.1)
+        leader.send_signal(signal.SIGTERM)
+        _, said = leader.communicate()
+    assert leader.returncode == 143
+    assert said.splitlines()[-1].endswith("was interrupted, 0 of 2 trials are done; give the same command to go on")
+    assert [fl.load_run(run).info["state"] for run in runs] == ["interrupted"] * 2
+
+
+def holder_of(run: Path) -> int:
+    """The process that trains a run."""
+    return int((run / "run.lock").read_text().split()[1])
 
 
 def test_without_ray_there_is_one_line(experiment: Path, monkeypatch: pytest.MonkeyPatch) -> None:

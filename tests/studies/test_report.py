@@ -71,7 +71,7 @@ def test_a_study_is_read_again_from_its_folder_alone(sweep: Sweep, experiment: P
         Path(path).unlink()
     again = revisit(store.path.name, runs_dir=store.path.parent)
     assert again == first
-    assert {"map.png", "parallel.png", "coverage.png", "importance.png"} <= set(names(again))
+    assert {"map.png", "parallel.png", "importance.png"} <= set(names(again))
     assert all(Path(path).is_file() for path in again["files"])
 
 

@@ -150,12 +150,14 @@ def test_a_search_that_learns_goes_on_as_if_it_had_not_been_stopped(experiment: 
 
 
 def test_tpe_with_conditions_pruning_seeds_and_workers(experiment: Path, tmp_path: Path) -> None:
-    """B19: a study in YAML with pruning, whose space has conditions, carried out by two processes."""
+    """B19: a study in YAML of 7 parameters, with pruning and conditions, carried out by two processes."""
     pytest.importorskip("optuna")
     path = experiment.with_name("many.yaml")
     path.write_text(
         "base: tiny.yaml\nsampler: tpe\npruning: median\nseeds: 2\nbudget: {trials: 8}\nspace:\n"
-        "  optim: [sgd, adam]\n  optim.lr: log:1e-3:0.3\n  optim.momentum: {values: [0.0, 0.9], when: {optim: sgd}}\n"
+        "  optim: [sgd, adam]\n  optim.lr: log:1e-3:0.3\n  optim.momentum: {values: [0.0, 0.5, 0.9], when: {optim: sgd}}\n"
+        "  model.hidden: [[4], [8], [16], [8, 8]]\n  model.dropout: [0.0, 0.1, 0.2, 0.5]\n"
+        "  train.batch_size: [20, 50, 100]\n  train.label_smoothing: lin:0:0.2\n"
     )
     study, store = open_study(path, runs_dir=tmp_path / "runs")
     rows = run_study(study, store, Console(quiet=True), workers=2, lanes="off")

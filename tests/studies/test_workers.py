@@ -6,7 +6,6 @@ import random
 import signal
 import subprocess
 import sys
-import threading
 import time
 from collections import Counter
 from collections.abc import Iterator
@@ -249,12 +248,17 @@ def test_number_of_workers_is_checked(experiment: Path) -> None:
 def test_ctrl_c_between_two_trials_is_one_line(experiment: Path) -> None:
     study, store = opened(experiment, "lin:0.1:1:40")
 
-    def start(place: Place, log: Log) -> Stubs:
-        threading.Timer(0, lambda: signal.raise_signal(signal.SIGINT)).start()
-        return Stubs(1, place)
+    class Interrupted(Stubs):
+        def wait(self) -> list[Outcome]:
+            outcomes = super().wait()
+            if outcomes:
+                signal.raise_signal(signal.SIGINT)
+            return outcomes
 
-    with pytest.raises(InterruptedRunError, match=r"was interrupted, \d+ of 40 trials are done; give the same command to go on"):
-        run_study(study, store, Console(quiet=True), start=start)
+    with pytest.raises(InterruptedRunError, match=r"was interrupted, 0 of 40 trials are done; give the same command to go on") as caught:
+        run_study(study, store, Console(quiet=True), start=lambda place, log: Interrupted(1, place))
+    assert caught.value.exit_code == 130
+    assert lines_of(store) == ["0000-s0"]
 
 
 def test_the_trials_of_a_killed_leader_are_gone_on_with(experiment: Path) -> None:
@@ -264,3 +268,11 @@ def test_the_trials_of_a_killed_leader_are_gone_on_with(experiment: Path) -> Non
     again, _ = run_stubs(study, store, 2)
     assert again == rows
     assert Trial(0, {"optim.lr": 0.5}, 0).name in {row["trial"] for row in again}
+
+
+def test_values_that_do_not_go_together_are_a_row_and_the_study_goes_on(experiment: Path) -> None:
+    grid = ["optim.lr=0.5", "split.val_fraction=0.2,0.0", "train.patience=null,3"]
+    study, store = open_study(experiment, grid=grid, runs_dir=experiment.parent / "runs")
+    rows = {row["trial"]: row for row in run_stubs(study, store, 2)[0]}
+    assert {name: row["state"] for name, row in rows.items()} == {f"000{n}-s0": "failed" if n == 3 else "finished" for n in range(4)}
+    assert rows["0003-s0"]["why"].endswith("nothing is validated; set split.val_fraction above 0, or train.patience=null")
