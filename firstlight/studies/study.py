@@ -154,6 +154,9 @@ def build_study(tree: Mapping[str, Any], settings: Mapping[str, Any], *, name: s
         raise ConfigError(f"{shown}: space is {brief(repr(tree['space']))}; write its parameters below it, each with its values")
     space = parse_space(tree.get("space", {}), needs_grid=values["sampler"] == "grid")
     fixed = laid_over(tree.get("set") or {}, dict(_flat(settings)))
+    _refuse_test_set(fixed, space, shown)
+    if load_config(str(tree["base"])).train.test_at_end:
+        fixed = laid_over(fixed, {"train.test_at_end": False})
     study = Study(
         name=name or tree.get("name") or Path(shown).stem,
         base=str(tree["base"]),
@@ -174,16 +177,21 @@ def build_study(tree: Mapping[str, Any], settings: Mapping[str, Any], *, name: s
     return study
 
 
+def _refuse_test_set(fixed: Mapping[str, Any], space: Space, shown: str) -> None:
+    """Raise ConfigError where a study asks for the test set; an experiment that opens it at its end leaves it shut in a study."""
+    train = fixed.get("train")
+    if (isinstance(train, Mapping) and train.get("test_at_end")) or "train.test_at_end" in space.parameters:
+        raise ConfigError(
+            f"{shown}: train.test_at_end opens the sealed test set in every trial; leave it out, and evaluate the best run at the end"
+        )
+
+
 def _check_values(study: Study, shown: str) -> None:
     """Load the experiment with each value of each parameter alone, and the first point whole, before anything is trained."""
     config = load_config(study.base, **study.fixed)
     if config.split.val_fraction == 0:
         raise ConfigError(
             f"{shown}: the experiment validates nothing (split.val_fraction=0), so no trial has a {study.objective}; set it above 0"
-        )
-    if config.train.test_at_end:
-        raise ConfigError(
-            f"{shown}: train.test_at_end opens the sealed test set in every trial; add train.test_at_end=false, and evaluate the best run"
         )
     reserved = [key for key in study.space.parameters if key in ("name", "seed")]
     if reserved:
