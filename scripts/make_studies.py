@@ -37,6 +37,7 @@ FIGURES = {
     "mnist_900_random": (),
 }
 """Pictures that the page shows of a study; of the others the map, or else the response, or else parallel coordinates."""
+WORKERS = {"mnist_search": ("--workers", "2")}
 BESIDE = {"mnist_900_grid": "mnist_900_random"}
 MOST_ROWS = 12
 """Points of a study that its table on the page lists; the best of more."""
@@ -53,7 +54,7 @@ def main() -> None:
     os.environ.setdefault("OMP_NUM_THREADS", "1")
     for name in sys.argv[1:] or [name for name in shipped_studies() if name not in LOOKS]:
         began = time.monotonic()
-        facts = firstlight("sweep", name, *([*LOOKS[name], "--name", f"{name}_look"] if name in LOOKS else []))
+        facts = firstlight("sweep", name, *WORKERS.get(name, ()), *([*LOOKS[name], "--name", f"{name}_look"] if name in LOOKS else []))
         lines = look(facts, time.monotonic() - began) if name in LOOKS else [*pictures(name, facts), *findings(name, facts)]
         write_block(name, lines)
         print(
@@ -149,8 +150,8 @@ def pictures(name: str, facts: Facts) -> list[str]:
     for file in FIGURES.get(name, preferred):
         target = IMAGES / (f"{name}_{file}" if len(FIGURES.get(name, ())) > 1 else f"{name}.png")
         shrink(drawn[file], target)
-        lines.append(f"![{name}: {Path(file).stem}](images/studies/{target.name})")
-    return lines
+        lines.append(f"![{name}: {Path(file).stem}](images/studies/{target.name})\n")
+    return [line.rstrip() for line in "\n".join(lines).splitlines()]
 
 
 def shrink(source: Path, target: Path) -> None:
