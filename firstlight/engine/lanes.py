@@ -20,7 +20,7 @@ from torch import Tensor
 from firstlight.config.describe import to_dict
 from firstlight.config.schema import Config, Kind
 from firstlight.engine.convolutional_lanes import ConvolutionalLanes
-from firstlight.engine.device import Arithmetic
+from firstlight.engine.device import Arithmetic, choose_device
 from firstlight.engine.evaluate import TOP_K
 from firstlight.engine.loop import close_epoch, due, is_paused
 from firstlight.engine.memory import keep_freed_memory
@@ -77,6 +77,7 @@ def group_key(config: Config) -> GroupKey | None:
         and config.evaluation.views == "one"
         and config.input.whiten == 0
         and config.device.name in ("auto", "cpu")
+        and (config.device.name == "cpu" or choose_device("auto") == "cpu")
         and config.device.precision in ("auto", "float32")
     )
     if not is_plain:
