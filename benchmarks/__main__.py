@@ -8,8 +8,11 @@ import subprocess
 import sys
 
 QUICK = (("tiny_step",), ("step_parts",), ("scalars",), ("loader",), ("startup",), ("networks", "--networks", "lenet"))
-LONG = (("networks", "--networks", "cnn5,resnet18"), ("mnist_99",), ("cifar10_fast",), ("safety",), ("accuracy",), ("one_epoch",))
-NOT_TIMED = ("accuracy", "one_epoch")
+LONG = (
+    *(("networks", "--networks", "cnn5,resnet18"), ("mnist_99",), ("cifar10_fast",), ("safety",), ("accuracy",), ("one_epoch",)),
+    *(("study_bookkeeping",), ("study_workers",)),
+)
+NOT_TIMED = ("accuracy", "one_epoch", "study_workers")
 
 
 def main() -> None:

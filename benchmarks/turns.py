@@ -54,7 +54,7 @@ class Turns:
 
 def versions() -> dict[str, Any]:
     """Return the versions of what this process has imported of the frameworks, and torch's threads and vector instructions."""
-    names = ("torch", "torchvision", "lightning", "keras", "fastai", "skorch", "timm", "tensorboard", "wandb")
+    names = ("torch", "torchvision", "lightning", "keras", "fastai", "skorch", "timm", "tensorboard", "wandb", "optuna")
     found = {name: str(getattr(sys.modules[name], "__version__", "")) for name in names if name in sys.modules}
     if "torch" in sys.modules:
         import torch

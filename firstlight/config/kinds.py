@@ -39,8 +39,9 @@ class Problem:
     message: str
 
 
-def settings_of(constructor: Callable[..., Any]) -> dict[str, Setting]:
-    """Return the keyword-only parameters of a class or function by name."""
+@cache
+def settings_of(constructor: Callable[..., Any]) -> Mapping[str, Setting]:
+    """Return the keyword-only parameters of a class or function by name (0.2 ms each to read, and a study asks for each trial)."""
     owner = constructor.__init__ if inspect.isclass(constructor) else constructor
     hints = get_type_hints(owner, include_extras=True)
     parameters = inspect.signature(constructor).parameters.values()

@@ -1,4 +1,4 @@
-"""The training loop: fit -> train_one_epoch -> train_step -> the model. Reading order: fit, train_one_epoch, finish_epoch."""
+"""The training loop: fit -> train_one_epoch -> train_step -> the model. Reading order: fit, train_one_epoch, finish_epoch, close_epoch."""
 
 import math
 
@@ -11,10 +11,11 @@ from firstlight.engine.signals import StopRequest, stop_requests
 from firstlight.engine.state import Best, Setup, TrainState
 from firstlight.engine.step import train_step
 from firstlight.errors import DivergedError, InterruptedRunError
+from firstlight.metrics.evaluation import Evaluation
 
 
 def fit(state: TrainState, setup: Setup, recorder: Recorder) -> TrainState:
-    """Train until the last epoch, or until patience ends; return the state.
+    """Train until the last epoch, a pause, or the end of patience; return the state.
 
     Raises InterruptedRunError after a checkpoint when Ctrl-C or SIGTERM came, DivergedError for a number that is not finite, and
     StorageError where the disk refused too many checkpoints.
@@ -24,10 +25,12 @@ def fit(state: TrainState, setup: Setup, recorder: Recorder) -> TrainState:
         try:
             if not recorder.has_checkpoint and setup.train.on_divergence == "rollback":
                 recorder.save(state, setup)  # somewhere to go back to
-            while state.epoch < setup.train.epochs and not out_of_patience(state, setup):
+            while state.epoch < setup.last_epoch and not out_of_patience(state, setup):
                 try:
                     train_one_epoch(state, setup, recorder, stop, graph)
-                    finish_epoch(state, setup, recorder, stop)
+                    row = finish_epoch(state, setup, recorder, stop)
+                    if setup.pause_when is not None and setup.pause_when(state.epoch, row):
+                        break
                 except DivergedError as error:
                     recorder.roll_back(state, setup, error)
                     if graph is not None:
@@ -68,11 +71,10 @@ def train_one_epoch(state: TrainState, setup: Setup, recorder: Recorder, stop: S
             recorder.save_and_stop(state, setup, stop.exit_code)
 
 
-def finish_epoch(state: TrainState, setup: Setup, recorder: Recorder, stop: StopRequest) -> None:
-    """Validate, decide whether this epoch is the best, let the schedule see it, record it and save; stop where that was asked for."""
+def finish_epoch(state: TrainState, setup: Setup, recorder: Recorder, stop: StopRequest) -> dict[str, float]:
+    """Validate, close the epoch and return its figures; stop where that was asked for."""
     recorder.fetch(state, setup)
-    train_loss, train_accuracy = (total / setup.train_loader.num_images for total in state.running)
-    row = {"train_loss": train_loss, "train_accuracy": train_accuracy}
+    val = None
     if setup.val_loader is not None:
         try:
             val = evaluate_model(
@@ -85,6 +87,17 @@ def finish_epoch(state: TrainState, setup: Setup, recorder: Recorder, stop: Stop
             )
         except EvaluationStopped:
             recorder.save_and_stop(state, setup, stop.exit_code)
+    row = close_epoch(state, setup, recorder, val)
+    if stop.asked:
+        recorder.save_and_stop(state, setup, stop.exit_code)
+    return row
+
+
+def close_epoch(state: TrainState, setup: Setup, recorder: Recorder, val: Evaluation | None) -> dict[str, float]:
+    """Decide whether the epoch that ends is the best, let the schedule see it, record it and save; return its figures."""
+    train_loss, train_accuracy = (total / setup.train_loader.num_images for total in state.running)
+    row = {"train_loss": train_loss, "train_accuracy": train_accuracy}
+    if val is not None:
         if not math.isfinite(val.loss):
             raise recorder.diverged(state, setup, f"the validation loss became {val.loss}")
         row |= {"val_loss": val.loss, "val_accuracy": val.accuracy, "val_top_k": val.top_k_accuracy}
@@ -94,13 +107,12 @@ def finish_epoch(state: TrainState, setup: Setup, recorder: Recorder, stop: Stop
     state.schedule_state = setup.schedule.update(state.schedule_state, row.get("val_loss", train_loss))
     recorder.close_epoch(state, row, is_best=is_best)
     keep = setup.checkpoint.keep_every is not None and due(setup.checkpoint.keep_every, state.epoch)
-    is_last = state.epoch == setup.train.epochs or out_of_patience(state, setup)
+    is_last = state.epoch == setup.last_epoch or out_of_patience(state, setup)
     if is_best or keep or is_last or due(setup.checkpoint.every, state.epoch):
         saved = recorder.save(state, setup, keep=keep, must=is_last)
         if is_best and not saved:  # weights that the disk did not take are nobody's best
             state.best, state.stale_epochs = best, stale_epochs + 1
-    if stop.asked:
-        recorder.save_and_stop(state, setup, stop.exit_code)
+    return row
 
 
 def judge(state: TrainState, setup: Setup, row: dict[str, float]) -> bool:
@@ -117,6 +129,11 @@ def judge(state: TrainState, setup: Setup, row: dict[str, float]) -> bool:
 def out_of_patience(state: TrainState, setup: Setup) -> bool:
     """Tell whether so many epochs brought nothing better that training ends early (Prechelt 1998)."""
     return setup.train.patience is not None and state.stale_epochs >= setup.train.patience
+
+
+def is_paused(state: TrainState, setup: Setup) -> bool:
+    """Tell whether a training ended at its pause, before its last epoch."""
+    return state.epoch < setup.train.epochs and not out_of_patience(state, setup)
 
 
 def due(every: int, count: int) -> bool:

@@ -1,5 +1,6 @@
 """All that a training holds and a resume needs, as one value; and what stays the same while it runs."""
 
+from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from typing import Any
@@ -66,6 +67,10 @@ class Setup:
     num_classes: int
     graph: bool = False
     """Whether steps are captured as CUDA graphs."""
+    pause_after: int | None = None
+    """Epoch behind which training pauses, to be resumed; None goes on to the last one."""
+    pause_when: Callable[[int, Mapping[str, float]], bool] | None = None
+    """Asked behind each epoch, with its number and its figures, whether training pauses there."""
     steps_per_epoch: int = field(init=False)
     total_steps: int = field(init=False)
     autocast: AbstractContextManager[Any] = field(init=False)
@@ -80,12 +85,19 @@ class Setup:
         object.__setattr__(self, "autocast", self.arithmetic.autocast())
         object.__setattr__(self, "one", torch.ones((), device=self.train_loader.labels.device))
 
+    @property
+    def last_epoch(self) -> int:
+        """The epoch with which this process ends; schedules reckon with all of them."""
+        return self.train.epochs if self.pause_after is None else min(self.pause_after, self.train.epochs)
+
     def lr(self, state: TrainState) -> float:
         """Return the learning rate of the next optimizer step."""
-        factor: float = self.schedule.factor(
-            state.step, total_steps=self.total_steps, steps_per_epoch=self.steps_per_epoch, state=state.schedule_state
-        )
-        return self.base_lr * factor * state.lr_scale
+        return self.base_lr * self.factor(state.step, state.schedule_state) * state.lr_scale
+
+    def factor(self, step: int, schedule_state: Any) -> float:
+        """Return what the schedule multiplies the learning rate of the step behind `step` others by."""
+        factor: float = self.schedule.factor(step, total_steps=self.total_steps, steps_per_epoch=self.steps_per_epoch, state=schedule_state)
+        return factor
 
     def image_size(self, step: int) -> int | None:
         """Return the pixels square that the optimizer step behind `step` others sees; None where images stay as they are."""

@@ -7,21 +7,22 @@ import json
 import secrets
 import shlex
 import time
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from firstlight.config.describe import to_dict, to_yaml
-from firstlight.config.schema import Config
+from firstlight.config.schema import Config, Kind
 from firstlight.data.build import load_training_data, make_loader, make_train_loader
 from firstlight.data.training_data import DataRecord
 from firstlight.engine.checkpoint import go_on_from, load_weights, newest_whole, prune, read_weights, restore_state
 from firstlight.engine.device import Arithmetic
 from firstlight.engine.evaluate import evaluate_model
 from firstlight.engine.graph import check_graph
-from firstlight.engine.loop import fit
+from firstlight.engine.loop import fit, is_paused
 from firstlight.engine.memory import keep_freed_memory, out_of_memory, smaller_batch
 from firstlight.engine.places import data_dir_of, runs_dir_of
 from firstlight.engine.probe import settle
@@ -114,7 +115,7 @@ def default_name(experiment: str) -> str:
 
 
 @dataclass(frozen=True)
-class _Prepared:
+class Prepared:
     """What stands before the run folder is made: if anything is wrong with the data or the network, nothing was written."""
 
     data: DataRecord
@@ -122,6 +123,8 @@ class _Prepared:
     state: TrainState
     setup: Setup
     facts: dict[str, Any]
+    model: Kind
+    """The network's settings: others of the same ones have the same facts."""
 
 
 @dataclass(frozen=True)
@@ -134,15 +137,29 @@ class GoingOn:
 
 
 def run_training(
-    config: Config, path: Path, console: Console, data_dir: Path, *, notes: list[str] | None = None, resumed: GoingOn | None = None
+    config: Config,
+    path: Path,
+    console: Console,
+    data_dir: Path,
+    *,
+    notes: list[str] | None = None,
+    resumed: GoingOn | None = None,
+    pause_after: int | None = None,
+    pause_when: Callable[[int, Mapping[str, float]], bool] | None = None,
+    entries: Mapping[str, Any] | None = None,
+    pictures: bool = True,
 ) -> Run:
-    """Train `config` into the run folder `path`; with `resumed`, go on from its last whole checkpoint."""
+    """Train `config` into the run folder `path`; with `resumed`, go on from its last whole checkpoint.
+
+    pause_after: epoch behind which the run is left, saved and `interrupted`; pause_when: asked behind each epoch, with its number and
+    figures, whether it is left there; entries: what run.json says beside the usual; pictures: draw the curves at the end.
+    """
     with out_of_memory("building the network", "try a smaller one (its settings stand under `model`)"):
         prepared = prepare(config, data_dir, arithmetic=_arithmetic_of(resumed, config))
     smaller = smaller_batch(config.train.batch_size, config.train.accumulate, prepared.data.num_train)
     with (
         raising_signals(),
-        RunWriter(path, resume=resumed is not None) as writer,
+        RunWriter(path, resume=resumed is not None, entries=entries) as writer,
         console.logging_to(writer.log),
         prepared.setup.arithmetic.on_threads(),
         keep_freed_memory(),
@@ -152,12 +169,16 @@ def run_training(
         recorder = Recorder(writer, console, facts=prepared.facts, config=to_dict(config), resume_line=line)
         try:
             if resumed is None:
-                _open_folder(writer, config, prepared, notes or [])
+                open_folder(writer, config, prepared, notes or [])
             else:
-                _go_on(writer, config, prepared, resumed, console, notes or [])
+                go_on(writer, config, prepared, resumed, console, notes or [])
             _announce(console, prepared, writer, resumed=resumed is not None)
-            fit(prepared.state, prepared.setup, recorder)
-            _conclude(config, prepared, writer, console, data_dir)
+            setup = replace(prepared.setup, pause_after=pause_after, pause_when=pause_when)
+            fit(prepared.state, setup, recorder)
+            if is_paused(prepared.state, setup):
+                writer.pause()
+            else:
+                conclude(config, prepared, writer, console, data_dir, pictures=pictures)
         except (KeyboardInterrupt, InterruptedRunError) as error:
             if line in str(error):
                 raise
@@ -172,8 +193,13 @@ def resume_line(path: Path, data_dir: Path) -> str:
     return shlex.join(["firstlight", "train", "--resume", str(path), *elsewhere])
 
 
-def prepare(config: Config, data_dir: Path, *, arithmetic: Arithmetic | None = None) -> _Prepared:
-    """Load the data, build the network and its optimizer, settle the arithmetic."""
+def prepare(config: Config, data_dir: Path, *, arithmetic: Arithmetic | None = None, like: Prepared | None = None) -> Prepared:
+    """Load the data, build the network and its optimizer, settle the arithmetic.
+
+    like: what was prepared for a config with the same data, order and arithmetic, whose loaders are shared.
+    """
+    if like is not None:
+        return _prepare_like(config, like)
     with ONE_THREAD.on_threads(), out_of_memory("reading the data", TOO_MUCH_DATA):
         data = load_training_data(config, data_dir)
     record = data.record
@@ -212,7 +238,19 @@ def prepare(config: Config, data_dir: Path, *, arithmetic: Arithmetic | None = N
     )
     ema = None if config.train.ema_decay == 0 else _copy(model, config, record, arithmetic)
     state = TrainState(model, optimizer, schedule.start(), ema=ema)
-    return _Prepared(record, data.warnings, state, setup, facts)
+    return Prepared(record, data.warnings, state, setup, facts, config.model)
+
+
+def _prepare_like(config: Config, like: Prepared) -> Prepared:
+    """Return a network, an optimizer and a schedule of their own beside the data and the arithmetic of another config."""
+    record, init_seed = like.data, config.seed if config.init_seed is None else config.init_seed
+    model = like.setup.arithmetic.place(build_model(config.model, record.image_shape, record.num_classes, init_seed))
+    optimizer, schedule = build_optimizer(config.optim, model), build_schedule(config.schedule)
+    setup = replace(like.setup, train=config.train, schedule=schedule, base_lr=optimizer.param_groups[0]["lr"])
+    facts = like.facts
+    if config.model != like.model:
+        facts = {"num_parameters": count_parameters(model), "flops_per_image": flops_per_image(model, record.image_shape)}
+    return Prepared(record, like.warnings, TrainState(model, optimizer, schedule.start()), setup, facts, config.model)
 
 
 def check_early_size(model: Any, name: str, num_channels: int, size: int) -> None:
@@ -248,20 +286,28 @@ def _arithmetic_of(resumed: GoingOn | None, config: Config) -> Arithmetic | None
     return recorded if fits else None
 
 
-def _open_folder(writer: RunWriter, config: Config, prepared: _Prepared, notes: list[str]) -> None:
+def open_folder(
+    writer: RunWriter, config: Config, prepared: Prepared, notes: list[str], *, environment: dict[str, Any] | None = None
+) -> None:
+    """Make the folder a run: write its config, and in run.json where and with what it is trained."""
     seeds = {"seed": config.seed, "init_seed": config.init_seed, "order_seed": config.order_seed, "split_seed": config.split.seed}
     writer.start(
-        to_yaml(config), environment=describe_environment(), seeds=seeds, network=prepared.facts, notes=notes, **_made_with(prepared)
+        to_yaml(config),
+        environment=environment or describe_environment(),
+        seeds=seeds,
+        network=prepared.facts,
+        notes=notes,
+        **_made_with(prepared),
     )
 
 
-def _made_with(prepared: _Prepared) -> dict[str, Any]:
+def _made_with(prepared: Prepared) -> dict[str, Any]:
     """Return what run.json says of the data and the arithmetic."""
     arithmetic = prepared.setup.arithmetic
     return {"arithmetic": asdict(arithmetic), "data": prepared.data.to_json(), "machine": machine(arithmetic)}
 
 
-def _go_on(writer: RunWriter, config: Config, prepared: _Prepared, resumed: GoingOn, console: Console, notes: list[str]) -> None:
+def go_on(writer: RunWriter, config: Config, prepared: Prepared, resumed: GoingOn, console: Console, notes: list[str]) -> None:
     """Take a run up where its newest whole checkpoint stands: compare first, restore then, write last."""
     state, folder = prepared.state, writer.path / "checkpoints"
     remarks: list[str] = []
@@ -325,7 +371,7 @@ def _as_json(value: Any) -> Any:
     return json.loads(json.dumps(value))
 
 
-def _announce(console: Console, prepared: _Prepared, writer: RunWriter, *, resumed: bool) -> None:
+def _announce(console: Console, prepared: Prepared, writer: RunWriter, *, resumed: bool) -> None:
     setup, facts = prepared.setup, prepared.facts
     console.line(f"run {writer.path}{f' (resumed at step {prepared.state.step:,})' if resumed else ''}")
     for line in prepared.data.lines():
@@ -340,7 +386,7 @@ def _announce(console: Console, prepared: _Prepared, writer: RunWriter, *, resum
     console.line(f"device: {chosen.describe()}")
 
 
-def _conclude(config: Config, prepared: _Prepared, writer: RunWriter, console: Console, data_dir: Path) -> None:
+def conclude(config: Config, prepared: Prepared, writer: RunWriter, console: Console, data_dir: Path, *, pictures: bool = True) -> None:
     """Restore the best weights, open the test set if the config says so, write the summary and the pictures."""
     state, setup = prepared.state, prepared.setup
     if state.best is None:
@@ -357,19 +403,19 @@ def _conclude(config: Config, prepared: _Prepared, writer: RunWriter, console: C
     )
     writer.update(summary=summary | {"seconds": round(writer.seconds, 3)})
     try:
-        pictures = draw_pictures(Run(writer.path))
+        drawn = draw_pictures(Run(writer.path)) if pictures else []
     except StorageError as error:
         console.warn(f"{error}; the run is whole without its pictures")
-        pictures = []
+        drawn = []
     if config.train.test_at_end:
         summary |= _open_test_set(config, prepared, writer, console, data_dir)
         writer.update(summary=summary | {"seconds": round(writer.seconds, 3)})
     console.line(f"run folder: {writer.path}")
-    if pictures:
-        console.line(f"curves: {pictures[0]}")
+    if drawn:
+        console.line(f"curves: {drawn[0]}")
 
 
-def _open_test_set(config: Config, prepared: _Prepared, writer: RunWriter, console: Console, data_dir: Path) -> dict[str, float]:
+def _open_test_set(config: Config, prepared: Prepared, writer: RunWriter, console: Console, data_dir: Path) -> dict[str, float]:
     """Evaluate the best weights on the sealed test set, record the opening, and return its figures."""
     setup, best = prepared.setup, prepared.state.best
     assert best is not None

@@ -4,7 +4,7 @@ import json
 import math
 import shlex
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack, suppress
 from itertools import chain
 from pathlib import Path
@@ -22,17 +22,19 @@ MAX_NAME = 200
 class RunWriter:
     """Writes a run folder while it holds its lock; use it in a `with` block.
 
-    On leaving, run.json says `finished`, `interrupted` or `failed`, whichever is true.
+    On leaving, run.json says `finished`, `interrupted` or `failed`, whichever is true. entries: what run.json of a new run says beside
+    the usual, such as the trial of a study that the run is.
     """
 
-    def __init__(self, path: Path, *, resume: bool = False) -> None:
+    def __init__(self, path: Path, *, resume: bool = False, entries: Mapping[str, Any] | None = None) -> None:
         check_name(path.name)
         if not resume:
             check_free(path)
         self.path = make_dir(path)
         self._resume = resume
-        self._info: dict[str, Any] = {}
+        self._info: dict[str, Any] = dict(entries or {})
         self._taken_up = False
+        self._state = "finished"
         self.seconds_before = 0.0
         """Seconds of work before this process took the run up."""
 
@@ -58,7 +60,7 @@ class RunWriter:
                 return  # refused before anything was changed
             if error is None:
                 self._metrics.sync()
-                self.update(state="finished", seconds=round(self.seconds, 3))
+                self.update(state=self._state, seconds=round(self.seconds, 3))
             else:
                 with suppress(StorageError):  # the error that ended the run counts; a run without a process reads as interrupted
                     self.update(state=_state_after(error), seconds=round(self.seconds, 3))
@@ -86,6 +88,14 @@ class RunWriter:
         for folder in (self.path, self.path / "checkpoints"):
             clean(folder)  # what a killed writer left; nobody else writes here now
         self.update(**{**info, "state": "running"})
+
+    def pause(self) -> None:
+        """Leave the run as one that is to be resumed, though nothing went wrong."""
+        self._state = "interrupted"
+
+    def fail(self) -> None:
+        """Leave the run as failed, though what is written beside it goes on."""
+        self._state = "failed"
 
     def update(self, **changes: Any) -> None:
         """Change entries of run.json, on disk too."""

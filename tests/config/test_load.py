@@ -8,7 +8,7 @@ import pytest
 
 from firstlight.config.describe import describe, to_dict, to_yaml
 from firstlight.config.kinds import Registries
-from firstlight.config.load import load_config, shipped_experiments
+from firstlight.config.load import config_variants, load_config, shipped_experiments
 from firstlight.config.schema import Config, Kind
 from firstlight.errors import ConfigError
 from firstlight.limits import Fraction, NonNegative, Positive, PositiveInt
@@ -260,3 +260,36 @@ def _message_of(folder: Path, text: str) -> str:
     except ConfigError as error:
         return str(error)
     return ""
+
+
+VARIANTS: list[dict[str, object]] = [
+    {},
+    {"optim": {"lr": 0.5}},
+    {"optim": "adam"},
+    {"optim": {"name": "adam", "lr": 0.5}, "seed": 3, "name": "other"},
+    {"optim": {"name": "adam", "momentum": 0.5}},
+    {"model": {"name": "wide", "hidden": [4, 4]}, "train": {"epochs": 3, "patience": 2}},
+    {"model": {"width": 16}, "split": {"val_fraction": 0}, "train": {"patience": 2}},
+    {"train": None},
+    {"train": 3},
+    {"optim": {"lr": -1}, "nonsense": 1},
+    {"seed": -1},
+]
+
+
+@pytest.mark.parametrize("settings", VARIANTS, ids=str)
+def test_a_variant_is_what_a_whole_load_makes_of_it(tmp_path: Path, settings: dict[str, object]) -> None:
+    """The fast path of studies against the plain one: the same config, or the same error."""
+    (tmp_path / "base.yaml").write_text("model: {name: small_cnn, width: 12}\noptim: {name: sgd, lr: 0.2, momentum: 0.9}\n")
+    path = tmp_path / "my.yaml"
+    path.write_text("base: base.yaml\ntrain: {epochs: 7}\noptim: {weight_decay: 0.01}\n")
+    vary = config_variants(path, REGISTRIES)
+    vary({"optim": {"lr": 0.7}, "seed": 9})  # one variant leaves nothing behind for the next
+    try:
+        expected = load_config(path, REGISTRIES, settings=settings).config
+    except ConfigError as error:
+        with pytest.raises(ConfigError) as caught:
+            vary(settings)
+        assert str(caught.value) == str(error)
+    else:
+        assert vary(settings) == expected

@@ -1,0 +1,336 @@
+"""Many small networks trained as one program: each lane has its own weights, widths, activation and settings, all see the same batches.
+
+The networks are multi-layer perceptrons (models/mlp.py without normalisation). Their first layers lie side by side in one matrix, so that
+the images are multiplied once for all lanes: [B, D] x [D, sum of the widths]. Lanes with the same hidden layers and activation form a
+bucket, whose later layers are one batched product. Gradients are written out by hand, and the largest is never formed where the rule can
+take its two factors: torch.vmap over the same networks is slower than a loop.
+Every number is that of a lane's solo run but for the order of sums; tests/engine/test_vectorized.py holds each against it.
+
+Reading order: Lanes, Lanes.step, _Bucket.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+
+import torch
+from torch import Tensor
+
+from firstlight.engine.seeding import seed_batch
+from firstlight.optim.rules import RULES, Hyper, Memory
+
+Weights = Mapping[str, Tensor]
+"""The state dict of a solo network: linear1.weight [h, D], linear1.bias [h], linear2.weight, ..."""
+
+
+@dataclass(frozen=True)
+class Lane:
+    """What one network has for itself. hyper: the settings of the rule, without lr, by name."""
+
+    hidden: tuple[int, ...]
+    activation: str
+    dropout: float
+    label_smoothing: float
+    hyper: Mapping[str, float]
+
+
+@dataclass(frozen=True)
+class LaneFigures:
+    """What a step has to say of each lane, in the order of the lanes: mean loss [L], images recognised [L], norm of the gradient [L]."""
+
+    loss: Tensor
+    hits: Tensor
+    grad_norm: Tensor
+
+
+class Lanes:
+    """Networks that are trained side by side by one update rule.
+
+    lanes: at least one hidden layer each, all equally many; weights: of each lane, as its solo network begins; rule: a name of RULES.
+    """
+
+    def __init__(self, lanes: Sequence[Lane], weights: Sequence[Weights], *, rule: str, num_classes: int) -> None:
+        order = sorted(range(len(lanes)), key=lambda index: (lanes[index].hidden, lanes[index].activation))
+        self.lanes, self.rule, self.num_classes = [lanes[index] for index in order], rule, num_classes
+        self.place = {lane: place for place, lane in enumerate(order)}
+        """Where each lane of the caller stands here."""
+        self._order = torch.tensor(order)
+        self._back = torch.tensor([self.place[lane] for lane in range(len(lanes))])
+        chosen = [weights[index] for index in order]
+        widths = torch.tensor([lane.hidden[0] for lane in self.lanes])
+        self._units = [0, *widths.cumsum(0).tolist()]
+        self._lane_of_unit = torch.arange(len(lanes)).repeat_interleave(widths)
+        self.first_weight = torch.cat([one["linear1.weight"] for one in chosen])  # [sum of widths, D]
+        self.first_bias = torch.cat([one["linear1.bias"] for one in chosen])
+        self.buckets = [self._bucket(start, end, chosen) for start, end in pairwise(self._bucket_ends())]
+        self.memory: list[Memory] = [RULES[rule].start(parameter) for parameter in self.parameters()]
+        self._spreads = [self._by_unit_row, self._by_unit, *(bucket.spread for bucket in self.buckets for _ in bucket.parameters())]
+        self._hyper = [{name: self._settings(name, spread) for name in RULES[rule].settings if name != "lr"} for spread in self._spreads]
+        self._gradient = torch.empty(0)
+        """Memory for the gradient of the first layers, where the rule wants it whole."""
+
+    def parameters(self) -> list[Tensor]:
+        """Return all tensors that are trained: the common first layer, then the later layers of each bucket."""
+        return [self.first_weight, self.first_bias, *(tensor for bucket in self.buckets for tensor in bucket.parameters())]
+
+    def step(self, images: Tensor, labels: Tensor, lrs: Tensor, *, seeds: tuple[int, int, int]) -> LaneFigures:
+        """Learn from a batch, each lane at its own learning rate.
+
+        images: float32 [B, D] or [B, C, H, W]; labels: int64 [B]; lrs: float [L], in the caller's order; seeds: (order seed, epoch,
+        batch), from which dropout is drawn as the solo runs draw it.
+        """
+        pixels = images.flatten(1)
+        first = torch.addmm(self.first_bias, pixels, self.first_weight.T)
+        slopes, later = torch.empty_like(first), list[Tensor]()
+        losses, hits = [], []
+        for bucket in self.buckets:
+            logits = bucket.forward(first[:, bucket.units], seeds)
+            loss, slope = cross_entropy_of_lanes(logits, labels, bucket.label_smoothing)
+            losses.append(loss)
+            hits.append((logits.argmax(2) == labels).sum(1))
+            later += bucket.backward(slope, out=slopes[:, bucket.units])
+        bias_gradient = slopes.sum(0)
+        norms = self._norms(pixels, slopes, bias_gradient, later)
+        rates = lrs.float()[self._order]
+        settings = [{**hyper, "lr": spread(rates)} for hyper, spread in zip(self._hyper, self._spreads, strict=True)]
+        self._step_first(pixels, slopes, settings[0])
+        gradients = (bias_gradient, *later)
+        for parameter, gradient, memory, hyper in zip(self.parameters()[1:], gradients, self.memory[1:], settings[1:], strict=True):
+            RULES[self.rule].update(parameter, gradient, memory, hyper)
+        return LaneFigures(torch.cat(losses)[self._back], torch.cat(hits)[self._back], norms[self._back])
+
+    @torch.no_grad()
+    def logits(self, images: Tensor) -> Tensor:
+        """Return the logits of all lanes without dropout, float32 [L, B, num_classes], in the caller's order."""
+        first = torch.addmm(self.first_bias, images.flatten(1), self.first_weight.T)
+        found = torch.cat([bucket.forward(first[:, bucket.units], None) for bucket in self.buckets])
+        return found if len(self.lanes) == 1 else found[self._back]
+
+    def weights(self, lane: int) -> dict[str, Tensor]:
+        """Return the state dict of a lane (the caller's number) as its solo network has it."""
+        place = self.place[lane]
+        units = slice(self._units[place], self._units[place + 1])
+        bucket = self._bucket_of(place)
+        found = {"linear1.weight": self.first_weight[units].clone(), "linear1.bias": self.first_bias[units].clone()}
+        return found | bucket.weights_of(place - bucket.start)
+
+    def memory_of(self, lane: int) -> list[Memory]:
+        """Return what the rule remembers of a lane, for each parameter of its solo network in their order (weight, bias, ...)."""
+        place = self.place[lane]
+        units, bucket = slice(self._units[place], self._units[place + 1]), self._bucket_of(place)
+        later = self.memory[self._first_of(bucket) :][: len(bucket.parameters())]
+        found = [{name: _scalar_or(value, lambda v: v[units]) for name, value in memory.items()} for memory in self.memory[:2]]
+        inside = place - bucket.start
+        for number, memory in enumerate(later):
+            part: Callable[[Tensor], Tensor] = (lambda v: v[inside].T) if number % 2 == 0 else (lambda v: v[inside, 0])
+            found.append({name: _scalar_or(value, part) for name, value in memory.items()})
+        return found
+
+    def remember(self, memories: Sequence[Sequence[Mapping[str, Tensor]]]) -> None:
+        """Take over what solo optimizers remember: of each lane in the caller's order, of each of its parameters."""
+        chosen = [memories[index] for index in self._order.tolist()]
+        for name in self.memory[0]:
+            for number in (0, 1):
+                values = [lane[number][name] for lane in chosen]
+                self.memory[number][name] = values[0].clone() if not values[0].ndim else torch.cat(values)
+            for bucket in self.buckets:
+                lanes, begin = chosen[bucket.start : bucket.end], self._first_of(bucket)
+                for number in range(len(bucket.parameters())):
+                    values = [lane[2 + number][name] for lane in lanes]
+                    self.memory[begin + number][name] = values[0].clone() if not values[0].ndim else _joined(values)
+
+    def _step_first(self, pixels: Tensor, slopes: Tensor, hyper: Hyper) -> None:
+        """Step the first layers, whose gradient is slopes^T pixels."""
+        if self.rule in BY_FACTORS:
+            BY_FACTORS[self.rule](self.first_weight, slopes, pixels, self.memory[0], hyper)
+            return
+        if self._gradient.shape != self.first_weight.shape:
+            self._gradient = torch.empty_like(self.first_weight)
+        torch.mm(slopes.T, pixels, out=self._gradient)
+        RULES[self.rule].update(self.first_weight, self._gradient, self.memory[0], hyper)
+
+    def _settings(self, name: str, spread: Callable[[Tensor], Tensor]) -> float | Tensor:
+        """Return a setting of all lanes, as one number where they share it."""
+        values = [float(lane.hyper[name]) for lane in self.lanes]
+        return values[0] if len(set(values)) == 1 else spread(torch.tensor(values))
+
+    def _by_unit(self, values: Tensor) -> Tensor:
+        return values[self._lane_of_unit]
+
+    def _by_unit_row(self, values: Tensor) -> Tensor:
+        return values[self._lane_of_unit][:, None]
+
+    def _bucket_of(self, place: int) -> "_Bucket":
+        return next(bucket for bucket in self.buckets if bucket.start <= place < bucket.end)
+
+    def _first_of(self, bucket: "_Bucket") -> int:
+        """Return where the parameters of a bucket begin in `parameters()`."""
+        return 2 + sum(len(other.parameters()) for other in self.buckets if other.start < bucket.start)
+
+    def _bucket_ends(self) -> list[int]:
+        kinds = [(lane.hidden, lane.activation) for lane in self.lanes]
+        return [0, *(place for place in range(1, len(kinds)) if kinds[place] != kinds[place - 1]), len(kinds)]
+
+    def _bucket(self, start: int, end: int, weights: Sequence[Weights]) -> "_Bucket":
+        return _Bucket(self.lanes[start:end], weights[start:end], start, slice(self._units[start], self._units[end]))
+
+    def _norms(self, pixels: Tensor, slopes: Tensor, bias_gradient: Tensor, later: Sequence[Tensor]) -> Tensor:
+        """Return the norm of each lane's gradient, [L] in the order in which they stand here.
+
+        That of the first layers, slopes^T pixels, is not formed: its rows have the squares s^T (pixels pixels^T) s.
+        """
+        rows = (slopes * (pixels @ pixels.T @ slopes)).sum(0).clamp_(min=0)
+        total = torch.zeros(len(self.lanes)).index_add_(0, self._lane_of_unit, rows + bias_gradient.square())
+        gradients = iter(later)
+        for bucket in self.buckets:
+            for _ in bucket.parameters():
+                total[bucket.start : bucket.end] += next(gradients).square().sum((1, 2))
+        return total.sqrt()
+
+
+def _joined(values: Sequence[Tensor]) -> Tensor:
+    """Return the solo weights [h_out, h_in] or biases [h_out] of the lanes of a bucket as one tensor, [n, h_in, h_out] or [n, 1, h_out]."""
+    stacked = torch.stack(list(values))
+    return stacked.mT.contiguous() if stacked.ndim == 3 else stacked[:, None].contiguous()
+
+
+def _scalar_or(value: Tensor, part: Callable[[Tensor], Tensor]) -> Tensor:
+    """Return a copy of a part of a tensor, or of a scalar as it is."""
+    return value.clone() if not value.ndim else part(value).clone(memory_format=torch.contiguous_format)
+
+
+class _Bucket:
+    """Lanes with the same hidden layers and activation: everything behind the first product, as batched products over the n lanes."""
+
+    def __init__(self, lanes: Sequence[Lane], weights: Sequence[Weights], start: int, units: slice) -> None:
+        self.start, self.end, self.units = start, start + len(lanes), units
+        self.hidden, self.activation = lanes[0].hidden, ACTIVATIONS[lanes[0].activation]
+        smoothing = torch.tensor([lane.label_smoothing for lane in lanes])
+        self.label_smoothing = smoothing if smoothing.any() else None
+        self._dropout = [lane.dropout for lane in lanes]
+        depth = len(self.hidden)
+        self.later = [torch.stack([one[f"linear{number}.weight"].T for one in weights]).contiguous() for number in range(2, depth + 2)]
+        self.biases = [torch.stack([one[f"linear{number}.bias"] for one in weights])[:, None] for number in range(2, depth + 2)]
+
+    def parameters(self) -> list[Tensor]:
+        """Return weight [n, h_in, h_out] and bias [n, 1, h_out] of each later layer."""
+        return [tensor for pair in zip(self.later, self.biases, strict=True) for tensor in pair]
+
+    def spread(self, values: Tensor) -> Tensor:
+        """Return one number of each lane (of all lanes, [L]) as it broadcasts against `parameters()`."""
+        return values[self.start : self.end, None, None]
+
+    def forward(self, first: Tensor, seeds: tuple[int, int, int] | None) -> Tensor:
+        """Return the logits [n, B, K] for what the first layers gave, [B, n * h]; remember what `backward` needs.
+
+        seeds: of dropout, None to leave it out.
+        """
+        n = self.end - self.start
+        before = first.unflatten(1, (n, self.hidden[0])).transpose(0, 1)
+        self._inputs, self._before, self._masks = [], [], self._draw_masks(len(first), seeds)
+        for number, (weight, bias) in enumerate(zip(self.later, self.biases, strict=True)):
+            after = self.activation.value(before)
+            if self._masks:
+                after = after * self._masks[number]
+            self._before.append(before)
+            self._inputs.append(after)
+            before = torch.baddbmm(bias, after, weight)
+        logits: Tensor = before
+        return logits
+
+    def backward(self, slope: Tensor, *, out: Tensor) -> list[Tensor]:
+        """Return the gradients of `parameters()` for the slope of the loss by the logits, [n, B, K]; `out` takes that by the inputs."""
+        gradients: list[Tensor] = []
+        for number in reversed(range(len(self.later))):
+            gradients = [self._inputs[number].transpose(1, 2) @ slope, slope.sum(1, keepdim=True), *gradients]
+            slope = slope @ self.later[number].transpose(1, 2)
+            if self._masks:
+                slope = slope * self._masks[number]
+            slope = self.activation.slope(slope, self._before[number])
+        out.copy_(slope.transpose(0, 1).flatten(1))
+        return gradients
+
+    def weights_of(self, lane: int) -> dict[str, Tensor]:
+        """Return the later layers of a lane as its solo network has them."""
+        found: dict[str, Tensor] = {}
+        for number, (weight, bias) in enumerate(zip(self.later, self.biases, strict=True), start=2):
+            found |= {f"linear{number}.weight": weight[lane].T.contiguous(), f"linear{number}.bias": bias[lane, 0].clone()}
+        return found
+
+    def _draw_masks(self, batch_size: int, seeds: tuple[int, int, int] | None) -> list[Tensor]:
+        """Return the masks [n, B, h] of all layers, scaled as torch's dropout scales; none where nothing is dropped."""
+        if seeds is None or not any(self._dropout):
+            return []
+        drawn = {share: self._draw(batch_size, share, seeds) for share in set(self._dropout)}
+        return [torch.stack([drawn[share][layer] for share in self._dropout]) for layer in range(len(self.hidden))]
+
+    def _draw(self, batch_size: int, share: float, seeds: tuple[int, int, int]) -> list[Tensor]:
+        """Return the masks of one solo network: the same generator, seeded and read in the same order."""
+        if share == 0:
+            return [torch.ones(batch_size, width) for width in self.hidden]
+        seed_batch(*seeds)
+        return [torch.empty(batch_size, width).bernoulli_(1 - share).div_(1 - share) for width in self.hidden]
+
+
+def cross_entropy_of_lanes(logits: Tensor, labels: Tensor, label_smoothing: Tensor | None = None) -> tuple[Tensor, Tensor]:
+    """Return the mean cross-entropy of each lane [n] and its slope by the logits [n, B, K].
+
+    logits: [n, B, K]; labels: int64 [B], the same for all lanes; label_smoothing: [n], None where no lane has any.
+    """
+    _, batch_size, num_classes = logits.shape
+    log_probabilities = torch.log_softmax(logits, 2)
+    targets = torch.nn.functional.one_hot(labels, num_classes).to(logits.dtype)
+    if label_smoothing is not None:
+        share = label_smoothing[:, None, None]
+        targets = targets * (1 - share) + share / num_classes
+    loss = (log_probabilities * targets).sum((1, 2)).div_(-batch_size)
+    return loss, log_probabilities.exp_().sub_(targets).div_(batch_size)
+
+
+def descend_by_factors(weight: Tensor, slopes: Tensor, pixels: Tensor, memory: Memory, hyper: Hyper) -> None:
+    """Do what RULES["sgd"] does for the gradient slopes^T pixels, in one product."""
+    lr, decay = hyper["lr"], hyper["weight_decay"]
+    if isinstance(decay, Tensor) or decay:
+        weight.mul_(1 - lr * decay)
+    weight.addmm_((slopes * lr.T).T if isinstance(lr, Tensor) else slopes.T * lr, pixels, alpha=-1)
+
+
+def roll_by_factors(weight: Tensor, slopes: Tensor, pixels: Tensor, memory: Memory, hyper: Hyper) -> None:
+    """Do what RULES["momentum"] does for the gradient slopes^T pixels: the product is added to the velocity as it comes."""
+    velocity, momentum, decay = memory["velocity"], hyper["momentum"], hyper["weight_decay"]
+    if isinstance(momentum, Tensor):
+        velocity.mul_(momentum).addmm_(slopes.T, pixels)
+    else:
+        velocity.addmm_(slopes.T, pixels, beta=momentum)
+    if isinstance(decay, Tensor) or decay:
+        velocity.add_(decay * weight)
+    weight.addcmul_(velocity, torch.as_tensor(hyper["lr"]), value=-1)
+
+
+BY_FACTORS: dict[str, Callable[[Tensor, Tensor, Tensor, Memory, Hyper], None]] = {"sgd": descend_by_factors, "momentum": roll_by_factors}
+"""Rules that take a gradient slopes^T pixels without forming it."""
+
+
+@dataclass(frozen=True)
+class Activation:
+    """value: of what stands before it; slope: (slope behind it, what stood before it) -> slope before it."""
+
+    value: Callable[[Tensor], Tensor]
+    slope: Callable[[Tensor, Tensor], Tensor]
+
+
+_aten = torch.ops.aten
+_LEAK = 0.01
+ACTIVATIONS = {
+    "relu": Activation(torch.relu, lambda slope, before: _aten.threshold_backward(slope, before, 0)),
+    "leaky_relu": Activation(
+        lambda before: torch.nn.functional.leaky_relu(before, _LEAK),
+        lambda slope, before: _aten.leaky_relu_backward(slope, before, _LEAK, False),
+    ),
+    "gelu": Activation(torch.nn.functional.gelu, lambda slope, before: _aten.gelu_backward(slope, before)),
+    "silu": Activation(torch.nn.functional.silu, lambda slope, before: _aten.silu_backward(slope, before)),
+    "sigmoid": Activation(torch.sigmoid, lambda slope, before: _aten.sigmoid_backward(slope, torch.sigmoid(before))),
+    "tanh": Activation(torch.tanh, lambda slope, before: _aten.tanh_backward(slope, torch.tanh(before))),
+    "identity": Activation(lambda before: before, lambda slope, before: slope),
+}
+"""Those of models/layers.py, with the slopes that autograd takes."""

@@ -1,0 +1,126 @@
+"""Studies that are carried out, broken off, gone on with and given more."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import firstlight as fl
+from firstlight.errors import ConfigError
+from firstlight.studies.answer import answer
+from firstlight.studies.report import report
+from firstlight.studies.runner import open_study, run_study
+from firstlight.tracking.console import Console
+from tests.studies.conftest import Sweep
+
+COMMAND = [sys.executable, "-m", "firstlight", "sweep"]
+
+
+def test_every_trial_is_a_run_of_its_own(sweep: Sweep) -> None:
+    """C4, F2: each trial is a normal run folder, equal to the run that `train` makes of the same settings."""
+    study, store = sweep("seeds=2", grid=["optim.lr=0.01,0.1,1"])
+    rows = store.rows()
+    assert len(rows) == 6
+    assert all(row["state"] == "finished" for row in rows)
+    trial = list(study.trials())[4]
+    alone = fl.train(
+        study.base, *(f"{key}={value}" for key, value in trial.point.items()), f"seed={trial.seed}", runs_dir=store.path.parent
+    )
+    in_study = fl.load_run(store.run_path(trial))
+    assert [row["loss"] for row in in_study.steps] == [row["loss"] for row in alone.steps]
+    assert rows[4]["objective"] == alone.summary["val_accuracy"]
+
+
+def test_a_finished_study_takes_more_points_and_seeds(sweep: Sweep) -> None:
+    _, store = sweep(grid=["optim.lr=0.01,0.1"], name="study")
+    before = {row["trial"]: row for row in store.rows()}
+    sweep("seeds=2", grid=["optim.lr=0.01,0.1,0.5"], name="study")
+    rows = store.rows()
+    assert len(rows) == 6
+    assert all(row in rows for row in before.values())
+    assert len({(row["point"]["optim.lr"], row["seed"]) for row in rows}) == 6
+
+
+def test_another_experiment_under_the_same_name_is_refused(sweep: Sweep) -> None:
+    """A changed study under a finished one: one line, nothing lost."""
+    _, store = sweep(grid=["optim.lr=0.01,0.1"], name="study")
+    rows = store.rows()
+    with pytest.raises(
+        ConfigError, match=r"was begun with set\.train None, now it is .*; its trials would not compare, so choose another --name"
+    ):
+        sweep("train.epochs=3", grid=["optim.lr=0.01,0.1"], name="study")
+    assert store.rows() == rows
+
+
+def test_a_trial_that_diverges_is_a_row_and_the_study_goes_on(sweep: Sweep) -> None:
+    study, store = sweep(grid=["optim.lr=0.1,1e30"])
+    states = {row["point"]["optim.lr"]: row["state"] for row in store.rows()}
+    assert states == {0.1: "finished", 1e30: "diverged"}
+    found = answer(study, store.rows(), 10)
+    assert found.best is not None
+    assert found.best.point == {"optim.lr": 0.1}
+    assert "1 of 2 trials diverged" in found.warnings
+
+
+@pytest.mark.parametrize("lanes", ["off", "on"])
+def test_a_study_that_was_killed_goes_on_where_it_stood(experiment: Path, tmp_path: Path, lanes: str) -> None:
+    """A half-done trial goes on from its checkpoint, and a run whose row a kill prevented is not trained again; alone and as lanes."""
+    words = [str(experiment), "--grid", "optim.lr=0.05,0.1,0.2", "--runs-dir", str(tmp_path / "runs"), "--lanes", lanes, "--json"]
+    for place in ("12:0000-s0", "10:0001-s0", "1:trials.jsonl"):
+        environment = {**os.environ, "FIRSTLIGHT_FAILPOINT": f"kill:before:{place}"}
+        killed = subprocess.run([*COMMAND, *words, "--name", "study"], env=environment, capture_output=True, check=False)
+        assert killed.returncode == -signal.SIGKILL
+    results = {}
+    for name in ("study", "whole"):
+        done = subprocess.run([*COMMAND, *words, "--name", name], capture_output=True, text=True, check=True)
+        runs = [fl.load_run(tmp_path / "runs" / name / f"000{point}-s0") for point in range(3)]
+        results[name] = (
+            [[row["loss"] for row in run.steps] for run in runs],
+            json.loads(done.stdout)["best"],
+            json.loads(done.stdout)["trials"],
+        )
+        assert all(run.state == "finished" for run in runs)
+    assert results["study"] == results["whole"]
+    assert results["whole"][2] == 3
+
+
+def test_trials_side_by_side_end_as_trials_alone(sweep: Sweep) -> None:
+    """F1: the same rows but for rounding, whichever way; one that diverges is a row that says so (fault 49)."""
+    found = {}
+    for lanes in ("on", "off"):
+        _, store = sweep("seeds=2", grid=["optim.lr=0.05,0.1,1e30", "model.hidden=[8],[16]"], name=lanes, lanes=lanes)
+        found[lanes] = {row["trial"]: row for row in store.rows()}
+    assert found["on"].keys() == found["off"].keys()
+    for name, row in found["on"].items():
+        other = found["off"][name]
+        assert (row["point"], row["seed"], row["state"]) == (other["point"], other["seed"], other["state"])
+        assert row["state"] == ("diverged" if row["point"]["optim.lr"] == 1e30 else "finished")
+        assert row["figures"].get("val_loss", 0) == pytest.approx(other["figures"].get("val_loss", 0), abs=1e-4)
+
+
+def test_the_budget_of_seconds_ends_a_study_and_more_goes_on(experiment: Path, tmp_path: Path) -> None:
+    study, store = open_study(experiment, ["budget.seconds=1e-9"], grid=["optim.lr=0.1,0.2"], runs_dir=tmp_path)
+    assert run_study(study, store, Console(quiet=True), lanes="off") == []
+    study, store = open_study(experiment, ["budget.seconds=1000"], grid=["optim.lr=0.1,0.2"], runs_dir=tmp_path)
+    assert len(run_study(study, store, Console(quiet=True), lanes="off")) == 2
+
+
+def test_the_report_has_table_and_pictures(sweep: Sweep) -> None:
+    """E7, C4, C5, C7: hparams.csv sorted by validation accuracy, a response curve for one parameter, a map for two."""
+    study, store = sweep("seeds=3", grid=["optim.lr=log:1e-3:1:4"], name="one")
+    found = report(study, store)
+    header, *lines = (store.path / "hparams.csv").read_text().splitlines()
+    assert header == "val_acc,val_loss,optim.lr,seed,trial,state,seconds"
+    accuracies = [float(line.split(",")[0]) for line in lines]
+    assert accuracies == sorted(accuracies, reverse=True)
+    assert len(lines) == 12
+    assert (store.path / "response.png").stat().st_size > 10_000
+    assert found["findings"][0].startswith("best val_accuracy: 0.")
+    study, store = sweep(grid=["optim.lr=0.01,0.1", "model.hidden=[4],[16]"], name="two")
+    drawn = {Path(path).name for path in report(study, store)["files"]}
+    assert drawn >= {"hparams.csv", "hparams.html", "curves.png", "map.png", "parallel.png", "importance.png"}
+    assert (store.path / "map.png").stat().st_size > 10_000
