@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 export FIRSTLIGHT_DATA ?= $(if $(wildcard ../shared/data),$(abspath ../shared/data),)
 
-.PHONY: demo test check bench bench-all peers soak docs clean
+.PHONY: demo test check bench bench-all peers soak docs docs-studies clean
 
 demo: .venv/.installed
 	$(BIN)/firstlight train
@@ -31,6 +31,10 @@ soak: .venv/.installed-dev
 
 docs: .venv/.installed-dev
 	$(BIN)/python scripts/make_docs.py
+
+# Carries out all shipped studies that a CPU can, into the folder of runs; what is finished there is not trained again. Hours on one core.
+docs-studies: .venv/.installed-dev
+	$(BIN)/python scripts/make_studies.py
 
 .venv/bin/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11, 4) and "firstlight needs Python 3.11.4 or newer; try make PYTHON=python3.12")'

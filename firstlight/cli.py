@@ -23,6 +23,8 @@ app = App(
 )
 data = App(name="data", help="List, fetch, check and describe data sets.")
 app.command(data)
+tune = App(name="tune", help="Find a learning rate, or the largest batch, by trying them for a few seconds.")
+app.command(tune)
 
 
 FLAG = Parameter(negative=(), show_default=False)
@@ -106,6 +108,7 @@ def sweep(
     grid: Annotated[list[str] | None, Parameter(negative=(), consume_multiple=False)] = None,
     seeds: int | None = None,
     name: str | None = None,
+    lanes: Literal["auto", "on", "off"] = "auto",
     workers: int | Literal["ray"] = 1,
     common: Common = COMMON,
 ) -> None:
@@ -122,6 +125,8 @@ def sweep(
         Trainings of each point, with the seeds 0, 1, ...
     name
         Name of the study's folder (default: that of the study or experiment).
+    lanes
+        Train small networks side by side as one program: where a short timing says so, wherever it is possible, or not at all.
     workers
         1: this process; more: so many processes of one thread each; ray: the Ray cluster at RAY_ADDRESS, or one on this machine.
     """
@@ -136,8 +141,41 @@ def sweep(
         )
     words = [*overrides, *([] if seeds is None else [f"seeds={seeds}"])]
     study, store = open_study(source, words, grid=grid or [], name=name, runs_dir=common.runs_dir)
-    run_study(study, store, Console(quiet=common.json), data_dir=common.data_dir, workers=workers)
+    run_study(study, store, Console(quiet=common.json), data_dir=common.data_dir, workers=workers, lanes=lanes)
     result(common, report(study, store), print_study)
+
+
+@app.command
+def study(
+    study: str,
+    /,
+    *,
+    against: str | None = None,
+    compare: Annotated[list[tuple[str, str]] | None, Parameter(negative=(), consume_multiple=False)] = None,
+    beside: Path | None = None,
+    interval: Literal["t", "bootstrap"] = "t",
+    common: Common = COMMON,
+) -> None:
+    """Make the tables, pictures and answer of a study again from its folder, and ask it more; nothing is trained.
+
+    Parameters
+    ----------
+    study
+        Path or name of a study.
+    against
+        Compare all points with this one instead of the best, such as "optim.lr=0.1 model.dropout=0".
+    compare
+        Two settings, such as "optim.lr=0.1" "optim.lr=0.3"; may come several times.
+    beside
+        Another study, whose coverage is drawn beside this one's.
+    interval
+        How 95 % intervals are made: Student's t, or the BCa bootstrap, which is too short for few seeds.
+    """
+    from firstlight.inspection.tables import print_study
+    from firstlight.studies.report import Questions, revisit
+
+    asked = Questions(interval=interval, against=against, compare=compare or [], beside=beside)
+    result(common, revisit(study, asked, runs_dir=common.runs_dir), print_study)
 
 
 @app.command
@@ -305,6 +343,61 @@ def data_describe(source: str, /, *settings: str, out: Path | None = None, commo
     from firstlight.inspection.data import describe_source, print_description
 
     result(common, describe_source(source, settings, common.data_dir, out=out or Path()), print_description)
+
+
+@tune.command(name="lr")
+def tune_lr(
+    *settings: str, low: float = 1e-6, high: float = 10.0, steps: int = 100, out: Path = Path("lr-range.png"), common: Common = COMMON
+) -> None:
+    """Train for some steps at a growing learning rate, and say where the loss falls fastest: `tune lr [CONFIG] [key=value ...]`.
+
+    Parameters
+    ----------
+    settings
+        A shipped experiment's name or a YAML file (default: quickstart), and overrides.
+    low
+        First learning rate.
+    high
+        Last learning rate, unless the loss explodes before.
+    steps
+        Optimizer steps.
+    out
+        The picture.
+    """
+    from firstlight.engine import finders
+
+    source, overrides = split_settings(settings)
+    found = finders.tune_lr(source or "quickstart", *overrides, low=low, high=high, num_steps=steps, out=out, data_dir=common.data_dir)
+    result(common, found, lambda _: print(found["says"], *found["files"], sep="\n"))
+
+
+@tune.command(name="batch")
+def tune_batch(
+    *settings: str,
+    memory: float | None = None,
+    limit: int | None = None,
+    out: Path = Path("batch-size.png"),
+    common: Common = COMMON,
+) -> None:
+    """Train on growing batches in child processes, and say how fast each is and which is the largest that fits: `tune batch [CONFIG]`.
+
+    Parameters
+    ----------
+    settings
+        A shipped experiment's name or a YAML file (default: quickstart), and overrides.
+    memory
+        MiB that a step may take beyond data and network (default: what is free).
+    limit
+        Largest batch to try (default: all training images, on a CPU at most 4096).
+    out
+        The picture.
+    """
+    from firstlight.engine import finders
+
+    source, overrides = split_settings(settings)
+    places: dict[str, Any] = {"out": out, "data_dir": common.data_dir, "console": Console(quiet=common.json)}
+    found = finders.tune_batch(source or "quickstart", *overrides, memory_mib=memory, limit=limit, **places)
+    result(common, found, lambda _: print(found["says"], *found["files"], sep="\n"))
 
 
 def result(common: Common, value: dict[str, Any], printer: Any = None) -> None:

@@ -354,7 +354,10 @@ def test_dry_run_shows_each_key_and_writes_nothing(firstlight: Command, place: P
     assert list(place.iterdir()) == []
 
 
-@pytest.mark.parametrize("words", ["", "train", "evaluate", "predict", "runs", "compare", "note", "doctor", "data", "data describe"])
+@pytest.mark.parametrize(
+    "words",
+    ["", "train", "evaluate", "predict", "runs", "compare", "note", "doctor", "data", "data describe", "study", "tune lr", "tune batch"],
+)
 def test_help_explains_every_option(firstlight: Command, words: str) -> None:
     outcome = firstlight(*words.split(), "--help")
     assert outcome.code == 0 and outcome.err == ""

@@ -17,6 +17,7 @@ from firstlight.data.build import SOURCES
 from firstlight.engine.sources import load_with_origins
 from firstlight.errors import ConfigError
 from firstlight.models.build import MODELS
+from firstlight.studies.study import load_study
 
 ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / name for name in ("README.md", "CONTRIBUTING.md", "CHANGELOG.md", "SECURITY.md")] + sorted((ROOT / "docs").glob("*.md"))
@@ -34,7 +35,7 @@ def shell_commands() -> list[tuple[str, str, str | None]]:
         for block in blocks(page, "sh"):
             for command, error in re.findall(r"^(firstlight .*)\n((?:error: .*\n(?:  .*\n)*)?)", block, flags=re.MULTILINE):
                 found.append((page.name, command, error.removeprefix("error: ").rstrip("\n") or None))
-    for path in sorted(SHIPPED.glob("*.yaml")):
+    for path in sorted(SHIPPED.rglob("*.yaml")):
         run = path.read_text(encoding="utf-8").partition("\n")[0].removeprefix("# run: ").partition("  ")[0]
         found += [(path.name, command, None) for command in run.split(" && ")]
     return found
@@ -68,6 +69,13 @@ def load_train_config(arguments: dict[str, object]) -> None:
     load_with_origins(source or "quickstart", overrides)
 
 
+def load_sweep(arguments: dict[str, object]) -> None:
+    """Check the study of a parsed `sweep` command."""
+    source, overrides = cli.split_settings(arguments.get("settings", ()))  # type: ignore[arg-type]
+    assert source is not None
+    load_study(source, overrides, grid=arguments.get("grid") or ())  # type: ignore[arg-type]
+
+
 def test_there_are_commands_to_check() -> None:
     assert len(shell_commands()) > 40
     assert len(inline_commands()) > 20
@@ -77,6 +85,8 @@ def test_there_are_commands_to_check() -> None:
 def test_command_line_parses(page: str, command: str, error: str | None, example_files: Path) -> None:
     """A new user can type what the pages show; where an error is shown, it is the real one."""
     arguments = parse(command)
+    if arguments["function"] is cli.sweep:
+        load_sweep(arguments)
     if arguments["function"] is not cli.train:
         return
     if error is None:
@@ -90,8 +100,10 @@ def test_command_line_parses(page: str, command: str, error: str | None, example
 @pytest.mark.parametrize(("page", "command"), inline_commands())
 def test_inline_command_exists(page: str, command: str) -> None:
     words = [word for word in shlex.split(command)[1:] if word.replace("-", "").isalpha()]
-    names = {"train", "evaluate", "predict", "runs", "compare", "note", "doctor"}
-    if words[0] == "data":
+    names = {"train", "evaluate", "predict", "runs", "compare", "note", "doctor", "sweep", "study"}
+    if words[0] == "tune":
+        assert words[1] in ("lr", "batch")
+    elif words[0] == "data":
         assert set(words[1].split("|")) <= {"list", "fetch", "check", "describe"}
     else:
         assert words[0] in names or words[0].startswith("--")

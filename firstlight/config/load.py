@@ -124,9 +124,9 @@ def _with_kinds(tree: Mapping[str, Any]) -> dict[str, Any]:
     return {key: as_kind(value) if key in KINDS else value for key, value in tree.items()}
 
 
-def find_config(source: str | Path) -> Path:
-    """Return the path of a config: a file, or the name of a shipped experiment."""
-    shipped = shipped_experiments()
+def find_config(source: str | Path, others: Mapping[str, Path] | None = None) -> Path:
+    """Return the path of a config: a file, or the name of a shipped experiment, or one of `others`, paths by name."""
+    shipped = {**shipped_experiments(), **(others or {})}
     path = Path(source)
     if _is(path.is_file):
         return path

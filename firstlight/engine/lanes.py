@@ -1,49 +1,73 @@
 """Training of lanes into run folders: each lane ends as the run that its config would have made alone, checkpoints and rows included.
 
-Reading order: group_key, train_lanes, _train_one_epoch, _finish_epoch.
+Reading order: group_key, train_lanes, _fit, _train_one_epoch, _finish_epoch.
 """
 
 import json
-from collections.abc import Mapping, Sequence
+import math
+import time
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
+from functools import partial
+from itertools import pairwise
 from pathlib import Path
+from typing import Any, NamedTuple, NoReturn
 
 import torch
 from torch import Tensor
 
 from firstlight.config.describe import to_dict
-from firstlight.config.schema import Config
-from firstlight.data.loader import Loader
-from firstlight.engine.loop import close_epoch, due
+from firstlight.config.schema import Config, Kind
+from firstlight.engine.convolutional_lanes import ConvolutionalLanes
+from firstlight.engine.device import Arithmetic
+from firstlight.engine.evaluate import TOP_K
+from firstlight.engine.loop import close_epoch, due, is_paused
 from firstlight.engine.memory import keep_freed_memory
 from firstlight.engine.record import Recorder, StepRow
 from firstlight.engine.seeding import private_randomness
 from firstlight.engine.signals import StopRequest, stop_requests
 from firstlight.engine.state import Setup, TrainState
-from firstlight.engine.train import Prepared, conclude, open_folder, prepare, resume_line
+from firstlight.engine.step import train_step
+from firstlight.engine.train import ONE_THREAD, GoingOn, Prepared, conclude, go_on, open_folder, prepare, resume_line
 from firstlight.engine.vectorized import Lane, LaneFigures, Lanes
-from firstlight.errors import DivergedError, FirstlightError
+from firstlight.errors import DivergedError, FirstlightError, InterruptedRunError
+from firstlight.metrics.evaluation import Evaluation
 from firstlight.metrics.totals import Totals
+from firstlight.optim.rules import RULES
 from firstlight.tracking.console import Console
+from firstlight.tracking.environment import describe_environment
 from firstlight.tracking.run import Run
 from firstlight.tracking.writer import RunWriter
 
 MEMORY_NAMES = {"velocity": "momentum_buffer", "mean": "exp_avg", "square": "exp_avg_sq", "step": "step"}
 """What torch's optimizers call what the rules of optim/rules.py remember."""
-RMSPROP_NAMES = {"square": "square_avg"}
+CONVOLUTIONAL = ("lenet", "small_cnn", "digit_cnn")
+"""Networks with convolutions that can be lanes: one nn.Sequential of layers in convolutional_lanes.PASSES."""
+CONVOLUTIONAL_BYTES = 100 << 20
+"""What such a lane is taken to need, most of it for the values between its layers."""
+NUM_TIMED = 4
+"""Steps that are timed each way before a group is trained."""
+PROGRAM_SIZES = (4, 8, 32)
+"""Lanes of one program that are tried beside all of a group."""
 
 
-def group_key(config: Config) -> str | None:
-    """Return what lanes of one program have in common, as text; None for a config that cannot be a lane."""
+class GroupKey(NamedTuple):
+    """What lanes of one program have in common; two that differ in the seed of the order alone take equally long."""
+
+    order_seed: int
+    rest: str
+
+
+AnyLanes = Lanes | ConvolutionalLanes
+
+
+def group_key(config: Config) -> GroupKey | None:
+    """Return what lanes of one program have in common; None for a config that cannot be a lane."""
     train, model, optim = config.train, config.model, config.optim
-    plain_train = replace(train, label_smoothing=0.0, on_divergence="stop")
+    plain_train = replace(train, label_smoothing=0.0, epochs=1)
     is_plain = (
-        model.name == "mlp"
-        and model.options["hidden"]
-        and model.options["norm"] == "none"
-        and not model.options["input_norm"]
-        and not model.options["output_norm"]
+        (_is_plain_mlp(model) or model.name in CONVOLUTIONAL)
         and optim.name in ("sgd", "rmsprop", "adam", "adamw")
         and not (optim.name == "rmsprop" and optim.options["momentum"])
         and (train.accumulate, train.clip_norm, train.ema_decay, train.early_size, train.patience) == (1, None, 0.0, None, None)
@@ -58,8 +82,15 @@ def group_key(config: Config) -> str | None:
     if not is_plain:
         return None
     order_seed = config.seed if config.order_seed is None else config.order_seed
+    network = len(model.options["hidden"]) if model.name == "mlp" else to_dict(Kind(model.name, {**model.options, "dropout": 0.0}))
     shared = (config.data, config.split, config.input, config.augment, plain_train, config.checkpoint, config.device)
-    return json.dumps([to_dict(part) for part in shared] + [order_seed, len(model.options["hidden"]), rule_of(config)])
+    return GroupKey(order_seed, json.dumps([to_dict(part) for part in shared] + [network, rule_of(config)]))
+
+
+def _is_plain_mlp(model: Kind) -> bool:
+    options = model.options
+    normalized = model.name == "mlp" and (options["norm"] != "none" or options["input_norm"] or options["output_norm"])
+    return model.name == "mlp" and bool(options["hidden"]) and not normalized
 
 
 def rule_of(config: Config) -> str:
@@ -80,8 +111,6 @@ class _LaneRun:
     writer: RunWriter
     recorder: Recorder
     error: FirstlightError | None = None
-    pending: list[tuple[int, float, int]] = field(default_factory=list)
-    """Step, learning rate and images of the steps whose figures were not fetched yet."""
 
     @property
     def state(self) -> TrainState:
@@ -93,149 +122,294 @@ class _LaneRun:
         """What it never changes."""
         return self.prepared.setup
 
+    @property
+    def goes_on(self) -> bool:
+        """Whether epochs are left for it."""
+        return self.error is None and self.state.epoch < self.setup.last_epoch
 
-def train_lanes(configs: Sequence[Config], paths: Sequence[Path], console: Console, data_dir: Path) -> list[Run | FirstlightError]:
+
+class _Pending(NamedTuple):
+    """Steps whose figures were not fetched yet: what the lanes say, their learning rates, the images of the batch."""
+
+    figures: list[LaneFigures]
+    lrs: list[Tensor]
+    sizes: list[int]
+
+
+def train_lanes(
+    configs: Sequence[Config],
+    paths: Sequence[Path],
+    console: Console,
+    data_dir: Path,
+    *,
+    resumed: Sequence[Run | None] | None = None,
+    pause_after: int | None = None,
+    threads: int = 1,
+    entries: Sequence[Mapping[str, Any]] | None = None,
+    tell: Callable[[str], None] = lambda where: None,
+) -> list[Run | FirstlightError]:
     """Train configs of one group (group_key) side by side into run folders; return each run, or the error that ended it early.
 
+    resumed: for each config the run that it goes on with, from its last whole checkpoint; pause_after: epoch behind which all are left;
+    entries: what run.json of a new run says beside the usual; tell: is given a line about where training stands now and then.
     Raises InterruptedRunError after a checkpoint of every lane when Ctrl-C or SIGTERM came.
     """
-    prepared = _prepare(configs, data_dir)
+    arithmetic = _arithmetic(configs[0], threads)
+    first = prepare(configs[0], data_dir, arithmetic=arithmetic)
     with ExitStack() as stack:
-        runs: list[_LaneRun] = []
-        for config, path, ready in zip(configs, paths, prepared, strict=True):
-            writer = stack.enter_context(RunWriter(path))
-            recorder = Recorder(writer, console, facts=ready.facts, config=to_dict(config), resume_line=resume_line(path, data_dir))
-            open_folder(writer, config, ready, [])
-            runs.append(_LaneRun(config, ready, writer, recorder))
-        stack.enter_context(prepared[0].setup.arithmetic.on_threads())
+        stack.enter_context(arithmetic.on_threads())
         stack.enter_context(keep_freed_memory())
         stack.enter_context(private_randomness())
+        runs: list[_LaneRun] = []
+        environment = describe_environment()
+        none = [None] * len(configs)
+        for config, path, run, more in zip(configs, paths, resumed or none, entries or none, strict=True):
+            prepared = first if not runs else prepare(config, data_dir, like=first)
+            prepared = replace(prepared, setup=replace(prepared.setup, pause_after=pause_after))
+            writer = stack.enter_context(RunWriter(path, resume=run is not None, entries=more))
+            recorder = Recorder(writer, console, facts=prepared.facts, config=to_dict(config), resume_line=resume_line(path, data_dir))
+            if run is None:
+                open_folder(writer, config, prepared, [], environment=environment)
+            else:
+                go_on(writer, config, prepared, GoingOn(run), console, [])
+            runs.append(_LaneRun(config, prepared, writer, recorder))
         stop = stack.enter_context(stop_requests())
-        _fit(runs, stop)
+        for together in _at_one_place(runs):
+            _fit(together, stop, tell)
         for one in runs:
-            if one.error is None:
-                conclude(one.config, one.prepared, one.writer, console, data_dir)
+            if one.error is None and is_paused(one.state, one.setup):
+                one.writer.pause()
+            elif one.error is None:
+                conclude(one.config, one.prepared, one.writer, console, data_dir, pictures=False)
+            else:
+                one.writer.fail()
     return [Run(path) if one.error is None else one.error for path, one in zip(paths, runs, strict=True)]
 
 
-def _prepare(configs: Sequence[Config], data_dir: Path) -> list[Prepared]:
-    """Return what `prepare` returns for each config, with the data read once."""
-    first = prepare(configs[0], data_dir)
-    return [first, *(prepare(config, data_dir, like=first) for config in configs[1:])]
+@dataclass(frozen=True)
+class Times:
+    """Seconds of a step of all networks of a group, one after the other (alone), and the fastest way side by side (together).
+
+    num_lanes: networks in one program, where the values between the layers of all would not fit into the caches; threads: of a program.
+    """
+
+    alone: float
+    together: float
+    num_lanes: int
+    threads: int
 
 
-def _fit(runs: list[_LaneRun], stop: StopRequest) -> None:
-    """Train until the last epoch; a lane that diverges leaves, and the others go on."""
-    loader = runs[0].setup.train_loader
-    alive, lanes = runs, _side_by_side(runs)
-    while alive and alive[0].state.epoch < alive[0].setup.train.epochs:
-        for one in alive:
-            one.state.model.train()
-        _train_one_epoch(alive, lanes, loader, stop)
+def time_both(configs: Sequence[Config], data_dir: Path) -> Times:
+    """Time a few steps of the configs of one group both ways; nothing is written, and the networks are made for it alone."""
+    num = len(configs)
+    with private_randomness():
+        first = prepare(configs[0], data_dir, arithmetic=_arithmetic(configs[0], 1))
+        runs = [first, *(prepare(config, data_dir, like=first) for config in configs[1:])]
+        batch = next(first.setup.train_loader.batches(0))
+        chosen = [runs[place] for place in sorted({round(share * (num - 1)) for share in (0.0, 0.25, 0.5, 0.75, 1.0)})]
+        with ONE_THREAD.on_threads():
+            alone = [_fastest(partial(train_step, one.state, batch, one.setup, share=1.0, lr=1e-6)) for one in chosen]
+        found: list[tuple[float, int, int]] = []
+        for size in sorted({min(size, num) for size in PROGRAM_SIZES} | {num}):
+            places = [round(step * (num - 1) / max(1, size - 1)) for step in range(size)]  # spread over all, which may differ in width
+            lanes = make_lanes([configs[place] for place in places], [runs[place].state for place in places], first.setup.num_classes)
+            for threads in sorted({1, torch.get_num_threads()}):
+                with Arithmetic("cpu", threads=threads).on_threads(), torch.no_grad():
+                    step = partial(lanes.step, batch.images, batch.labels, torch.full((size,), 1e-6), seeds=(0, 0, 0))
+                    found.append((_fastest(step) * num / size, size, threads))
+    together, num_lanes, threads = min(found)
+    return Times(num * sum(alone) / len(alone), together, num_lanes, threads)
+
+
+def _arithmetic(config: Config, threads: int) -> Arithmetic:
+    """Return that of lanes, whose grouped convolutions are many times faster where the channels of a pixel lie together."""
+    return Arithmetic("cpu", memory_format="channels_last" if config.model.name in CONVOLUTIONAL else "contiguous", threads=threads)
+
+
+def _fastest(action: Callable[[], Any]) -> float:
+    """Return the seconds of the fastest of a few calls: what else runs on the machine only ever adds to it."""
+    seconds = []
+    for _ in range(NUM_TIMED):
+        began = time.perf_counter()
+        action()
+        seconds.append(time.perf_counter() - began)
+    return min(seconds)
+
+
+def num_bytes(config: Config) -> int:
+    """Return about how much memory a lane takes: weights, gradient, and what its rule remembers; images of 3,072 values are assumed."""
+    if config.model.name in CONVOLUTIONAL:
+        return CONVOLUTIONAL_BYTES
+    sizes: tuple[int, ...] = (3072, *config.model.options["hidden"], 1000)
+    return 4 * (2 + len(RULES[rule_of(config)].start(torch.zeros(1)))) * sum(a * b for a, b in pairwise(sizes))
+
+
+def _at_one_place(runs: Sequence[_LaneRun]) -> list[list[_LaneRun]]:
+    """Return the runs grouped by where they stand: a kill may have come between the checkpoints of two lanes."""
+    places: dict[tuple[int, int], list[_LaneRun]] = {}
+    for one in runs:
+        places.setdefault((one.state.epoch, one.state.batch), []).append(one)
+    return list(places.values())
+
+
+def _fit(runs: list[_LaneRun], stop: StopRequest, tell: Callable[[str], None]) -> None:
+    """Train until the last epoch; a lane that diverges is left alone and disturbs no other, one that is done makes room."""
+    alive = [one for one in runs if one.goes_on]
+    lanes = side_by_side(alive) if alive else None
+    while lanes is not None:
+        _train_one_epoch(alive, lanes, stop, tell)
         _finish_epoch(alive, lanes, stop)
-        left = [one for one in alive if one.error is None]
-        if len(left) < len(alive):
-            alive, lanes = left, _side_by_side(left) if left else lanes
+        going_on = [one for one in alive if one.goes_on]
+        if not going_on:
+            lanes = None
+        elif len(going_on) < sum(one.error is None for one in alive):
+            alive, lanes = going_on, side_by_side(going_on)
 
 
-def _side_by_side(runs: Sequence[_LaneRun]) -> Lanes:
+def side_by_side(runs: Sequence[_LaneRun]) -> AnyLanes:
     """Return the lanes of runs, from where their states stand."""
-    lanes = Lanes(
-        [_lane_of(one.config) for one in runs],
-        [one.state.model.state_dict() for one in runs],
-        rule=rule_of(runs[0].config),
-        num_classes=runs[0].setup.num_classes,
-    )
+    lanes = make_lanes([one.config for one in runs], [one.state for one in runs], runs[0].setup.num_classes)
     if runs[0].state.optimizer.state:
         lanes.remember([_memory_of(one) for one in runs])
     return lanes
 
 
-def _lane_of(config: Config) -> Lane:
+def make_lanes(configs: Sequence[Config], states: Sequence[TrainState], num_classes: int) -> AnyLanes:
+    """Return networks of one group side by side, each from the weights of its state."""
+    weights = [state.model.state_dict() for state in states]
+    if configs[0].model.name in CONVOLUTIONAL:
+        return ConvolutionalLanes(states[0].model, [lane_of(config) for config in configs], weights, rule=rule_of(configs[0]))
+    return Lanes([lane_of(config) for config in configs], weights, rule=rule_of(configs[0]), num_classes=num_classes)
+
+
+def lane_of(config: Config) -> Lane:
+    """Return what a config has for itself as a lane."""
     model, optim = config.model.options, config.optim.options
     hyper = {name: float(value) for name, value in optim.items() if name not in ("lr", "nesterov")}
-    return Lane(tuple(model["hidden"]), model["activation"], model["dropout"], config.train.label_smoothing, hyper)
+    hidden, activation = tuple(model.get("hidden", ())), model.get("activation", "")
+    return Lane(hidden, activation, model.get("dropout", 0.0), config.train.label_smoothing, hyper)
 
 
-def _train_one_epoch(runs: Sequence[_LaneRun], lanes: Lanes, loader: Loader, stop: StopRequest) -> None:
-    """Go once over the training data with all lanes."""
-    setup, pending = runs[0].setup, list[LaneFigures]()
+def _train_one_epoch(runs: Sequence[_LaneRun], lanes: AnyLanes, stop: StopRequest, tell: Callable[[str], None]) -> None:
+    """Go once over the training data with all lanes, from the batch where they stand."""
+    setup, epoch, start = runs[0].setup, runs[0].state.epoch, runs[0].state.batch
+    pending, rates, step = _Pending([], [], []), _rates(runs), runs[0].state.step
     with torch.no_grad():
-        for number, batch in enumerate(loader.batches(runs[0].state.epoch, reuse_buffers=True)):
-            lrs = [one.setup.lr(one.state) for one in runs]
-            seeds = (setup.order_seed, runs[0].state.epoch, number)
-            pending.append(lanes.step(batch.images, batch.labels, lrs, seeds=seeds))
-            num_images = batch.labels.size(0)
-            for one, lr in zip(runs, lrs, strict=True):
-                one.state.step += 1
-                one.pending.append((one.state.step, lr, num_images))
-            if due(setup.train.log_every, runs[0].state.step) or number == loader.num_batches - 1:
-                _fetch(runs, pending)
-                pending = []
+        for number, batch in enumerate(setup.train_loader.batches(epoch, start=start, reuse_buffers=True), start):
+            lrs = rates(step)
+            figures = lanes.step(batch.images, batch.labels, lrs, seeds=(setup.order_seed, epoch, number))
+            pending.figures.append(figures)
+            pending.lrs.append(lrs)
+            pending.sizes.append(batch.labels.size(0))
+            step += 1
+            if due(setup.train.log_every, step) or stop.asked:
+                pending = _fetch(runs, pending)
+                tell(f"{len(runs)} side by side, step {step:,} of {setup.total_steps:,}")
+            if stop.asked:
+                _save_and_stop(runs, lanes, stop.exit_code)
+        _fetch(runs, pending)
 
 
-def _fetch(runs: Sequence[_LaneRun], pending: Sequence[LaneFigures]) -> None:
-    """Bring the figures of the pending steps over, and write each lane's rows."""
-    losses = torch.stack([figures.loss for figures in pending], 1).tolist()
-    norms = torch.stack([figures.grad_norm for figures in pending], 1).tolist()
-    hits = torch.stack([figures.hits for figures in pending], 1).sum(1).tolist()
-    for one, lane_losses, lane_norms, num_correct in zip(runs, losses, norms, hits, strict=True):
-        if one.error is not None:
-            one.pending = []
-            continue
-        epoch, total = one.state.epoch + 1, one.state.running[0]
-        rows = []
-        for (step, lr, num_images), loss, norm in zip(one.pending, lane_losses, lane_norms, strict=True):
-            rows.append(StepRow(step, epoch, lr, loss, norm))
-            total += loss * num_images
-        one.pending, one.state.running = [], (total, one.state.running[1] + num_correct)
-        one.writer.append_numbers("step", StepRow._fields, rows)
-        broken = next((row for row in rows if not torch.isfinite(torch.tensor([row.loss, row.grad_norm])).all()), None)
-        if broken is not None:
-            one.error = one.recorder.diverged(one.state, one.setup, f"the loss became {broken.loss}", broken)
-
-
-def _finish_epoch(runs: Sequence[_LaneRun], lanes: Lanes, stop: StopRequest) -> None:
-    """Validate all lanes at once, then close the epoch of each as its solo run would."""
-    totals = _validate(runs, lanes)
+def _rates(runs: Sequence[_LaneRun]) -> Callable[[int], Tensor]:
+    """Return what gives the learning rates of the step behind so many, float64 [L]: those with one schedule are reckoned once."""
+    kinds: dict[str, list[int]] = {}
     for place, one in enumerate(runs):
-        if one.error is not None:
-            continue
-        _hand_back(one, lanes, place)
-        try:
-            close_epoch(one.state, one.setup, one.recorder, None if totals is None else totals[place].result())
-        except DivergedError as error:
-            one.error = error
-    if stop.asked:
+        key = json.dumps([to_dict(one.config.schedule), repr(one.state.schedule_state), one.setup.total_steps])
+        kinds.setdefault(key, []).append(place)
+    base = torch.tensor([one.setup.base_lr * one.state.lr_scale for one in runs], dtype=torch.float64)
+    group = torch.empty(len(runs), dtype=torch.int64)
+    for number, places in enumerate(kinds.values()):
+        group[places] = number
+    first = [(runs[places[0]].setup, runs[places[0]].state.schedule_state) for places in kinds.values()]
+    return lambda step: base * torch.tensor([setup.factor(step, state) for setup, state in first], dtype=torch.float64)[group]
+
+
+def _fetch(runs: Sequence[_LaneRun], pending: _Pending) -> _Pending:
+    """Bring the figures of the pending steps over and write each lane's rows; return that nothing is pending."""
+    if pending.sizes:
         for one in runs:
+            one.state.step += len(pending.sizes)
+            one.state.batch += len(pending.sizes)
+        losses = torch.stack([figures.loss for figures in pending.figures], 1).tolist()
+        norms = torch.stack([figures.grad_norm for figures in pending.figures], 1).tolist()
+        hits = torch.stack([figures.hits for figures in pending.figures]).sum(0).tolist()
+        for one, lane_losses, lane_norms, lrs, num_correct in zip(
+            runs, losses, norms, torch.stack(pending.lrs, 1).tolist(), hits, strict=True
+        ):
             if one.error is None:
-                one.recorder.save_and_stop(one.state, one.setup, stop.exit_code)
+                _write_rows(one, list(zip(lrs, lane_losses, lane_norms, strict=True)), pending.sizes, num_correct)
+    return _Pending([], [], [])
 
 
-def _validate(runs: Sequence[_LaneRun], lanes: Lanes) -> list[Totals] | None:
+def _write_rows(one: _LaneRun, figures: Sequence[tuple[float, float, float]], sizes: Sequence[int], num_correct: int) -> None:
+    """Write the rows of the last steps of a lane (lr, loss, gradient norm of each), as far as they are finite."""
+    state = one.state
+    rows = [StepRow(step, state.epoch + 1, *row) for step, row in enumerate(figures, state.step - len(figures) + 1)]
+    total, recognised = state.running
+    for row, size in zip(rows, sizes, strict=True):
+        total += row.loss * size
+    state.running = (total, recognised + num_correct)
+    one.writer.append_numbers("step", StepRow._fields, rows)
+    if not math.isfinite(total) or not all(math.isfinite(row.grad_norm) for row in rows):
+        broken = next(row for row in rows if not math.isfinite(row.loss + row.grad_norm))
+        what = "loss" if not math.isfinite(broken.loss) else "gradient"
+        value = broken.loss if what == "loss" else broken.grad_norm
+        one.error = one.recorder.diverged(state, one.setup, f"the {what} became {value}", broken)
+
+
+def _finish_epoch(runs: Sequence[_LaneRun], lanes: AnyLanes, stop: StopRequest) -> None:
+    """Validate all lanes at once, then close the epoch of each as its solo run would."""
+    validations = _validate(runs, lanes)
+    for place, one in enumerate(runs):
+        if one.error is None:
+            _hand_back(one, lanes, place)
+            try:
+                close_epoch(one.state, one.setup, one.recorder, None if validations is None else validations[place])
+            except DivergedError as error:
+                one.error = error
+    if stop.asked:
+        _save_and_stop(runs, lanes, stop.exit_code)
+
+
+def _save_and_stop(runs: Sequence[_LaneRun], lanes: AnyLanes, exit_code: int) -> NoReturn:
+    """Save every lane where it stands, and raise InterruptedRunError."""
+    saved = 0
+    for place, one in enumerate(runs):
+        if one.error is None:
+            _hand_back(one, lanes, place)
+            saved += one.recorder.save_once(one.state, one.setup)
+    raise InterruptedRunError(f"interrupted, {saved} of {len(runs)} trials saved; run the same command again to go on", exit_code=exit_code)
+
+
+def _validate(runs: Sequence[_LaneRun], lanes: AnyLanes) -> list[Evaluation] | None:
     setup = runs[0].setup
     if setup.val_loader is None:
         return None
-    totals = [Totals.zeros(setup.num_classes, top_k=min(5, setup.num_classes)) for _ in runs]
+    totals = [Totals.zeros(setup.num_classes, top_k=min(TOP_K, setup.num_classes)) for _ in runs]
     with torch.inference_mode():
         for batch in setup.val_loader.batches(0):
             logits = lanes.logits(batch.images)
             flat = torch.nn.functional.cross_entropy(logits.flatten(0, 1), batch.labels.repeat(len(runs)), reduction="none")
             for lane, (one, losses) in enumerate(zip(totals, flat.view(len(runs), -1), strict=True)):
                 one.add(logits[lane], batch.labels, losses)
-    return totals
+    return [one.result() for one in totals]
 
 
-def _hand_back(one: _LaneRun, lanes: Lanes, place: int) -> None:
+def _hand_back(one: _LaneRun, lanes: AnyLanes, place: int) -> None:
     """Put the weights and the memory of a lane into the model and the optimizer of its run."""
     one.state.model.load_state_dict(lanes.weights(place))
-    names = {**MEMORY_NAMES, **(RMSPROP_NAMES if one.config.optim.name == "rmsprop" else {})}
+    names = memory_names(one.config)
     for parameter, memory in zip(one.state.model.parameters(), lanes.memory_of(place), strict=True):
         one.state.optimizer.state[parameter] = {names[name]: value for name, value in memory.items()}
 
 
 def _memory_of(one: _LaneRun) -> list[Mapping[str, Tensor]]:
     """Return what the optimizer of a run remembers of each parameter, by the names of the rules."""
-    names = {theirs: ours for ours, theirs in {**MEMORY_NAMES, **(RMSPROP_NAMES if one.config.optim.name == "rmsprop" else {})}.items()}
+    names = {theirs: ours for ours, theirs in memory_names(one.config).items()}
     state = one.state.optimizer.state
     return [{names[name]: value for name, value in state[parameter].items() if name in names} for parameter in one.state.model.parameters()]
+
+
+def memory_names(config: Config) -> dict[str, str]:
+    """Return what torch's optimizer calls what the rule of a config remembers."""
+    return {**MEMORY_NAMES, "square": "square_avg"} if config.optim.name == "rmsprop" else MEMORY_NAMES

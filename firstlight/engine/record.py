@@ -143,8 +143,12 @@ class Recorder:
 
     def save_and_stop(self, state: TrainState, setup: Setup, exit_code: int) -> NoReturn:
         """Save the state, if it is not saved yet, and raise InterruptedRunError."""
-        saved = (self.checkpoints / name_of(state)).is_dir() or self.save(state, setup, scheduled=False)
+        saved = self.save_once(state, setup)
         raise InterruptedRunError(self.how_to_resume("saved" if saved else "not saved"), exit_code=exit_code)
+
+    def save_once(self, state: TrainState, setup: Setup) -> bool:
+        """Save the state, if it is not saved yet; tell whether it is now."""
+        return (self.checkpoints / name_of(state)).is_dir() or self.save(state, setup, scheduled=False)
 
     @property
     def has_checkpoint(self) -> bool:

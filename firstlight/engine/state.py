@@ -92,10 +92,12 @@ class Setup:
 
     def lr(self, state: TrainState) -> float:
         """Return the learning rate of the next optimizer step."""
-        factor: float = self.schedule.factor(
-            state.step, total_steps=self.total_steps, steps_per_epoch=self.steps_per_epoch, state=state.schedule_state
-        )
-        return self.base_lr * factor * state.lr_scale
+        return self.base_lr * self.factor(state.step, state.schedule_state) * state.lr_scale
+
+    def factor(self, step: int, schedule_state: Any) -> float:
+        """Return what the schedule multiplies the learning rate of the step behind `step` others by."""
+        factor: float = self.schedule.factor(step, total_steps=self.total_steps, steps_per_epoch=self.steps_per_epoch, state=schedule_state)
+        return factor
 
     def image_size(self, step: int) -> int | None:
         """Return the pixels square that the optimizer step behind `step` others sees; None where images stay as they are."""

@@ -15,7 +15,7 @@ from typing import Any
 import torch
 
 from firstlight.config.describe import to_dict, to_yaml
-from firstlight.config.schema import Config
+from firstlight.config.schema import Config, Kind
 from firstlight.data.build import load_training_data, make_loader, make_train_loader
 from firstlight.data.training_data import DataRecord
 from firstlight.engine.checkpoint import go_on_from, load_weights, newest_whole, prune, read_weights, restore_state
@@ -123,6 +123,8 @@ class Prepared:
     state: TrainState
     setup: Setup
     facts: dict[str, Any]
+    model: Kind
+    """The network's settings: others of the same ones have the same facts."""
 
 
 @dataclass(frozen=True)
@@ -169,7 +171,7 @@ def run_training(
             if resumed is None:
                 open_folder(writer, config, prepared, notes or [])
             else:
-                _go_on(writer, config, prepared, resumed, console, notes or [])
+                go_on(writer, config, prepared, resumed, console, notes or [])
             _announce(console, prepared, writer, resumed=resumed is not None)
             setup = replace(prepared.setup, pause_after=pause_after, pause_when=pause_when)
             fit(prepared.state, setup, recorder)
@@ -236,7 +238,7 @@ def prepare(config: Config, data_dir: Path, *, arithmetic: Arithmetic | None = N
     )
     ema = None if config.train.ema_decay == 0 else _copy(model, config, record, arithmetic)
     state = TrainState(model, optimizer, schedule.start(), ema=ema)
-    return Prepared(record, data.warnings, state, setup, facts)
+    return Prepared(record, data.warnings, state, setup, facts, config.model)
 
 
 def _prepare_like(config: Config, like: Prepared) -> Prepared:
@@ -245,8 +247,10 @@ def _prepare_like(config: Config, like: Prepared) -> Prepared:
     model = like.setup.arithmetic.place(build_model(config.model, record.image_shape, record.num_classes, init_seed))
     optimizer, schedule = build_optimizer(config.optim, model), build_schedule(config.schedule)
     setup = replace(like.setup, train=config.train, schedule=schedule, base_lr=optimizer.param_groups[0]["lr"])
-    facts = {"num_parameters": count_parameters(model), "flops_per_image": flops_per_image(model, record.image_shape)}
-    return Prepared(record, like.warnings, TrainState(model, optimizer, schedule.start()), setup, facts)
+    facts = like.facts
+    if config.model != like.model:
+        facts = {"num_parameters": count_parameters(model), "flops_per_image": flops_per_image(model, record.image_shape)}
+    return Prepared(record, like.warnings, TrainState(model, optimizer, schedule.start()), setup, facts, config.model)
 
 
 def check_early_size(model: Any, name: str, num_channels: int, size: int) -> None:
@@ -282,11 +286,18 @@ def _arithmetic_of(resumed: GoingOn | None, config: Config) -> Arithmetic | None
     return recorded if fits else None
 
 
-def open_folder(writer: RunWriter, config: Config, prepared: Prepared, notes: list[str]) -> None:
+def open_folder(
+    writer: RunWriter, config: Config, prepared: Prepared, notes: list[str], *, environment: dict[str, Any] | None = None
+) -> None:
     """Make the folder a run: write its config, and in run.json where and with what it is trained."""
     seeds = {"seed": config.seed, "init_seed": config.init_seed, "order_seed": config.order_seed, "split_seed": config.split.seed}
     writer.start(
-        to_yaml(config), environment=describe_environment(), seeds=seeds, network=prepared.facts, notes=notes, **_made_with(prepared)
+        to_yaml(config),
+        environment=environment or describe_environment(),
+        seeds=seeds,
+        network=prepared.facts,
+        notes=notes,
+        **_made_with(prepared),
     )
 
 
@@ -296,7 +307,7 @@ def _made_with(prepared: Prepared) -> dict[str, Any]:
     return {"arithmetic": asdict(arithmetic), "data": prepared.data.to_json(), "machine": machine(arithmetic)}
 
 
-def _go_on(writer: RunWriter, config: Config, prepared: Prepared, resumed: GoingOn, console: Console, notes: list[str]) -> None:
+def go_on(writer: RunWriter, config: Config, prepared: Prepared, resumed: GoingOn, console: Console, notes: list[str]) -> None:
     """Take a run up where its newest whole checkpoint stands: compare first, restore then, write last."""
     state, folder = prepared.state, writer.path / "checkpoints"
     remarks: list[str] = []

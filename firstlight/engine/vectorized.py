@@ -1,8 +1,9 @@
 """Many small networks trained as one program: each lane has its own weights, widths, activation and settings, all see the same batches.
 
 The networks are multi-layer perceptrons (models/mlp.py without normalisation). Their first layers lie side by side in one matrix, so that
-the images are multiplied once for all lanes: [B, D] x [D, sum of the widths]. Lanes with the same hidden layers and activation form a bucket,
-whose later layers are one batched product. Gradients are written out by hand: torch.vmap over the same networks is slower than a loop.
+the images are multiplied once for all lanes: [B, D] x [D, sum of the widths]. Lanes with the same hidden layers and activation form a
+bucket, whose later layers are one batched product. Gradients are written out by hand, and the largest is never formed where the rule can
+take its two factors: torch.vmap over the same networks is slower than a loop.
 Every number is that of a lane's solo run but for the order of sums; tests/engine/test_vectorized.py holds each against it.
 
 Reading order: Lanes, Lanes.step, _Bucket.
@@ -16,7 +17,7 @@ import torch
 from torch import Tensor
 
 from firstlight.engine.seeding import seed_batch
-from firstlight.optim.rules import RULES, Memory
+from firstlight.optim.rules import RULES, Hyper, Memory
 
 Weights = Mapping[str, Tensor]
 """The state dict of a solo network: linear1.weight [h, D], linear1.bias [h], linear2.weight, ..."""
@@ -50,73 +51,75 @@ class Lanes:
 
     def __init__(self, lanes: Sequence[Lane], weights: Sequence[Weights], *, rule: str, num_classes: int) -> None:
         order = sorted(range(len(lanes)), key=lambda index: (lanes[index].hidden, lanes[index].activation))
-        self.lanes, self.order, self.rule, self.num_classes = [lanes[index] for index in order], order, RULES[rule], num_classes
+        self.lanes, self.rule, self.num_classes = [lanes[index] for index in order], rule, num_classes
         self.place = {lane: place for place, lane in enumerate(order)}
         """Where each lane of the caller stands here."""
+        self._order = torch.tensor(order)
+        self._back = torch.tensor([self.place[lane] for lane in range(len(lanes))])
         chosen = [weights[index] for index in order]
         widths = torch.tensor([lane.hidden[0] for lane in self.lanes])
-        self._columns = [0, *widths.cumsum(0).tolist()]
-        self._lane_of_column = torch.arange(len(lanes)).repeat_interleave(widths)
-        self.first_weight = torch.cat([one["linear1.weight"] for one in chosen]).T.contiguous()  # [D, sum of widths]
+        self._units = [0, *widths.cumsum(0).tolist()]
+        self._lane_of_unit = torch.arange(len(lanes)).repeat_interleave(widths)
+        self.first_weight = torch.cat([one["linear1.weight"] for one in chosen])  # [sum of widths, D]
         self.first_bias = torch.cat([one["linear1.bias"] for one in chosen])
         self.buckets = [self._bucket(start, end, chosen) for start, end in pairwise(self._bucket_ends())]
-        self.memory: list[Memory] = [self.rule.start(parameter) for parameter in self.parameters()]
-        names = [name for name in self.rule.settings if name != "lr"]
-        self._hyper = {name: torch.tensor([float(lane.hyper[name]) for lane in self.lanes]) for name in names}
-        self._spread_hyper = [{name: spread(values) for name, values in self._hyper.items()} for spread in self._spreads()]
+        self.memory: list[Memory] = [RULES[rule].start(parameter) for parameter in self.parameters()]
+        self._spreads = [self._by_unit_row, self._by_unit, *(bucket.spread for bucket in self.buckets for _ in bucket.parameters())]
+        self._hyper = [{name: self._settings(name, spread) for name in RULES[rule].settings if name != "lr"} for spread in self._spreads]
+        self._gradient = torch.empty(0)
+        """Memory for the gradient of the first layers, where the rule wants it whole."""
 
     def parameters(self) -> list[Tensor]:
         """Return all tensors that are trained: the common first layer, then the later layers of each bucket."""
         return [self.first_weight, self.first_bias, *(tensor for bucket in self.buckets for tensor in bucket.parameters())]
 
-    def step(self, images: Tensor, labels: Tensor, lrs: Sequence[float], *, seeds: tuple[int, int, int]) -> LaneFigures:
+    def step(self, images: Tensor, labels: Tensor, lrs: Tensor, *, seeds: tuple[int, int, int]) -> LaneFigures:
         """Learn from a batch, each lane at its own learning rate.
 
-        images: float32 [B, D] or [B, C, H, W]; labels: int64 [B]; lrs: of each lane, in the caller's order; seeds: (order seed, epoch,
+        images: float32 [B, D] or [B, C, H, W]; labels: int64 [B]; lrs: float [L], in the caller's order; seeds: (order seed, epoch,
         batch), from which dropout is drawn as the solo runs draw it.
         """
         pixels = images.flatten(1)
-        first = torch.addmm(self.first_bias, pixels, self.first_weight)
-        slopes, gradients = torch.empty_like(first), []
+        first = torch.addmm(self.first_bias, pixels, self.first_weight.T)
+        slopes, later = torch.empty_like(first), list[Tensor]()
         losses, hits = [], []
         for bucket in self.buckets:
-            logits = bucket.forward(first[:, bucket.columns], seeds)
+            logits = bucket.forward(first[:, bucket.units], seeds)
             loss, slope = cross_entropy_of_lanes(logits, labels, bucket.label_smoothing)
             losses.append(loss)
             hits.append((logits.argmax(2) == labels).sum(1))
-            gradients += bucket.backward(slope, out=slopes[:, bucket.columns])
-        gradients = [pixels.T @ slopes, slopes.sum(0), *gradients]
-        norms = self._norms(gradients)
-        rates = torch.tensor([lrs[index] for index in self.order])
-        for parameter, gradient, memory, hyper, spread in zip(
-            self.parameters(), gradients, self.memory, self._spread_hyper, self._spreads(), strict=True
-        ):
-            self.rule.update(parameter, gradient, memory, {**hyper, "lr": spread(rates)})
-        back = torch.tensor([self.place[lane] for lane in range(len(self.lanes))])
-        return LaneFigures(torch.cat(losses)[back], torch.cat(hits)[back], norms[back])
+            later += bucket.backward(slope, out=slopes[:, bucket.units])
+        bias_gradient = slopes.sum(0)
+        norms = self._norms(pixels, slopes, bias_gradient, later)
+        rates = lrs.float()[self._order]
+        settings = [{**hyper, "lr": spread(rates)} for hyper, spread in zip(self._hyper, self._spreads, strict=True)]
+        self._step_first(pixels, slopes, settings[0])
+        gradients = (bias_gradient, *later)
+        for parameter, gradient, memory, hyper in zip(self.parameters()[1:], gradients, self.memory[1:], settings[1:], strict=True):
+            RULES[self.rule].update(parameter, gradient, memory, hyper)
+        return LaneFigures(torch.cat(losses)[self._back], torch.cat(hits)[self._back], norms[self._back])
 
     @torch.no_grad()
     def logits(self, images: Tensor) -> Tensor:
         """Return the logits of all lanes without dropout, float32 [L, B, num_classes], in the caller's order."""
-        first = torch.addmm(self.first_bias, images.flatten(1), self.first_weight)
-        found = torch.cat([bucket.forward(first[:, bucket.columns], None) for bucket in self.buckets])
-        return found[[self.place[lane] for lane in range(len(self.lanes))]]
+        first = torch.addmm(self.first_bias, images.flatten(1), self.first_weight.T)
+        found = torch.cat([bucket.forward(first[:, bucket.units], None) for bucket in self.buckets])
+        return found if len(self.lanes) == 1 else found[self._back]
 
     def weights(self, lane: int) -> dict[str, Tensor]:
         """Return the state dict of a lane (the caller's number) as its solo network has it."""
         place = self.place[lane]
-        columns = slice(self._columns[place], self._columns[place + 1])
+        units = slice(self._units[place], self._units[place + 1])
         bucket = self._bucket_of(place)
-        found = {"linear1.weight": self.first_weight[:, columns].T.contiguous(), "linear1.bias": self.first_bias[columns].clone()}
+        found = {"linear1.weight": self.first_weight[units].clone(), "linear1.bias": self.first_bias[units].clone()}
         return found | bucket.weights_of(place - bucket.start)
 
     def memory_of(self, lane: int) -> list[Memory]:
         """Return what the rule remembers of a lane, for each parameter of its solo network in their order (weight, bias, ...)."""
         place = self.place[lane]
-        columns, bucket = slice(self._columns[place], self._columns[place + 1]), self._bucket_of(place)
+        units, bucket = slice(self._units[place], self._units[place + 1]), self._bucket_of(place)
         later = self.memory[self._first_of(bucket) :][: len(bucket.parameters())]
-        found = [{name: _scalar_or(value, lambda v: v[:, columns].T) for name, value in self.memory[0].items()}]
-        found.append({name: _scalar_or(value, lambda v: v[columns]) for name, value in self.memory[1].items()})
+        found = [{name: _scalar_or(value, lambda v: v[units]) for name, value in memory.items()} for memory in self.memory[:2]]
         inside = place - bucket.start
         for number, memory in enumerate(later):
             part: Callable[[Tensor], Tensor] = (lambda v: v[inside].T) if number % 2 == 0 else (lambda v: v[inside, 0])
@@ -125,18 +128,37 @@ class Lanes:
 
     def remember(self, memories: Sequence[Sequence[Mapping[str, Tensor]]]) -> None:
         """Take over what solo optimizers remember: of each lane in the caller's order, of each of its parameters."""
-        chosen = [memories[index] for index in self.order]
+        chosen = [memories[index] for index in self._order.tolist()]
         for name in self.memory[0]:
-            first = [lane[0][name] for lane in chosen]
-            self.memory[0][name] = first[0].clone() if not first[0].ndim else torch.cat(first).T.contiguous()
-            biases = [lane[1][name] for lane in chosen]
-            self.memory[1][name] = biases[0].clone() if not biases[0].ndim else torch.cat(biases)
+            for number in (0, 1):
+                values = [lane[number][name] for lane in chosen]
+                self.memory[number][name] = values[0].clone() if not values[0].ndim else torch.cat(values)
             for bucket in self.buckets:
                 lanes, begin = chosen[bucket.start : bucket.end], self._first_of(bucket)
                 for number in range(len(bucket.parameters())):
                     values = [lane[2 + number][name] for lane in lanes]
-                    joined = torch.stack([value.T for value in values]) if number % 2 == 0 else torch.stack(values)[:, None]
-                    self.memory[begin + number][name] = values[0].clone() if not values[0].ndim else joined.contiguous()
+                    self.memory[begin + number][name] = values[0].clone() if not values[0].ndim else _joined(values)
+
+    def _step_first(self, pixels: Tensor, slopes: Tensor, hyper: Hyper) -> None:
+        """Step the first layers, whose gradient is slopes^T pixels."""
+        if self.rule in BY_FACTORS:
+            BY_FACTORS[self.rule](self.first_weight, slopes, pixels, self.memory[0], hyper)
+            return
+        if self._gradient.shape != self.first_weight.shape:
+            self._gradient = torch.empty_like(self.first_weight)
+        torch.mm(slopes.T, pixels, out=self._gradient)
+        RULES[self.rule].update(self.first_weight, self._gradient, self.memory[0], hyper)
+
+    def _settings(self, name: str, spread: Callable[[Tensor], Tensor]) -> float | Tensor:
+        """Return a setting of all lanes, as one number where they share it."""
+        values = [float(lane.hyper[name]) for lane in self.lanes]
+        return values[0] if len(set(values)) == 1 else spread(torch.tensor(values))
+
+    def _by_unit(self, values: Tensor) -> Tensor:
+        return values[self._lane_of_unit]
+
+    def _by_unit_row(self, values: Tensor) -> Tensor:
+        return values[self._lane_of_unit][:, None]
 
     def _bucket_of(self, place: int) -> "_Bucket":
         return next(bucket for bucket in self.buckets if bucket.start <= place < bucket.end)
@@ -150,29 +172,26 @@ class Lanes:
         return [0, *(place for place in range(1, len(kinds)) if kinds[place] != kinds[place - 1]), len(kinds)]
 
     def _bucket(self, start: int, end: int, weights: Sequence[Weights]) -> "_Bucket":
-        return _Bucket(self.lanes[start:end], weights[start:end], start, slice(self._columns[start], self._columns[end]))
+        return _Bucket(self.lanes[start:end], weights[start:end], start, slice(self._units[start], self._units[end]))
 
-    def _spreads(self) -> list[Callable[[Tensor], Tensor]]:
-        """Return, for each parameter, what makes its factors from one number a lane."""
+    def _norms(self, pixels: Tensor, slopes: Tensor, bias_gradient: Tensor, later: Sequence[Tensor]) -> Tensor:
+        """Return the norm of each lane's gradient, [L] in the order in which they stand here.
 
-        def by_column(values: Tensor) -> Tensor:
-            return values[self._lane_of_column]
-
-        def by_bucket(bucket: _Bucket) -> Callable[[Tensor], Tensor]:
-            return lambda values: values[bucket.start : bucket.end, None, None]
-
-        return [by_column, by_column, *(by_bucket(bucket) for bucket in self.buckets for _ in bucket.parameters())]
-
-    def _norms(self, gradients: Sequence[Tensor]) -> Tensor:
-        """Return the norm of each lane's gradient, [L] in the order in which they stand here."""
-        columns = gradients[0].square().sum(0) + gradients[1].square()
-        total = torch.zeros(len(self.lanes)).index_add_(0, self._lane_of_column, columns)
-        place = 2
+        That of the first layers, slopes^T pixels, is not formed: its rows have the squares s^T (pixels pixels^T) s.
+        """
+        rows = (slopes * (pixels @ pixels.T @ slopes)).sum(0).clamp_(min=0)
+        total = torch.zeros(len(self.lanes)).index_add_(0, self._lane_of_unit, rows + bias_gradient.square())
+        gradients = iter(later)
         for bucket in self.buckets:
-            for gradient in gradients[place : place + len(bucket.parameters())]:
-                total[bucket.start : bucket.end] += gradient.square().sum((1, 2))
-            place += len(bucket.parameters())
+            for _ in bucket.parameters():
+                total[bucket.start : bucket.end] += next(gradients).square().sum((1, 2))
         return total.sqrt()
+
+
+def _joined(values: Sequence[Tensor]) -> Tensor:
+    """Return the solo weights [h_out, h_in] or biases [h_out] of the lanes of a bucket as one tensor, [n, h_in, h_out] or [n, 1, h_out]."""
+    stacked = torch.stack(list(values))
+    return stacked.mT.contiguous() if stacked.ndim == 3 else stacked[:, None].contiguous()
 
 
 def _scalar_or(value: Tensor, part: Callable[[Tensor], Tensor]) -> Tensor:
@@ -183,10 +202,11 @@ def _scalar_or(value: Tensor, part: Callable[[Tensor], Tensor]) -> Tensor:
 class _Bucket:
     """Lanes with the same hidden layers and activation: everything behind the first product, as batched products over the n lanes."""
 
-    def __init__(self, lanes: Sequence[Lane], weights: Sequence[Weights], start: int, columns: slice) -> None:
-        self.start, self.end, self.columns = start, start + len(lanes), columns
+    def __init__(self, lanes: Sequence[Lane], weights: Sequence[Weights], start: int, units: slice) -> None:
+        self.start, self.end, self.units = start, start + len(lanes), units
         self.hidden, self.activation = lanes[0].hidden, ACTIVATIONS[lanes[0].activation]
-        self.label_smoothing = torch.tensor([lane.label_smoothing for lane in lanes])
+        smoothing = torch.tensor([lane.label_smoothing for lane in lanes])
+        self.label_smoothing = smoothing if smoothing.any() else None
         self._dropout = [lane.dropout for lane in lanes]
         depth = len(self.hidden)
         self.later = [torch.stack([one[f"linear{number}.weight"].T for one in weights]).contiguous() for number in range(2, depth + 2)]
@@ -195,6 +215,10 @@ class _Bucket:
     def parameters(self) -> list[Tensor]:
         """Return weight [n, h_in, h_out] and bias [n, 1, h_out] of each later layer."""
         return [tensor for pair in zip(self.later, self.biases, strict=True) for tensor in pair]
+
+    def spread(self, values: Tensor) -> Tensor:
+        """Return one number of each lane (of all lanes, [L]) as it broadcasts against `parameters()`."""
+        return values[self.start : self.end, None, None]
 
     def forward(self, first: Tensor, seeds: tuple[int, int, int] | None) -> Tensor:
         """Return the logits [n, B, K] for what the first layers gave, [B, n * h]; remember what `backward` needs.
@@ -211,10 +235,11 @@ class _Bucket:
             self._before.append(before)
             self._inputs.append(after)
             before = torch.baddbmm(bias, after, weight)
-        return before
+        logits: Tensor = before
+        return logits
 
     def backward(self, slope: Tensor, *, out: Tensor) -> list[Tensor]:
-        """Return the gradients of `parameters()` for the slope of the loss by the logits, [n, B, K]; `out` takes that by the first layers."""
+        """Return the gradients of `parameters()` for the slope of the loss by the logits, [n, B, K]; `out` takes that by the inputs."""
         gradients: list[Tensor] = []
         for number in reversed(range(len(self.later))):
             gradients = [self._inputs[number].transpose(1, 2) @ slope, slope.sum(1, keepdim=True), *gradients]
@@ -247,19 +272,43 @@ class _Bucket:
         return [torch.empty(batch_size, width).bernoulli_(1 - share).div_(1 - share) for width in self.hidden]
 
 
-def cross_entropy_of_lanes(logits: Tensor, labels: Tensor, label_smoothing: Tensor) -> tuple[Tensor, Tensor]:
+def cross_entropy_of_lanes(logits: Tensor, labels: Tensor, label_smoothing: Tensor | None = None) -> tuple[Tensor, Tensor]:
     """Return the mean cross-entropy of each lane [n] and its slope by the logits [n, B, K].
 
-    logits: [n, B, K]; labels: int64 [B], the same for all lanes; label_smoothing: [n].
+    logits: [n, B, K]; labels: int64 [B], the same for all lanes; label_smoothing: [n], None where no lane has any.
     """
-    n, batch_size, num_classes = logits.shape
+    _, batch_size, num_classes = logits.shape
     log_probabilities = torch.log_softmax(logits, 2)
-    spread = (label_smoothing / num_classes)[:, None, None]
-    targets = spread.expand(n, batch_size, num_classes).contiguous()
-    places = labels[None, :, None].expand(n, batch_size, 1)
-    targets.scatter_add_(2, places, (1 - label_smoothing)[:, None, None].expand(n, batch_size, 1))
-    loss = -(targets * log_probabilities).sum((1, 2)) / batch_size
-    return loss, (log_probabilities.exp() - targets) / batch_size
+    targets = torch.nn.functional.one_hot(labels, num_classes).to(logits.dtype)
+    if label_smoothing is not None:
+        share = label_smoothing[:, None, None]
+        targets = targets * (1 - share) + share / num_classes
+    loss = (log_probabilities * targets).sum((1, 2)).div_(-batch_size)
+    return loss, log_probabilities.exp_().sub_(targets).div_(batch_size)
+
+
+def descend_by_factors(weight: Tensor, slopes: Tensor, pixels: Tensor, memory: Memory, hyper: Hyper) -> None:
+    """Do what RULES["sgd"] does for the gradient slopes^T pixels, in one product."""
+    lr, decay = hyper["lr"], hyper["weight_decay"]
+    if isinstance(decay, Tensor) or decay:
+        weight.mul_(1 - lr * decay)
+    weight.addmm_((slopes * lr.T).T if isinstance(lr, Tensor) else slopes.T * lr, pixels, alpha=-1)
+
+
+def roll_by_factors(weight: Tensor, slopes: Tensor, pixels: Tensor, memory: Memory, hyper: Hyper) -> None:
+    """Do what RULES["momentum"] does for the gradient slopes^T pixels: the product is added to the velocity as it comes."""
+    velocity, momentum, decay = memory["velocity"], hyper["momentum"], hyper["weight_decay"]
+    if isinstance(momentum, Tensor):
+        velocity.mul_(momentum).addmm_(slopes.T, pixels)
+    else:
+        velocity.addmm_(slopes.T, pixels, beta=momentum)
+    if isinstance(decay, Tensor) or decay:
+        velocity.add_(decay * weight)
+    weight.addcmul_(velocity, torch.as_tensor(hyper["lr"]), value=-1)
+
+
+BY_FACTORS: dict[str, Callable[[Tensor, Tensor, Tensor, Memory, Hyper], None]] = {"sgd": descend_by_factors, "momentum": roll_by_factors}
+"""Rules that take a gradient slopes^T pixels without forming it."""
 
 
 @dataclass(frozen=True)

@@ -10,6 +10,8 @@ from firstlight.tracking.table import print_table, show, sort_rows
 
 RUN_COLUMNS = ("name", "val_accuracy", "test_accuracy", "epochs", "model", "data", "state", "seconds", "started", "num_parameters")
 """The most telling first: a narrow terminal shows only those."""
+FREE = ("val_loss", "p", "p_corrected")
+"""Columns of a study whose numbers may be of any size, as those of its parameters may."""
 SHOWN_TRIALS = 20
 """Rows of a study's table on the terminal; the file has them all."""
 
@@ -35,18 +37,35 @@ def print_runs(result: dict[str, Any]) -> None:
 
 
 def print_study(result: dict[str, Any]) -> None:
-    """Print the trials of a study, best first, what it found, and what to be wary of."""
-    table = result["hparams"]
-    if table:
-        print_table(table[:SHOWN_TRIALS], list(table[0]))
-    if len(table) > SHOWN_TRIALS:
-        print(f"{len(table) - SHOWN_TRIALS:,} more trials in {result['files'][0]}")
+    """Print the points of a study with their spread, its trials, what it found, and what to be wary of."""
+    points, trials = result["points"], result["hparams"]
+    if any(row["n"] > 1 for row in points):
+        kept = [key for key in points[0] if not key.startswith(("difference", "says"))]
+        _print_best(points, kept, "points", result, "points.csv")
+        print()
+    if trials:
+        _print_best(trials, list(trials[0]), "trials", result, "hparams.csv")
     for line in result["findings"]:
         print(line)
+    if (found := result["importance"]) is not None:
+        shares = ", ".join(f"{name} {max(share, 0):.0%}" for name, share in zip(found["names"], found["shares"], strict=True))
+        print(f"mattered: {shares} of the variance; {found['remark']}")
     for line in result["warnings"]:
         print(f"warning: {line}")
     for path in result["files"]:
         print(path)
+
+
+def _print_best(rows: list[dict[str, Any]], columns: list[str], what: str, result: dict[str, Any], file: str) -> None:
+    """Print the first rows of a study's table; numbers as short as they can be told apart."""
+    shown = [{key: _brief(value) if key in FREE or "." in key else value for key, value in row.items()} for row in rows[:SHOWN_TRIALS]]
+    print_table(shown, columns, decimals={"seconds": 2})
+    if len(rows) > SHOWN_TRIALS:
+        print(f"{len(rows) - SHOWN_TRIALS:,} more {what} in {Path(result['study']) / file}")
+
+
+def _brief(value: Any) -> str:
+    return f"{value:.4g}" if isinstance(value, float) else show(value)
 
 
 def print_comparison(result: dict[str, Any]) -> None:

@@ -6,9 +6,10 @@ from typing import Annotated
 
 from torch import Tensor, nn
 
-from firstlight.limits import Range, Size
+from firstlight.limits import Positive, Range, Size
 from firstlight.models.convolution import Conv2d
-from firstlight.models.layers import BatchNorm2d
+from firstlight.models.init import InitName
+from firstlight.models.layers import BatchNorm2d, init_layers
 
 Depth = Annotated[int, Range(least=1, most=64)]
 
@@ -20,10 +21,19 @@ class CNN5(nn.Module):
     width: channels of the first convolution; each further one doubles them, up to 8 times the width.
     depth: number of convolutions; the paper has 4.
     norm: batch normalisation between each convolution and its ReLU.
+    init, init_scale: how the weights start, by the names of models/init.py, and by what they are multiplied then.
     """
 
     def __init__(
-        self, image_shape: tuple[int, int, int], num_classes: int, *, width: Size = 64, depth: Depth = 4, norm: bool = True
+        self,
+        image_shape: tuple[int, int, int],
+        num_classes: int,
+        *,
+        width: Size = 64,
+        depth: Depth = 4,
+        norm: bool = True,
+        init: InitName = "torch_default",
+        init_scale: Positive = 1.0,
     ) -> None:
         super().__init__()
         channels = [image_shape[0], *(width * min(2**i, 8) for i in range(depth))]
@@ -31,6 +41,7 @@ class CNN5(nn.Module):
         blocks = zip(channels[:-1], channels[1:], pools, strict=True)
         self.features = nn.Sequential(*(layer for block in blocks for layer in _block(*block, norm)))
         self.head = nn.Linear(channels[-1], num_classes)
+        init_layers(self, init, scale=init_scale)
 
     def forward(self, images: Tensor) -> Tensor:
         """Return the logits."""

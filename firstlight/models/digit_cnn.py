@@ -1,13 +1,15 @@
 """A small convolutional network that reads digits of 28x28 pixels in few operations."""
 
-from torch import Tensor, nn
+from collections import OrderedDict
+
+from torch import nn
 
 from firstlight.limits import Size
 from firstlight.models.convolution import Conv2d
 from firstlight.models.layers import BatchNorm2d, require_size
 
 
-class DigitCNN(nn.Module):
+class DigitCNN(nn.Sequential):
     """A 5x5 and two 3x3 convolutions without border, and a linear layer: images [B, C, H, W] -> logits [B, num_classes].
 
     Images are halved behind each convolution while they have 4 pixels or more, before normalisation and ReLU, which then have a
@@ -16,7 +18,6 @@ class DigitCNN(nn.Module):
     """
 
     def __init__(self, image_shape: tuple[int, int, int], num_classes: int, *, widths: tuple[Size, Size, Size] = (8, 24, 64)) -> None:
-        super().__init__()
         require_size("digit_cnn", image_shape, least=20)
         num_inputs, height, width = image_shape
         layers: list[nn.Module] = []
@@ -27,10 +28,5 @@ class DigitCNN(nn.Module):
                 layers.append(nn.MaxPool2d(2))
                 height, width = height // 2, width // 2
             layers += [BatchNorm2d(num_outputs, momentum=0.4), nn.ReLU()]  # a training of a few hundred steps cannot wait for the usual 0.1
-        self.features = nn.Sequential(*layers)
-        self.head = nn.Linear(num_inputs * height * width, num_classes)
-
-    def forward(self, images: Tensor) -> Tensor:
-        """Return the logits."""
-        features: Tensor = self.features(images)
-        return self.head(features.flatten(1))  # type: ignore[no-any-return]
+        head = nn.Linear(num_inputs * height * width, num_classes)
+        super().__init__(OrderedDict(features=nn.Sequential(*layers), flatten=nn.Flatten(), head=head))

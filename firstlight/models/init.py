@@ -61,9 +61,10 @@ INITS: dict[InitName, Callable[[Tensor], None]] = {
 
 
 @torch.no_grad()
-def init_layer(weight: Tensor, bias: Tensor, init: InitName) -> None:
-    """Fill one layer in place: weight [out, in, ...] by name, bias [out] with 0 (torch_default: its own uniform draw)."""
+def init_layer(weight: Tensor, bias: Tensor, init: InitName, *, scale: float = 1.0) -> None:
+    """Fill one layer in place: weight [out, in, ...] by name, times `scale`; bias [out] with 0 (torch_default: its own uniform draw)."""
     INITS[init](weight)
+    weight *= scale
     bias.zero_()
     if init == "torch_default":
         _fill_uniform(bias, 1 / math.sqrt(_fans(weight)[0]))

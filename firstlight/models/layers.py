@@ -3,11 +3,13 @@
 import math
 from typing import Literal
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from firstlight.errors import ConfigError
+from firstlight.models.init import InitName, init_layer
 from firstlight.models.model import Model
 
 ActivationName = Literal["relu", "leaky_relu", "gelu", "silu", "sigmoid", "tanh", "identity"]
@@ -48,6 +50,14 @@ class Reshape(nn.Module):
         return ", ".join(map(str, self.shape))
 
 
+class GlobalMaxPool(nn.Module):
+    """The largest value of each channel: [B, C, H, W] -> [B, C]."""
+
+    def forward(self, values: Tensor) -> Tensor:
+        """Return the maxima."""
+        return values.amax(dim=(2, 3))
+
+
 class BatchNorm1d(nn.BatchNorm1d):
     """Batch normalisation of [B, C] which, in training, treats a batch of one element by the running statistics."""
 
@@ -80,6 +90,17 @@ def freeze_norm_scales(model: Model) -> None:
         raise ConfigError("train.freeze_norm_scale is true, but the network has no normalisation layer; leave it out or take another model")
     for norm in norms:
         norm.weight.requires_grad_(False)
+
+
+@torch.no_grad()
+def init_layers(model: nn.Module, init: InitName, *, scale: float = 1.0) -> None:
+    """Fill the convolutions and linear layers anew by name, their weights times `scale`; torch_default keeps what they drew when made."""
+    for layer in model.modules():
+        if isinstance(layer, nn.Conv2d | nn.Linear):
+            if init != "torch_default":
+                assert layer.bias is not None
+                init_layer(layer.weight, layer.bias, init)
+            layer.weight *= scale
 
 
 def count_parameters(model: Model) -> int:

@@ -9,11 +9,11 @@ from torch import nn
 from firstlight.models.init import InitName, init_layer
 
 
-def dense(num_inputs: int, num_outputs: int, init: InitName) -> nn.Linear:
+def dense(num_inputs: int, num_outputs: int, init: InitName, *, scale: float = 1.0) -> nn.Linear:
     """Return a linear layer filled by name; nothing else is drawn from the random generator on the way."""
     with torch.random.fork_rng(devices=[]):  # nn.utils.skip_init draws nothing either, but its meta device takes 1 s to load
         layer = nn.Linear(num_inputs, num_outputs)
-    init_layer(layer.weight, layer.bias, init)
+    init_layer(layer.weight, layer.bias, init, scale=scale)
     return layer
 
 

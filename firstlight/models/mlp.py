@@ -8,7 +8,7 @@ from typing import Literal
 
 from torch import nn
 
-from firstlight.limits import Fraction, Size
+from firstlight.limits import Fraction, Positive, Size
 from firstlight.models.init import InitName
 from firstlight.models.layers import ACTIVATIONS, ActivationName, BatchNorm1d
 from firstlight.models.linear import dense
@@ -26,6 +26,7 @@ class MLP(nn.Sequential):
     input_norm: batch normalisation of the pixels, in place of scaling them.
     output_norm: batch normalisation of the logits.
     init: how the weights start, by the names of models/init.py; biases start at 0 (torch_default: uniform).
+    init_scale: the weights of every layer start at so many times that; biases do not.
     """
 
     def __init__(
@@ -40,13 +41,14 @@ class MLP(nn.Sequential):
         input_norm: bool = False,
         output_norm: bool = False,
         init: InitName = "kaiming_uniform",
+        init_scale: Positive = 1.0,
     ) -> None:
         sizes = (math.prod(image_shape), *hidden, num_classes)
         layers: OrderedDict[str, nn.Module] = OrderedDict(flatten=nn.Flatten())
         if input_norm:
             layers["input_norm"] = BatchNorm1d(sizes[0])
         for number, (num_inputs, num_outputs) in enumerate(itertools.pairwise(sizes), start=1):
-            layers[f"linear{number}"] = dense(num_inputs, num_outputs, init)
+            layers[f"linear{number}"] = dense(num_inputs, num_outputs, init, scale=init_scale)
             if number <= len(hidden):
                 layers.update((f"{name}{number}", layer) for name, layer in _behind_hidden(num_outputs, activation, norm, dropout))
         if output_norm:

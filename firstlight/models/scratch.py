@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from firstlight.errors import CheckpointError
-from firstlight.limits import Size
+from firstlight.limits import Positive, Size
 from firstlight.models.init import InitName, init_layer
 
 ScratchActivation = Literal["relu", "leaky_relu", "silu", "sigmoid", "tanh", "identity"]
@@ -60,6 +60,7 @@ class ScratchMLP:
     hidden: units of each hidden layer, from the pixels on.
     activation: name of the function behind each hidden layer.
     init: how the weights start, by the names of models/init.py; the same seed gives the weights of MLP.
+    init_scale: the weights of every layer start at so many times that; biases do not.
     """
 
     def __init__(
@@ -70,9 +71,10 @@ class ScratchMLP:
         hidden: tuple[Size, ...] = (128, 64),
         activation: ScratchActivation = "relu",
         init: InitName = "kaiming_uniform",
+        init_scale: Positive = 1.0,
     ) -> None:
         sizes = (math.prod(image_shape), *hidden, num_classes)
-        self.layers = [_make_layer(*pair, init) for pair in itertools.pairwise(sizes)]
+        self.layers = [_make_layer(*pair, init, init_scale) for pair in itertools.pairwise(sizes)]
         self.activation = ACTIVATIONS[activation]
         self.training = True
 
@@ -169,7 +171,7 @@ def fit(
     return epoch_losses
 
 
-def _make_layer(num_inputs: int, num_outputs: int, init: InitName) -> tuple[Tensor, Tensor]:
+def _make_layer(num_inputs: int, num_outputs: int, init: InitName, scale: float) -> tuple[Tensor, Tensor]:
     weight, bias = torch.empty(num_outputs, num_inputs), torch.empty(num_outputs)
-    init_layer(weight, bias, init)
+    init_layer(weight, bias, init, scale=scale)
     return weight.requires_grad_(), bias.requires_grad_()

@@ -1,15 +1,16 @@
 """A small convolutional network for digits of 8 to 28 pixels, quick on a CPU."""
 
+from collections import OrderedDict
 from collections.abc import Iterator
 
-from torch import Tensor, nn
+from torch import nn
 
 from firstlight.limits import Fraction, Size
 from firstlight.models.convolution import Conv2d
-from firstlight.models.layers import BatchNorm2d
+from firstlight.models.layers import BatchNorm2d, GlobalMaxPool
 
 
-class SmallCNN(nn.Module):
+class SmallCNN(nn.Sequential):
     """3x3 convolutions with batch normalisation and one linear layer: images [B, C, H, W] -> logits [B, num_classes].
 
     widths: channels of each convolution; images are halved behind each one while they have 4 pixels or more.
@@ -24,16 +25,10 @@ class SmallCNN(nn.Module):
         widths: tuple[Size, ...] = (32, 64, 128),
         dropout: Fraction = 0.1,
     ) -> None:
-        super().__init__()
         channels, height, width = image_shape
-        self.features = nn.Sequential(*_features(channels, (height, width), widths))
-        self.dropout = nn.Dropout(dropout)
-        self.head = nn.Linear((channels, *widths)[-1], num_classes)
-
-    def forward(self, images: Tensor) -> Tensor:
-        """Return the logits."""
-        features: Tensor = self.features(images)
-        return self.head(self.dropout(features.amax(dim=(2, 3))))  # type: ignore[no-any-return]
+        layers: OrderedDict[str, nn.Module] = OrderedDict(features=nn.Sequential(*_features(channels, (height, width), widths)))
+        layers.update(pool=GlobalMaxPool(), dropout=nn.Dropout(dropout), head=nn.Linear((channels, *widths)[-1], num_classes))
+        super().__init__(layers)
 
 
 def _features(channels: int, size: tuple[int, int], widths: tuple[int, ...]) -> Iterator[nn.Module]:

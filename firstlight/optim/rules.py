@@ -75,7 +75,8 @@ def _adapt(parameter: Tensor, gradient: Tensor, memory: Memory, hyper: Hyper) ->
 
 def _adapt_decoupled(parameter: Tensor, gradient: Tensor, memory: Memory, hyper: Hyper) -> None:
     """AdamW (Loshchilov and Hutter 2019): the decay shrinks the weights themselves."""
-    parameter.mul_(1 - hyper["lr"] * hyper["weight_decay"])
+    if isinstance(hyper["weight_decay"], Tensor) or hyper["weight_decay"]:
+        parameter.mul_(1 - hyper["lr"] * hyper["weight_decay"])
     _adaptive_step(parameter, gradient, memory, hyper)
 
 
@@ -90,7 +91,8 @@ def _adaptive_step(parameter: Tensor, gradient: Tensor, memory: Memory, hyper: H
 
 def _decayed(parameter: Tensor, gradient: Tensor, hyper: Hyper) -> Tensor:
     """Return the gradient with that of the L2 penalty."""
-    return gradient + hyper["weight_decay"] * parameter
+    decay = hyper["weight_decay"]
+    return gradient + decay * parameter if isinstance(decay, Tensor) or decay else gradient
 
 
 RULES: dict[str, Rule] = {

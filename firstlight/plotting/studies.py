@@ -19,7 +19,7 @@ MAX_WRITTEN = 144
 def plot_response(
     values: Sequence[Any],
     figures: Sequence[Sequence[float]],
-    halves: Sequence[float],
+    intervals: Sequence[tuple[float, float]],
     *,
     parameter: str,
     objective: str,
@@ -29,7 +29,7 @@ def plot_response(
     """Return the objective over one parameter: each seed as a dot, the mean as a line, a 95 % interval as a bar where there are seeds.
 
     values: of the parameter, numbers in order or names; figures: of each value, one number a seed, none where all diverged;
-    halves: half the width of each mean's interval, NaN where there is none.
+    intervals: low and high end of each mean's interval, NaN where there is none.
     """
     from matplotlib.ticker import MaxNLocator
 
@@ -37,19 +37,15 @@ def plot_response(
     places: NDArray[np.float64] = np.arange(len(values), dtype=np.float64) if from_names else np.asarray(values, dtype=np.float64)
     means = np.array([np.mean(column) if len(column) else np.nan for column in figures])
     figure, (axes,) = new_figure(width=7.5, height=4.2)
-    for place, column in zip(places, figures, strict=True):
-        axes.plot([place] * len(column), column, marker="o", markersize=3, linestyle="", color=PALETTE[0], alpha=0.35)
-    axes.errorbar(
-        places,
-        means,
-        yerr=np.nan_to_num(np.asarray(halves, dtype=np.float64)),
-        color=PALETTE[0],
-        marker="o",
-        markersize=5,
-        capsize=3,
-        linewidth=1.6,
-        label="mean, 95 % interval",
-    )
+    ends = np.asarray(intervals, dtype=np.float64).reshape(-1, 2)
+    has_bars = bool(np.isfinite(ends).any())
+    bars = {"yerr": np.nan_to_num([means - ends[:, 0], ends[:, 1] - means]), "capsize": 4} if has_bars else {}
+    label = "mean, 95 % interval" if has_bars else "one seed" if max(map(len, figures), default=0) == 1 else "mean"
+    axes.errorbar(places, means, color=PALETTE[0], marker="o", markersize=6, linewidth=1.6, label=label, **bars)
+    if has_bars:
+        dots = [(place, figure) for place, column in zip(places, figures, strict=True) for figure in column]
+        axes.plot(*zip(*dots, strict=True), marker="x", markersize=5, linestyle="", color=PALETTE[1], zorder=4, label="one seed")
+        axes.legend(frameon=False, fontsize=9, loc="lower right", bbox_to_anchor=(1, 1), ncols=2, borderaxespad=0)
     for place, column in zip(places, figures, strict=True):
         if not len(column):
             axes.axvline(place, color=PALETTE[1], linestyle=":", linewidth=1)
@@ -89,7 +85,14 @@ def plot_map(
             text = f"{value:.3f}" if np.isfinite(value) else "div."
             bright = np.isfinite(value) and ((value > middle) == higher_is_better)
             centre.text(
-                column, row, text, ha="center", va="center", fontsize=6.5, color="black" if bright or not np.isfinite(value) else "white"
+                column,
+                row,
+                text,
+                ha="center",
+                va="center",
+                fontsize=6.5,
+                clip_on=True,
+                color="black" if bright or not np.isfinite(value) else "white",
             )
     best = np.nanmax if higher_is_better else np.nanmin
     top.plot(range(len(columns)), [_or_nan(best, table[:, column]) for column in range(len(columns))], marker="o", color=PALETTE[0])

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+    from matplotlib.cm import ScalarMappable
     from matplotlib.figure import Figure
 
 PALETTE = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#56b4e9", "#e69f00", "#000000")
@@ -33,6 +34,17 @@ def color_of(index: int) -> str:
 def marker_of(index: int) -> str:
     """Return the marker that tells a series from the earlier one of the same colour: none, a dot, a square, ..."""
     return ("", "o", "s", "^", "D")[index // len(PALETTE) % 5]
+
+
+def shades(values: Sequence[float], *, log: bool) -> "ScalarMappable":
+    """Return what turns numbers into colours that grow lighter with them, or with their logarithm; pale yellow is left out."""
+    from matplotlib import colormaps
+    from matplotlib.cm import ScalarMappable
+    from matplotlib.colors import ListedColormap, LogNorm, Normalize
+
+    low, high = min(values, default=0.0), max(values, default=1.0)
+    norm = LogNorm(low, high) if log and 0 < low < high else Normalize(low, high if high > low else low + 1)
+    return ScalarMappable(norm, ListedColormap(colormaps["viridis"]([step / 255 * 0.9 for step in range(256)])))
 
 
 def tidy(axes: "Axes", *, x: str, y: str, title: str | None = None) -> None:

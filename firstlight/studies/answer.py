@@ -1,127 +1,178 @@
-"""What a study says: its trials by point with their spread over seeds, the best of them, and what to be wary of."""
+"""What a study says: its trials by point with their spread over seeds, the best of them, and what to be wary of.
+
+Reading order: answer, Answer, hparams, point_rows.
+"""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
-from firstlight.studies.space import Point
-from firstlight.studies.statistics import Comparison, Estimate, compare_paired, estimate
+from firstlight.errors import ConfigError
+from firstlight.studies.cautions import warnings_of
+from firstlight.studies.points import PointResult, gather, select
+from firstlight.studies.settings import show_point
+from firstlight.studies.statistics import CONFIDENCE, Comparison, compare_paired, holm
 from firstlight.studies.store import Row
-from firstlight.studies.study import OBJECTIVES, Study
+from firstlight.studies.study import Study
 
-AT_CHANCE = 0.02
-"""A validation loss so near (relatively) to ln(classes) is that of a network which learned nothing."""
+NAMED = 5
+"""Points that a sentence names."""
 
 
 @dataclass(frozen=True)
-class PointResult:
-    """All seeds of one point. objective: over the seeds that ended with a figure, None where none did."""
+class Versus:
+    """A point beside the one that all are compared with: the difference is that one's figure minus the point's.
 
-    point: Point
-    rows: tuple[Row, ...]
-    objective: Estimate | None
+    p: corrected for all comparisons; NaN where there is one shared seed.
+    """
 
-    @property
-    def num_broken(self) -> int:
-        """Seeds that diverged or failed."""
-        return sum(row["state"] in ("diverged", "failed") for row in self.rows)
-
-    def values(self) -> dict[int, float]:
-        """Return the objective by seed."""
-        return {row["seed"]: row["objective"] for row in self.rows if row["objective"] is not None}
+    comparison: Comparison
+    p: float
+    sentence: str
 
 
 @dataclass(frozen=True)
 class Answer:
-    """The points of a study, best first; those without a figure at the end."""
+    """The points of a study, best first; those without a figure at the end. against: what all are compared with, if not the best."""
 
     study: Study
     points: tuple[PointResult, ...]
-    warnings: tuple[str, ...]
+    warnings: tuple[str, ...] = ()
+    against: PointResult | None = None
 
     @property
     def best(self) -> PointResult | None:
-        """The best point, if any trial ended with a figure."""
+        """The best point, if any trial finished."""
         return self.points[0] if self.points and self.points[0].objective is not None else None
 
-    def against_best(self, other: PointResult) -> Comparison | None:
-        """Compare another point with the best one over the seeds that both have; None where there is none."""
-        best = self.best
-        shared = sorted(best.values().keys() & other.values().keys()) if best else []
-        return compare_paired([other.values()[s] for s in shared], [best.values()[s] for s in shared]) if best and shared else None
+    @property
+    def reference(self) -> PointResult | None:
+        """The point that all are compared with."""
+        return self.against or self.best
+
+    @property
+    def rows(self) -> list[Row]:
+        """The trials, those of the best point first."""
+        return [row for point in self.points for row in point.rows]
+
+    @cached_property
+    def comparisons(self) -> list[Versus | None]:
+        """Each point against the reference over the seeds that both have, Holm-corrected; None where they share none.
+
+        Against the best the correction counts all pairs of points, because the best was chosen among all of them.
+        """
+        pairs = [self._pair(point) for point in self.points]
+        num_points = sum(point.objective is not None for point in self.points)
+        num_tests = num_points * (num_points - 1) // 2 if self.against is None else None
+        tested = [pair for pair in pairs if pair is not None and pair.difference.n > 1]
+        corrected = dict(zip(map(id, tested), holm([pair.p for pair in tested], num_tests), strict=True))
+        found: list[Versus | None] = []
+        for point, pair in zip(self.points, pairs, strict=True):
+            if pair is None or self.reference is None:
+                found.append(None)
+                continue
+            p = corrected.get(id(pair))
+            names = (show_point(point.point), show_point(self.reference.point))
+            said = pair.sentence(*names, unit=self.study.objective, corrected=p if len(tested) > 1 else None)
+            found.append(Versus(pair, math.nan if p is None else p, said))
+        return found
+
+    def _pair(self, point: PointResult) -> Comparison | None:
+        if self.reference is None or point is self.reference:
+            return None
+        theirs, ours = point.values(), self.reference.values()
+        shared = sorted(theirs.keys() & ours.keys())
+        return compare_paired([theirs[seed] for seed in shared], [ours[seed] for seed in shared]) if shared else None
 
     def sentences(self) -> list[str]:
         """Return what the study found, in lines that claim no more than the figures do."""
         if self.best is None:
             return ["no trial ended with a figure"]
-        assert self.best.objective is not None
         lines = [f"best {self.study.objective}: {self.best.objective} at {show_point(self.best.point)}"]
-        others = [point for point in self.points[1:] if point.objective is not None]
-        if others and self.study.seeds > 1 and (comparison := self.against_best(others[0])) is not None:
-            said = comparison.sentence(show_point(others[0].point), show_point(self.best.point), unit=self.study.objective)
-            lines.append(f"next best: {said}")
+        compared = [(point, versus) for point, versus in zip(self.points, self.comparisons, strict=True) if versus is not None]
+        if not compared:
+            return lines
+        if all(versus.comparison.difference.n < 2 for _, versus in compared):
+            return [*lines, "one seed a point says nothing about noise; the order of the points may be chance: run more seeds"]
+        if self.against is not None:
+            said = [versus.sentence for _, versus in compared]
+            return [*lines, *said[:NAMED], *([f"{len(said) - NAMED} more comparisons in points.csv"] if len(said) > NAMED else [])]
+        lines.append(f"next best: {compared[0][1].sentence}")
+        equal = [point for point, versus in compared if not versus.p < 1 - CONFIDENCE]
+        if len(compared) > 1 and equal:
+            named = "; ".join(show_point(point.point) for point in equal[:NAMED])
+            more = f"; and {len(equal) - NAMED} more" if len(equal) > NAMED else ""
+            lines.append(f"{len(equal)} of {len(compared)} other points are not told apart from the best by these seeds: {named}{more}")
+        elif len(compared) > 1:
+            lines.append(f"all {len(compared)} other points are worse than the best beyond seed noise")
         return lines
 
 
-def answer(study: Study, rows: Sequence[Row], num_classes: int | None = None) -> Answer:
-    """Return what the rows of a study say."""
-    grouped: dict[str, list[Row]] = {}
-    for row in rows:
-        grouped.setdefault(repr(sorted(row["point"].items())), []).append(row)
-    results = []
-    for group in grouped.values():
-        values = [row["objective"] for row in group if row["objective"] is not None]
-        ordered = tuple(sorted(group, key=lambda row: row["seed"]))
-        results.append(PointResult(group[0]["point"], ordered, estimate(values) if values else None))
-    worse_first = -1 if OBJECTIVES[study.objective] is max else 1
-    results.sort(key=lambda result: math.inf if result.objective is None else worse_first * result.objective.mean)
-    found = Answer(study, tuple(results), ())
-    return Answer(study, found.points, tuple(_warnings(found, num_classes)))
+def answer(
+    study: Study,
+    rows: Sequence[Row],
+    num_classes: int | None = None,
+    *,
+    interval: str = "t",
+    against: Mapping[str, Any] | None = None,
+) -> Answer:
+    """Return what the rows of a study say. interval: `t` or `bootstrap`; against: the point that all are compared with, else the best.
 
-
-def _warnings(found: Answer, num_classes: int | None) -> list[str]:
-    warnings, rows = [], [row for point in found.points for row in point.rows]
-    if found.best is not None:
-        warnings += [
-            f"the best value of {key}, {found.best.point[key]}, lies at an end of its range; the true best may lie beyond"
-            for key in found.study.space.at_edge(found.best.point)
-        ]
-    broken = [row for row in rows if row["state"] in ("diverged", "failed")]
-    if broken:
-        kinds = {state: sum(row["state"] == state for row in broken) for state in ("diverged", "failed")}
-        warnings.append(" and ".join(f"{count} of {len(rows)} trials {state}" for state, count in kinds.items() if count))
-    if num_classes is not None:
-        chance = math.log(num_classes)
-        losses = [row["figures"].get("val_loss") for row in rows]
-        stuck = sum(loss is not None and abs(loss - chance) < AT_CHANCE * chance for loss in losses)
-        if stuck:
-            warnings.append(f"{stuck} of {len(rows)} trials end at a validation loss of ln({num_classes}): they learned nothing")
-    spread = [point.objective.std for point in found.points if point.objective is not None and point.objective.n > 1]
-    means = [point.objective.mean for point in found.points if point.objective is not None]
-    if spread and len(means) > 1:
-        between = estimate(means).std
-        within = math.sqrt(sum(std * std for std in spread) / len(spread))
-        if within > between:
-            warnings.append(
-                f"seeds spread more (deviation {within:.4f}) than the settings do ({between:.4f}): run more seeds before you choose"
-            )
-    return warnings
+    Raises ConfigError where `against` is not exactly one point of the study.
+    """
+    results = gather(study, rows, interval)
+    chosen = None if against is None else _only(select(results, against), against)
+    return Answer(study, tuple(results), tuple(warnings_of(study, results, num_classes)), chosen)
 
 
 def hparams(found: Answer) -> list[dict[str, Any]]:
-    """Return the table of trials, best first: objective and figures, then the value of each parameter (E7)."""
-    rows = [row for point in found.points for row in point.rows]
-    sign = -1 if OBJECTIVES[found.study.objective] is max else 1
-    rows.sort(key=lambda row: math.inf if row["objective"] is None else sign * row["objective"])
-    table = []
-    for row in rows:
-        figures = {"trial": row["trial"], "val_acc": row["figures"].get("val_accuracy"), "val_loss": row["figures"].get("val_loss")}
-        settings = {key: row["point"].get(key) for key in found.study.space.parameters}
-        table.append({**figures, **settings, "seed": row["seed"], "state": row["state"], "seconds": row["seconds"]})
-    return table
+    """Return the table of trials by falling validation accuracy (E7): val_acc, val_loss, then each parameter, then which trial it was."""
+
+    def order(row: Row) -> tuple[bool, float, float]:
+        accuracy, loss = (row["figures"].get(key) for key in ("val_accuracy", "val_loss"))
+        return (row["state"] != "finished", math.inf if accuracy is None else -accuracy, math.inf if loss is None else loss)
+
+    return [
+        {
+            "val_acc": row["figures"].get("val_accuracy"),
+            "val_loss": row["figures"].get("val_loss"),
+            **{key: row["point"].get(key) for key in found.study.space.parameters},
+            "seed": row["seed"],
+            "trial": row["trial"],
+            "state": row["state"],
+            "seconds": row["seconds"],
+        }
+        for row in sorted(found.rows, key=order)
+    ]
 
 
-def show_point(point: Point) -> str:
-    """Return a point as the command line would say it."""
-    return " ".join(f"{key}={f'{value:.4g}' if isinstance(value, float) else value}" for key, value in point.items())
+def point_rows(found: Answer) -> list[dict[str, Any]]:
+    """Return a row a point, best first: parameters, mean with its interval over seeds, and the comparison with the best or `against`."""
+    rows = []
+    for point, versus in zip(found.points, found.comparisons, strict=True):
+        settings = {key: point.point.get(key) for key in found.study.space.parameters}
+        figures = dict.fromkeys(("mean", "std", "low", "high")) if point.objective is None else vars(point.objective)
+        table = {**settings, **{key: figures[key] for key in ("mean", "std", "low", "high")}, "n": len(point.values())}
+        table |= dict.fromkeys(("difference", "difference_low", "difference_high", "p", "p_corrected"))
+        table["says"] = "compared with this point" if point is found.reference else "no seed in common"
+        if versus is not None:
+            table |= {**flat(versus.comparison), "p": versus.comparison.p, "p_corrected": versus.p, "says": versus.sentence}
+        rows.append({key: None if isinstance(value, float) and math.isnan(value) else value for key, value in table.items()})
+    return rows
+
+
+def flat(comparison: Comparison) -> dict[str, float]:
+    """Return the difference with its interval as columns of a table."""
+    difference = comparison.difference
+    return {"difference": difference.mean, "difference_low": difference.low, "difference_high": difference.high}
+
+
+def _only(points: list[PointResult], setting: Mapping[str, Any]) -> PointResult:
+    if len(points) > 1:
+        missing = ", ".join(key for key in points[0].point if key not in setting)
+        raise ConfigError(f"--against {show_point(setting)} is {len(points)} points; name one by all its parameters ({missing} too)")
+    if points[0].objective is None:
+        raise ConfigError(f"--against {show_point(setting)}: no trial of it finished; name another point")
+    return points[0]

@@ -1,122 +1,162 @@
-"""The files that a study leaves for people: its table as CSV, its pictures, and its answer as JSON."""
+"""The files that a study leaves for people: its tables as CSV and HTML, its pictures, and its answer as JSON.
+
+Reading order: report, revisit.
+"""
 
 import csv
 import io
+import json
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
+from firstlight.engine.places import runs_dir_of
+from firstlight.errors import FirstlightError, RunNotFoundError, StorageError
 from firstlight.files import write_figure, write_json, write_text
-from firstlight.plotting.curves import plot_curves
-from firstlight.plotting.studies import plot_map, plot_response
-from firstlight.studies.answer import Answer, answer, hparams, show_point
-from firstlight.studies.space import Interval, Parameter
-from firstlight.studies.store import Store
-from firstlight.studies.study import OBJECTIVES, Study
+from firstlight.studies.answer import Answer, answer, hparams, point_rows
+from firstlight.studies.compare import compare_groups
+from firstlight.studies.page import study_page
+from firstlight.studies.pictures import mattered, pictures
+from firstlight.studies.points import is_finished
+from firstlight.studies.settings import parse_setting
+from firstlight.studies.space import parse_space
+from firstlight.studies.store import Row, Store
+from firstlight.studies.study import Study
 from firstlight.tracking.run import Run
 
-MAX_CURVES = 200
-"""Runs whose curves are drawn on one graph; the best ones of more."""
+Rows = Sequence[Mapping[str, Any]]
 
 
-def report(study: Study, store: Store) -> dict[str, Any]:
-    """Write hparams.csv, answer.json and the pictures into the study's folder; return the answer as plain data with their paths."""
+@dataclass(frozen=True, kw_only=True)
+class Questions:
+    """What is asked of a study beside its answer.
+
+    interval: `t` or `bootstrap`; against: a point, `KEY=VALUE ...`, with which all are compared, else the best; compare: pairs of settings;
+    beside: another study, whose coverage is drawn beside this one's.
+    """
+
+    interval: str = "t"
+    against: str | None = None
+    compare: Sequence[tuple[str, str]] = ()
+    beside: Path | None = None
+
+
+@dataclass
+class _Written:
+    """Files that were written, and why others were not: a study is never lost for want of a picture."""
+
+    files: list[Path] = field(default_factory=list)
+    warnings: list[str] = field(default_factory=list)
+
+    def write(self, path: Path, action: Callable[[], object]) -> None:
+        """Carry out what writes `path`; where it cannot be drawn or stored, that is a warning."""
+        try:
+            action()
+            self.files.append(path)
+        except StorageError as error:
+            self.warnings.append(f"{error}; `firstlight study {path.parent}` makes it again")
+        except Exception as error:
+            self.warnings.append(f"{path.name} was not made: {type(error).__name__}: {' '.join(str(error).split())}")
+
+
+def report(study: Study, store: Store, questions: Questions | None = None) -> dict[str, Any]:
+    """Write tables, pages and pictures into the study's folder; return the answer as plain data with their paths.
+
+    hparams.csv and hparams.html: a row a trial, by falling validation accuracy; points.csv: a row a point with its interval and its
+    comparison with the best; answer.json; pictures. Raises ConfigError for a question about a point that the study does not have.
+    """
+    asked = questions or Questions()
     rows = store.rows()
-    found = answer(study, rows, _num_classes(store, rows))
-    table = hparams(found)
-    files = [store.path / "hparams.csv"]
-    write_text(files[0], _csv(table))
-    files += _pictures(found, store)
-    facts = {
-        "study": str(store.path),
-        "trials": len(rows),
-        "objective": study.objective,
-        "best": None if found.best is None or found.best.objective is None else {"point": found.best.point, **vars(found.best.objective)},
-        "findings": found.sentences(),
-        "warnings": list(found.warnings),
-        "seconds": round(sum(row["seconds"] for row in rows), 3),
-    }
-    write_json(store.path / "answer.json", facts)
-    return {**facts, "hparams": table, "files": [str(path) for path in files]}
+    against = None if asked.against is None else parse_setting(asked.against, "--against")
+    found = answer(study, rows, _num_classes(store, rows), interval=asked.interval, against=against)
+    compared = [compare_groups(found, parse_setting(a, "--compare"), parse_setting(b, "--compare")) for a, b in asked.compare]
+    beside = None if asked.beside is None else _answer_of(Store(asked.beside), asked.interval)
+    table, points, written = hparams(found), point_rows(found), _Written()
+    findings = [*found.sentences(), *(line for comparison in compared for line in comparison["says"])]
+    tables = [("Trials", table)] if study.seeds == 1 else [("Points, with their spread over seeds", points), ("Trials", table)]
+    page = study_page(study.name, findings=findings, warnings=found.warnings, tables=tables)
+    places = {name: store.path / name for name in ("hparams.csv", "hparams.html", "points.csv", "answer.json")}
+    written.write(places["hparams.csv"], lambda: write_text(places["hparams.csv"], to_csv(table)))
+    written.write(places["hparams.html"], lambda: write_text(places["hparams.html"], page))
+    if study.seeds > 1 or any(len(point.rows) > 1 for point in found.points):
+        written.write(places["points.csv"], lambda: write_text(places["points.csv"], to_csv(points)))
+    for name, draw in pictures(found, store, beside).items():
+        path = store.path / name
+        written.write(path, lambda path=path, draw=draw: write_figure(path, draw()))  # type: ignore[misc]
+    facts = {**_facts(found, store), "findings": findings, "compared": compared, "warnings": [*found.warnings, *written.warnings]}
+    with suppress(StorageError):  # it is printed all the same
+        write_json(places["answer.json"], facts)
+    return {**facts, "points": points, "hparams": table, "files": [str(path) for path in written.files]}
 
 
-def _pictures(found: Answer, store: Store) -> list[Path]:
-    """Draw the curves of the trials, and the response to one parameter or the map of two."""
-    drawn = [write_figure(store.path / "curves.png", plot_curves(_histories(found, store)))] if found.points else []
-    numeric = list(found.study.space.parameters.items())
-    if len(numeric) == 1:
-        drawn.append(write_figure(store.path / "response.png", _response(found, *numeric[0])))
-    if len(numeric) == 2:
-        drawn.append(write_figure(store.path / "map.png", _map(found)))
-    return drawn
+def revisit(study: str, questions: Questions | None = None, *, runs_dir: str | Path | None = None) -> dict[str, Any]:
+    """Make the report of a study again from its folder alone, and answer more questions about it; nothing is trained.
+
+    study: a path, or a name in the folder of runs. Raises RunNotFoundError where no study stands there.
+    """
+    store = find_study(study, runs_dir)
+    asked = questions or Questions()
+    if asked.beside is not None:
+        asked = Questions(**{**vars(asked), "beside": find_study(str(asked.beside), runs_dir).path})
+    return report(study_of(store), store, asked)
 
 
-def _histories(found: Answer, store: Store) -> dict[str, Any]:
-    rows = [row for point in found.points for row in point.rows][:MAX_CURVES]
-    return {f"{show_point(row['point'])} seed={row['seed']}": Run(store.path / row["trial"]).epochs for row in rows}
+def find_study(name: str, runs_dir: str | Path | None = None) -> Store:
+    """Return the folder of a study: the path, or else the one of that name in the folder of runs. Raises RunNotFoundError."""
+    inside = runs_dir_of(runs_dir) / name
+    path = inside if not (Path(name) / "study.json").is_file() and (inside / "study.json").is_file() else Path(name)
+    if not (path / "study.json").is_file():
+        kind = "it is a run: `firstlight runs` shows it" if (path / "run.json").is_file() else "`firstlight sweep STUDY` makes one"
+        raise RunNotFoundError(f"no study at {path}; {kind}, --runs-dir says where to look")
+    return Store(path)
 
 
-def _response(found: Answer, key: str, parameter: Parameter) -> Any:
-    ordered = _ordered([point.point[key] for point in found.points])
-    points = {repr(point.point[key]): point for point in found.points}
-    chosen = [points[repr(value)] for value in ordered]
-    return plot_response(
-        ordered,
-        [list(point.values().values()) for point in chosen],
-        [float("nan") if point.objective is None else point.objective.high - point.objective.mean for point in chosen],
-        parameter=key,
-        objective=found.study.objective,
-        log=_is_log(parameter, ordered),
-        title=f"{found.study.name}: {found.study.objective} over {key}",
-    )
+def study_of(store: Store) -> Study:
+    """Return the study that study.json describes, for reading: its experiment is not looked for again. Raises RunNotFoundError."""
+    known = store.definition()
+    try:
+        space = parse_space(known["space"], needs_grid=False)
+        names = {key: known[key] for key in ("name", "base", "sampler", "seeds", "objective")}
+        return Study(**names, fixed=known["set"], space=space, entries=known["space"])
+    except (KeyError, TypeError, AttributeError, FirstlightError) as error:
+        what = " ".join(str(error).split())
+        raise RunNotFoundError(f"{store.path / 'study.json'} is damaged ({what}); take it from a copy, or run the study anew") from error
 
 
-def _map(found: Answer) -> Any:
-    row_key, column_key = found.study.space.parameters
-    rows, columns = (_ordered([point.point.get(key) for point in found.points]) for key in (row_key, column_key))
-    means = np.full((len(rows), len(columns)), np.nan)
-    for point in found.points:
-        if point.objective is not None:
-            means[rows.index(point.point.get(row_key)), columns.index(point.point.get(column_key))] = point.objective.mean
-    return plot_map(
-        rows,
-        columns,
-        means,
-        names=(row_key, column_key),
-        objective=found.study.objective,
-        title=f"{found.study.name}: mean {found.study.objective} by {row_key} and {column_key}",
-        higher_is_better=OBJECTIVES[found.study.objective] is max,
-    )
-
-
-def _ordered(values: list[Any]) -> list[Any]:
-    """Return each value once: numbers by size, others as they came."""
-    once = [value for index, value in enumerate(values) if value not in values[:index]]
-    numbers = all(isinstance(value, int | float) and not isinstance(value, bool) for value in once)
-    return sorted(once) if numbers else once
-
-
-def _is_log(parameter: Parameter, values: list[Any]) -> bool:
-    """Tell whether an axis shows the values best by their logarithm: a range says so, a list where it spans two powers of ten."""
-    if isinstance(parameter, Interval):
-        return parameter.log
-    numbers = all(isinstance(value, int | float) and value > 0 for value in values)
-    return numbers and max(values) >= 100 * min(values)
-
-
-def _num_classes(store: Store, rows: list[dict[str, Any]]) -> int | None:
-    for row in rows:
-        data = Run(store.path / row["trial"]).info.get("data", {})
-        if isinstance(names := data.get("class_names"), list):
-            return len(names)
-    return None
-
-
-def _csv(table: list[dict[str, Any]]) -> str:
+def to_csv(table: Rows) -> str:
+    """Return rows as CSV with a heading; nothing for none."""
     buffer = io.StringIO()
     if table:
         writer = csv.DictWriter(buffer, list(table[0]), lineterminator="\n")
         writer.writeheader()
-        writer.writerows(table)
+        writer.writerows(
+            {key: json.dumps(value) if isinstance(value, list | dict) else value for key, value in row.items()} for row in table
+        )
     return buffer.getvalue()
+
+
+def _facts(found: Answer, store: Store) -> dict[str, Any]:
+    best, importance = found.best, mattered(found)
+    return {
+        "study": str(store.path),
+        "trials": len(found.rows),
+        "objective": found.study.objective,
+        "best": None if best is None or best.objective is None else {"point": best.point, **vars(best.objective)},
+        "seconds": round(sum(row["seconds"] for row in found.rows), 3),
+        "importance": None if importance is None else asdict(importance),
+    }
+
+
+def _answer_of(store: Store, interval: str) -> Answer:
+    return answer(study_of(store), store.rows(), interval=interval)
+
+
+def _num_classes(store: Store, rows: Sequence[Row]) -> int | None:
+    """Return the classes that the trials tell apart, from the first run that says so."""
+    for row in filter(is_finished, rows):
+        data = Run(store.path / row["trial"]).info.get("data", {})
+        if isinstance(names := data.get("class_names"), list):
+            return len(names)
+    return None

@@ -6,19 +6,23 @@ killed, each trial ends up with one row.
 
 import time
 from collections import Counter, deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from firstlight.config.schema import Config
 from firstlight.config.yaml import brief
 from firstlight.engine.places import data_dir_of, runs_dir_of
 from firstlight.engine.signals import raising_signals
 from firstlight.errors import ConfigError, InterruptedRunError
 from firstlight.files import Lock, make_dir
+from firstlight.studies.plan import Way, make_plan
 from firstlight.studies.search import Search, search_of
 from firstlight.studies.store import Log, Store, row_of, state_in
 from firstlight.studies.study import Study, load_study
-from firstlight.studies.training import train_trial
+from firstlight.studies.training import train_together, train_trial
 from firstlight.studies.trial import Place, Row, Trial, failed
 from firstlight.studies.workers import Here, Processes, Workers
 from firstlight.tracking.console import Bar, Console
@@ -55,13 +59,16 @@ def run_study(
     *,
     data_dir: str | Path | None = None,
     workers: int | Literal["ray"] = 1,
+    lanes: Way = "auto",
     start: StartWorkers | None = None,
 ) -> list[Row]:
     """Train all trials of a study that have no row yet; return the rows of all that ended.
 
-    workers: 1 is this process, more are so many child processes of one thread each, "ray" is a Ray cluster; start: other workers.
+    workers: 1 is this process, more are so many child processes of one thread each, "ray" is a Ray cluster; start: other workers;
+    lanes: train trials side by side in this process where that is faster, wherever it is possible, or nowhere.
     Raises ConfigError, InterruptedRunError after Ctrl-C or SIGTERM, and StorageError where a row could not be written.
     """
+    way: Way = "off" if start is not None or study.pruning == "median" or study.sampler in ("tpe", "gp") or workers == "ray" else lanes
     start = start or _starter(workers)
     make_dir(store.path)
     with Lock(store.path / "study.lock", f"study {store.path}"):
@@ -78,7 +85,8 @@ def run_study(
         log = Log(store.path)
         try:
             _rebuild(log, store, place)
-            return _lead(study, store, console, log, lambda: start(place, log))
+            lane_runner = LaneRunner(way, place, log, workers if isinstance(workers, int) else 1)
+            return _lead(study, store, console, log, lane_runner, lambda: start(place, log))
         finally:
             log.close()
 
@@ -106,7 +114,35 @@ def _rebuild(log: Log, store: Store, place: Place) -> None:
     log.sync()
 
 
-def _lead(study: Study, store: Store, console: Console, log: Log, start: Callable[[], Workers]) -> list[Row]:
+@dataclass(frozen=True)
+class LaneRunner:
+    """How trials are trained side by side in this process, before the workers get what is left."""
+
+    way: Way
+    place: Place
+    log: Log
+    processes: int
+
+    def train(self, queue: deque[Trial], study: Study, console: Console, tell: Callable[[str], None]) -> Iterator[Row | None]:
+        """Take the trials out of the queue that are better trained together, and yield the row of each, None where it paused."""
+        plan = make_plan(list(_configured(queue, study)), self.place.data_dir_path, way=self.way, processes=self.processes)
+        for remark in plan.remarks:
+            console.line(remark)
+        for group in plan.groups:
+            trials = [(trial, study.config(trial)) for trial in group.trials]
+            for trial, row in train_together(trials, self.place, self.log, threads=group.threads, tell=tell):
+                queue.remove(trial)
+                yield row
+
+
+def _configured(trials: Iterable[Trial], study: Study) -> Iterator[tuple[Trial, Config]]:
+    """Yield trials with their experiment, but for those whose values do not go together: they fail when they are started."""
+    for trial in trials:
+        with suppress(ConfigError):
+            yield trial, study.config(trial)
+
+
+def _lead(study: Study, store: Store, console: Console, log: Log, lane_runner: LaneRunner, start: Callable[[], Workers]) -> list[Row]:
     """Ask the search for trials and the workers for rows until there are no more."""
     search = search_of(study, store, [*log.rows.values(), *store.heads_without(log.rows)])
     done = search.num_done(log.rows)
@@ -116,7 +152,7 @@ def _lead(study: Study, store: Store, console: Console, log: Log, start: Callabl
         with raising_signals():
             try:
                 with console.progress("trials", search.total, done=done) as bar:
-                    _work_off(study, search, console, log, workers, bar)
+                    _work_off(study, search, console, log, lane_runner, workers, bar)
             finally:
                 workers.close()
                 log.sync()
@@ -130,7 +166,7 @@ def _lead(study: Study, store: Store, console: Console, log: Log, start: Callabl
     return list(log.rows.values())
 
 
-def _work_off(study: Study, search: Search, console: Console, log: Log, workers: Workers, bar: Bar) -> None:
+def _work_off(study: Study, search: Search, console: Console, log: Log, lane_runner: LaneRunner, workers: Workers, bar: Bar) -> None:
     queue: deque[Trial] = deque()
     running: dict[str, Trial] = {}
     deaths: Counter[str] = Counter()
@@ -149,6 +185,14 @@ def _work_off(study: Study, search: Search, console: Console, log: Log, workers:
             queue.extend(trials)
             _write(log, ended)
             asks = bool(ended)
+            if lane_runner.way != "off" and len(queue) > 1 and not running:
+                for row in lane_runner.train(queue, study, console, lambda text: bar.update(done, text)):  # noqa: B023
+                    asks = True
+                    if row is not None:
+                        done, best = done + 1, study.best_of([row], best)
+                        bar.update(done, _sentence(row, best, study))
+                if asks and not queue:
+                    continue
         if not queue and not running:
             return
         while queue and workers.num_free:

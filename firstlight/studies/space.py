@@ -20,6 +20,13 @@ Point = dict[str, Any]
 """The value of each parameter that applies, by its key in the config: {"optim.lr": 0.1, "model.hidden": [16]}."""
 
 
+def number_of(value: Any) -> int | float | None:
+    """Return the number that a value is, or the only one of a list such as `hidden: [16]`; None for anything else."""
+    if isinstance(value, list | tuple) and len(value) == 1:
+        value = value[0]
+    return value if isinstance(value, int | float) and not isinstance(value, bool) else None
+
+
 @dataclass(frozen=True)
 class Choice:
     """One of several values, all equally likely."""
@@ -37,8 +44,8 @@ class Choice:
         return self.values
 
     def edges(self) -> tuple[Any, ...]:
-        """Return the ends of the range: those of the values where they are numbers in order, else none."""
-        numbers = all(isinstance(value, int | float) and not isinstance(value, bool) for value in self.values)
+        """Return the ends of the range: the least and the largest value where all are numbers or lists of one number, else none."""
+        numbers = all(number_of(value) is not None for value in self.values)
         return (min(self.values), max(self.values)) if numbers and len(self.values) > 2 else ()
 
 

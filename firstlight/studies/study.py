@@ -21,7 +21,7 @@ from typing import Annotated, Any, Literal
 
 from firstlight.config.describe import to_dict
 from firstlight.config.kinds import check_settings
-from firstlight.config.load import find_config
+from firstlight.config.load import SHIPPED, find_config
 from firstlight.config.override import as_kind, parse_overrides
 from firstlight.config.schema import Config
 from firstlight.config.yaml import brief, parse_yaml
@@ -182,7 +182,9 @@ def _check_values(study: Study, shown: str) -> None:
             f"{shown}: the experiment validates nothing (split.val_fraction=0), so no trial has a {study.objective}; set it above 0"
         )
     if config.train.test_at_end:
-        raise ConfigError(f"{shown}: train.test_at_end opens the sealed test set in every trial; leave it out, and evaluate the best run")
+        raise ConfigError(
+            f"{shown}: train.test_at_end opens the sealed test set in every trial; add train.test_at_end=false, and evaluate the best run"
+        )
     reserved = [key for key in study.space.parameters if key in ("name", "seed")]
     if reserved:
         raise ConfigError(f"{shown}: space varies {reserved[0]}, which a study sets by itself; say how many seeds: `seeds: 5`")
@@ -237,9 +239,14 @@ def _flat(tree: Mapping[str, Any], path: tuple[str, ...] = ()) -> Iterator[tuple
             yield ".".join((*path, key)), value
 
 
+def shipped_studies() -> dict[str, Path]:
+    """Return the path of each study that comes with the package, by name."""
+    return {path.stem: path for path in sorted((SHIPPED / "studies").glob("*.yaml"))}
+
+
 def _read(source: str | Path) -> dict[str, Any]:
     """Return the tree of a study file; an experiment becomes the base of one."""
-    path = find_config(source)
+    path = find_config(source, shipped_studies())
     tree = parse_yaml(path.read_text(encoding="utf-8"), str(source)).value
     if isinstance(tree, dict) and "space" in tree:
         if "base" not in tree:

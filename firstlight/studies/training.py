@@ -2,12 +2,13 @@
 
 import json
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
 from firstlight.config.describe import to_dict
 from firstlight.config.schema import Config
+from firstlight.engine.lanes import train_lanes
 from firstlight.engine.sources import config_from
 from firstlight.engine.train import GoingOn, run_training
 from firstlight.errors import DivergedError, FirstlightError, InterruptedRunError, StorageError
@@ -33,6 +34,51 @@ def train_trial(trial: Trial, config: Config, place: Place, log: Log) -> Row | N
     except FirstlightError as error:
         state = "diverged" if isinstance(error, DivergedError) else "failed"
         return failed(trial, str(error), state=state, seconds=time.monotonic() - began)
+
+
+def train_together(
+    trials: Sequence[tuple[Trial, Config]], place: Place, log: Log, *, threads: int, tell: Callable[[str], None]
+) -> list[tuple[Trial, Row | None]]:
+    """Train trials of one group side by side, as train_trial each alone, and write their rows; trials that others hold are left out.
+
+    tell: is given a line about where training stands now and then.
+    """
+    ours = [(trial, config) for trial, config in trials if log.claim(trial)]
+    outcomes: list[tuple[Trial, Row | None]] = []
+    todo: list[tuple[Trial, Config, Run | None]] = []
+    for trial, config in ours:
+        run = _standing(trial, config, place) if (row := log.find(trial)) is None else None
+        if row is None and run is not None and run.state == "finished":
+            row = row_of(trial, run.path, place.objective, keeps_curve=place.keeps_curve)  # a kill came between the run and its row
+        if row is not None:
+            outcomes.append((trial, row))
+        else:
+            todo.append((trial, config, run))
+    began = time.monotonic()
+    ended = train_lanes(
+        [config for _, config, _ in todo],
+        [place.path / trial.name for trial, _, _ in todo],
+        Console(quiet=True),
+        place.data_dir_path,
+        resumed=[run for _, _, run in todo],
+        pause_after=trials[0][0].pause_after,
+        threads=threads,
+        entries=[{"trial": head(trial)} for trial, _, _ in todo],
+        tell=tell,
+    )
+    seconds = round((time.monotonic() - began) / max(1, len(todo)), 3)  # its share: the run itself says how long all took
+    for (trial, _, _), came in zip(todo, ended, strict=True):
+        if isinstance(came, FirstlightError):
+            outcomes.append((trial, failed(trial, str(came), state="diverged", seconds=seconds)))
+        elif came.state == "finished":
+            outcomes.append((trial, {**row_of(trial, came.path, place.objective, keeps_curve=place.keeps_curve), "seconds": seconds}))
+        else:
+            outcomes.append((trial, None))
+    log.write([row for trial, row in outcomes if row is not None and trial.name not in log.rows])
+    for trial, row in outcomes:
+        if row is None:
+            log.let_go(trial)
+    return outcomes
 
 
 def train_plain(trial: Trial, settings: Mapping[str, Any], place: Place, log: Log) -> Row | None:

@@ -33,7 +33,8 @@ class RunWriter:
         self.path = make_dir(path)
         self._resume = resume
         self._info: dict[str, Any] = dict(entries or {})
-        self._taken_up = self._paused = False
+        self._taken_up = False
+        self._state = "finished"
         self.seconds_before = 0.0
         """Seconds of work before this process took the run up."""
 
@@ -59,7 +60,7 @@ class RunWriter:
                 return  # refused before anything was changed
             if error is None:
                 self._metrics.sync()
-                self.update(state="interrupted" if self._paused else "finished", seconds=round(self.seconds, 3))
+                self.update(state=self._state, seconds=round(self.seconds, 3))
             else:
                 with suppress(StorageError):  # the error that ended the run counts; a run without a process reads as interrupted
                     self.update(state=_state_after(error), seconds=round(self.seconds, 3))
@@ -90,7 +91,11 @@ class RunWriter:
 
     def pause(self) -> None:
         """Leave the run as one that is to be resumed, though nothing went wrong."""
-        self._paused = True
+        self._state = "interrupted"
+
+    def fail(self) -> None:
+        """Leave the run as failed, though what is written beside it goes on."""
+        self._state = "failed"
 
     def update(self, **changes: Any) -> None:
         """Change entries of run.json, on disk too."""

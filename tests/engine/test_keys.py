@@ -190,7 +190,7 @@ def kind_settings(section: str) -> list[tuple[str, str]]:
 def changed(value: Any) -> Any:
     """Return another value of the same kind."""
     others = {"relu": "tanh", "none": "before", "cosine": "linear", "zeros": "xavier_uniform", "kaiming_uniform": "zeros", "max": "average"}
-    others |= {"gelu": "relu", "all": "filters", "adamw": "sgd"}
+    others |= {"gelu": "relu", "all": "filters", "adamw": "sgd", "torch_default": "zeros"}
     if isinstance(value, bool):
         return not value
     if isinstance(value, str):

@@ -39,6 +39,25 @@ LANES = [
 DEEP = [{**lane, "hidden": [*lane["hidden"], 7, 3 + number // 2]} for number, lane in enumerate(LANES)]
 
 
+OF_ITS_OWN = {
+    "momentum": [{"momentum": 0.5}, {"momentum": 0.9}, {"momentum": 0.98}, {"momentum": 0.9, "weight_decay": 0.1}],
+    "nesterov": [{"momentum": 0.5}, {"momentum": 0.9}, {"momentum": 0.98}, {"momentum": 0.9, "weight_decay": 0.1}],
+    "rmsprop": [{"decay": 0.9}, {"decay": 0.99}, {"eps": 1e-3}, {"weight_decay": 0.1}],
+    "adam": [{"beta1": 0.5}, {"beta2": 0.99}, {"eps": 1e-3}, {"weight_decay": 0.1}],
+    "adamw": [{"beta1": 0.5}, {"beta2": 0.99}, {"eps": 1e-3}, {"weight_decay": 0.1}],
+}
+"""What a rule can have of its own in each lane."""
+
+
+@pytest.mark.parametrize("rule", list(OF_ITS_OWN))
+def test_the_rule_has_settings_of_its_own_in_each_lane(rule: str) -> None:
+    """F1: momentum, betas, decay and weight decay by lane."""
+    lr = 1e-3 if rule == "rmsprop" else 0.01
+    test_each_lane_equals_its_solo_run(
+        rule, [{**lane, "optim": {"lr": lr, **own}} for lane, own in zip(LANES, OF_ITS_OWN[rule], strict=True)]
+    )
+
+
 @pytest.mark.parametrize("lanes", [LANES, DEEP], ids=["one-layer", "three-layers"])
 @pytest.mark.parametrize("rule", ["sgd", "momentum", "nesterov", "rmsprop", "adam", "adamw"])
 def test_each_lane_equals_its_solo_run(rule: str, lanes: list[dict[str, Any]]) -> None:
@@ -47,10 +66,10 @@ def test_each_lane_equals_its_solo_run(rule: str, lanes: list[dict[str, Any]]) -
     prepared = [prepare(config, Path()) for config in configs]
     states = [one.state for one in prepared]
     together = Lanes([lane_of(c) for c in configs], [s.model.state_dict() for s in states], rule=rule, num_classes=10)
-    lrs = [config.optim.options["lr"] for config in configs]
+    lrs = [config.optim.options["lr"] / (10 if rule == "rmsprop" and len(lanes[0]["hidden"]) > 1 else 1) for config in configs]
     with private_randomness(), torch.no_grad():
         for number, batch in enumerate(prepared[0].setup.train_loader.batches(0)):
-            figures = together.step(batch.images, batch.labels, lrs, seeds=(0, 0, number))
+            figures = together.step(batch.images, batch.labels, torch.tensor(lrs), seeds=(0, 0, number))
             for place, (one, state) in enumerate(zip(prepared, states, strict=True)):
                 state.model.train()
                 seed_batch(0, 0, number)
@@ -87,7 +106,7 @@ def test_a_lane_that_breaks_leaves_the_others_alone() -> None:
     whole, broken = (Lanes(lanes, weights, rule="sgd", num_classes=10) for _ in range(2))
     with private_randomness():
         for number, batch in enumerate(prepared.setup.train_loader.batches(0)):
-            good = whole.step(batch.images, batch.labels, [0.01] * 4, seeds=(0, 0, number))
-            bad = broken.step(batch.images, batch.labels, [0.01, 0.01, 1e38, 0.01], seeds=(0, 0, number))
+            good = whole.step(batch.images, batch.labels, torch.tensor([0.01] * 4), seeds=(0, 0, number))
+            bad = broken.step(batch.images, batch.labels, torch.tensor([0.01, 0.01, 1e38, 0.01]), seeds=(0, 0, number))
     assert not torch.isfinite(bad.loss[2])
     assert torch.equal(bad.loss[[0, 1, 3]], good.loss[[0, 1, 3]])

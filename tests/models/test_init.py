@@ -42,6 +42,19 @@ def test_bias_is_zero_but_for_torchs_own_default(name: str) -> None:
         assert (bias == 0).all()
 
 
+def test_scale_multiplies_weights_and_leaves_biases() -> None:
+    """C5: init and its scale are two settings; a scale of 1 changes no bit."""
+    found = {}
+    for scale in (None, 1.0, 4.0):
+        torch.manual_seed(3)
+        weight, bias = torch.empty(50, 4), torch.empty(50)
+        init_layer(weight, bias, "torch_default", **({} if scale is None else {"scale": scale}))
+        found[scale] = weight, bias
+    assert torch.equal(found[1.0][0], found[None][0])
+    assert torch.equal(found[4.0][0], 4 * found[None][0])
+    assert torch.equal(found[4.0][1], found[None][1])
+
+
 def test_torch_default_is_nn_linear_bit_for_bit() -> None:
     torch.manual_seed(2)
     theirs = nn.Linear(7, 5)

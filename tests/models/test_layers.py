@@ -2,7 +2,10 @@ import pytest
 import torch
 from torch import nn
 
+from firstlight.config.schema import Kind
 from firstlight.errors import ConfigError
+from firstlight.models.build import build_model
+from firstlight.models.init import INITS
 from firstlight.models.layers import ACTIVATIONS, BatchNorm1d, BatchNorm2d, Reshape
 
 
@@ -40,3 +43,16 @@ def test_batch_norm_is_torchs_but_for_a_single_value_a_channel() -> None:
 @pytest.mark.parametrize("name", ACTIVATIONS)
 def test_activations_keep_the_shape(name: str) -> None:
     assert ACTIVATIONS[name]()(torch.randn(2, 3)).shape == (2, 3)
+
+
+@pytest.mark.parametrize("init", INITS)
+def test_init_of_a_convolutional_network(init: str) -> None:
+    """A3 A16: every convolution and the head start by name and scale; the default leaves what torch drew, bit for bit."""
+
+    def start(**options: object) -> dict[str, torch.Tensor]:
+        return build_model(Kind("cnn5", {"width": 4, **options}), (3, 8, 8), 10, seed=0).state_dict()
+
+    plain, scaled, drawn = start(init=init), start(init=init, init_scale=0.5), start()
+    for name in (name for name in plain if name.startswith(("features.0.", "head."))):
+        assert torch.equal(scaled[name], plain[name] * (0.5 if name.endswith("weight") else 1))
+        assert torch.equal(plain[name], drawn[name]) == (init == "torch_default")

@@ -54,6 +54,16 @@ def test_weights_are_those_of_mlp_bit_for_bit(init: str) -> None:
     assert all(torch.equal(raw_state[name], module_state[name]) for name in raw_state)
 
 
+def test_init_scale_is_that_of_mlp_bit_for_bit() -> None:
+    """C11: weights are scaled in every layer, biases in none."""
+    options = {"init": "torch_default", "init_scale": 3.0}
+    raw, module = (build_model(Kind(name, options), (1, 28, 28), 10, seed=3).state_dict() for name in ("scratch_mlp", "mlp"))
+    plain = build_model(Kind("mlp", {"init": "torch_default"}), (1, 28, 28), 10, seed=3).state_dict()
+    for name in module:
+        assert torch.equal(raw[name], module[name])
+        assert torch.equal(module[name], plain[name] * (3 if name.endswith("weight") else 1))
+
+
 def test_logits_and_gradients_are_those_of_mlp_bit_for_bit() -> None:
     """C11."""
     images, labels = torch.randn(32, 1, 28, 28), torch.randint(10, (32,))

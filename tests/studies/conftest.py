@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from firstlight.studies.plan import Way
 from firstlight.studies.runner import open_study, run_study
 from firstlight.studies.store import Store
 from firstlight.studies.study import Study
@@ -32,11 +33,11 @@ def experiment(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def sweep(tmp_path: Path, experiment: Path) -> Sweep:
-    """Return `sweep(*overrides, grid=[...], name=...)`, which carries a study out and returns it with its store."""
+    """Return `sweep(*overrides, grid=[...], name=..., lanes="off")`, which carries a study out and returns it with its store."""
 
-    def run(*overrides: str, source: Path = experiment, **more: Any) -> tuple[Study, Store]:
+    def run(*overrides: str, source: Path = experiment, lanes: Way = "off", **more: Any) -> tuple[Study, Store]:
         study, store = open_study(source, overrides, runs_dir=tmp_path / "runs", **more)
-        run_study(study, store, Console(quiet=True))
+        run_study(study, store, Console(quiet=True), lanes=lanes)
         return study, store
 
     return run

@@ -2,6 +2,7 @@
 
 import json
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -10,7 +11,6 @@ import pytest
 
 import firstlight as fl
 from firstlight.errors import ConfigError
-from firstlight.files import finite
 from firstlight.studies.answer import answer
 from firstlight.studies.report import report
 from firstlight.studies.runner import open_study, run_study
@@ -66,29 +66,47 @@ def test_a_trial_that_diverges_is_a_row_and_the_study_goes_on(sweep: Sweep) -> N
     assert "1 of 2 trials diverged" in found.warnings
 
 
-def test_a_study_that_was_killed_goes_on_where_it_stood(experiment: Path, tmp_path: Path, sweep: Sweep) -> None:
-    """A half-done trial goes on from its checkpoint, and a run whose row a kill prevented is not trained again."""
-    words = [str(experiment), "--grid", "optim.lr=0.05,0.1,0.2", "--name", "study", "--runs-dir", str(tmp_path / "runs"), "--json"]
-    for place in ("12:0000-s0", "20:0001-s0", "2:trials.jsonl"):
+@pytest.mark.parametrize("lanes", ["off", "on"])
+def test_a_study_that_was_killed_goes_on_where_it_stood(experiment: Path, tmp_path: Path, lanes: str) -> None:
+    """A half-done trial goes on from its checkpoint, and a run whose row a kill prevented is not trained again; alone and as lanes."""
+    words = [str(experiment), "--grid", "optim.lr=0.05,0.1,0.2", "--runs-dir", str(tmp_path / "runs"), "--lanes", lanes, "--json"]
+    for place in ("12:0000-s0", "10:0001-s0", "1:trials.jsonl"):
         environment = {**os.environ, "FIRSTLIGHT_FAILPOINT": f"kill:before:{place}"}
-        killed = subprocess.run([*COMMAND, *words], env=environment, capture_output=True, check=False)
-        assert killed.returncode == -9
-    done = subprocess.run([*COMMAND, *words], capture_output=True, text=True, check=True)
-    assert json.loads(done.stdout)["trials"] == 3
-    study, whole = sweep(grid=["optim.lr=0.05,0.1,0.2"], name="whole")
-    losses = [
-        [[row["loss"] for row in fl.load_run(tmp_path / "runs" / name / f"000{point}-s0").steps] for point in range(3)]
-        for name in ("study", "whole")
-    ]
-    assert losses[0] == losses[1]
-    assert finite(report(study, whole)["best"]) == json.loads(done.stdout)["best"]
+        killed = subprocess.run([*COMMAND, *words, "--name", "study"], env=environment, capture_output=True, check=False)
+        assert killed.returncode == -signal.SIGKILL
+    results = {}
+    for name in ("study", "whole"):
+        done = subprocess.run([*COMMAND, *words, "--name", name], capture_output=True, text=True, check=True)
+        runs = [fl.load_run(tmp_path / "runs" / name / f"000{point}-s0") for point in range(3)]
+        results[name] = (
+            [[row["loss"] for row in run.steps] for run in runs],
+            json.loads(done.stdout)["best"],
+            json.loads(done.stdout)["trials"],
+        )
+        assert all(run.state == "finished" for run in runs)
+    assert results["study"] == results["whole"]
+    assert results["whole"][2] == 3
+
+
+def test_trials_side_by_side_end_as_trials_alone(sweep: Sweep) -> None:
+    """F1: the same rows but for rounding, whichever way; one that diverges is a row that says so (fault 49)."""
+    found = {}
+    for lanes in ("on", "off"):
+        _, store = sweep("seeds=2", grid=["optim.lr=0.05,0.1,1e30", "model.hidden=[8],[16]"], name=lanes, lanes=lanes)
+        found[lanes] = {row["trial"]: row for row in store.rows()}
+    assert found["on"].keys() == found["off"].keys()
+    for name, row in found["on"].items():
+        other = found["off"][name]
+        assert (row["point"], row["seed"], row["state"]) == (other["point"], other["seed"], other["state"])
+        assert row["state"] == ("diverged" if row["point"]["optim.lr"] == 1e30 else "finished")
+        assert row["figures"].get("val_loss", 0) == pytest.approx(other["figures"].get("val_loss", 0), abs=1e-4)
 
 
 def test_the_budget_of_seconds_ends_a_study_and_more_goes_on(experiment: Path, tmp_path: Path) -> None:
     study, store = open_study(experiment, ["budget.seconds=1e-9"], grid=["optim.lr=0.1,0.2"], runs_dir=tmp_path)
-    assert run_study(study, store, Console(quiet=True)) == []
+    assert run_study(study, store, Console(quiet=True), lanes="off") == []
     study, store = open_study(experiment, ["budget.seconds=1000"], grid=["optim.lr=0.1,0.2"], runs_dir=tmp_path)
-    assert len(run_study(study, store, Console(quiet=True))) == 2
+    assert len(run_study(study, store, Console(quiet=True), lanes="off")) == 2
 
 
 def test_the_report_has_table_and_pictures(sweep: Sweep) -> None:
@@ -96,12 +114,13 @@ def test_the_report_has_table_and_pictures(sweep: Sweep) -> None:
     study, store = sweep("seeds=3", grid=["optim.lr=log:1e-3:1:4"], name="one")
     found = report(study, store)
     header, *lines = (store.path / "hparams.csv").read_text().splitlines()
-    assert header == "trial,val_acc,val_loss,optim.lr,seed,state,seconds"
-    accuracies = [float(line.split(",")[1]) for line in lines]
+    assert header == "val_acc,val_loss,optim.lr,seed,trial,state,seconds"
+    accuracies = [float(line.split(",")[0]) for line in lines]
     assert accuracies == sorted(accuracies, reverse=True)
     assert len(lines) == 12
     assert (store.path / "response.png").stat().st_size > 10_000
     assert found["findings"][0].startswith("best val_accuracy: 0.")
     study, store = sweep(grid=["optim.lr=0.01,0.1", "model.hidden=[4],[16]"], name="two")
-    assert [Path(path).name for path in report(study, store)["files"]] == ["hparams.csv", "curves.png", "map.png"]
+    drawn = {Path(path).name for path in report(study, store)["files"]}
+    assert drawn >= {"hparams.csv", "hparams.html", "curves.png", "map.png", "parallel.png", "importance.png"}
     assert (store.path / "map.png").stat().st_size > 10_000

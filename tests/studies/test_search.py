@@ -60,7 +60,8 @@ def test_halving_keeps_the_best_third_at_each_rung(sweep: Sweep) -> None:
 def test_halving_goes_on_after_kills_and_with_several_workers(experiment: Path, tmp_path: Path, sweep: Sweep) -> None:
     """What is decided follows from the run folders, so kills and workers change nothing."""
     _, whole = sweep(*HALVING, grid=["optim.lr=log:1e-3:1"], name="whole")
-    words = [str(experiment), *HALVING, "--grid", "optim.lr=log:1e-3:1", "--runs-dir", str(tmp_path / "runs"), "--name", "killed"]
+    words = [str(experiment), *HALVING, "--grid", "optim.lr=log:1e-3:1", "--lanes", "off", "--runs-dir", str(tmp_path / "runs")]
+    words += ["--name", "killed"]
     for place in ("25:0003-s0", "5:trials.jsonl"):
         environment = {**os.environ, "FIRSTLIGHT_FAILPOINT": f"kill:before:{place}"}
         killed = subprocess.run([*COMMAND, *words], env=environment, capture_output=True, check=False)
@@ -158,7 +159,7 @@ def test_tpe_with_conditions_pruning_seeds_and_workers(experiment: Path, tmp_pat
         "  train.batch_size: [20, 50, 100]\n  train.label_smoothing: lin:0:0.2\n"
     )
     study, store = open_study(path, runs_dir=tmp_path / "runs")
-    rows = run_study(study, store, Console(quiet=True), workers=2)
+    rows = run_study(study, store, Console(quiet=True), workers=2, lanes="off")
     assert sorted(row["trial"] for row in rows) == [f"{number:04d}-s{seed}" for number in range(8) for seed in range(2)]
     assert all(("optim.momentum" in row["point"]) == (row["point"]["optim"] == "sgd") for row in rows)
     assert {row["state"] for row in rows} <= {"finished", "pruned"}
@@ -179,7 +180,7 @@ def test_without_optuna_there_is_one_line(experiment: Path, tmp_path: Path, monk
     monkeypatch.setitem(sys.modules, "optuna", None)
     study, store = open_study(experiment, ["sampler=tpe", "budget.trials=9"], grid=["optim.lr=0.1,0.2,0.3"], runs_dir=tmp_path)
     with pytest.raises(ConfigError, match=r'need Optuna, which is not installed; pip install "firstlight\[search\]"'):
-        run_study(study, store, Console(quiet=True))
+        run_study(study, store, Console(quiet=True), lanes="off")
 
 
 @pytest.mark.parametrize(

@@ -137,6 +137,12 @@ def test_the_edges_of_a_range_are_known() -> None:
     assert not math.isnan(space.parameters["lr"].at(0.5))
 
 
+def test_lists_of_one_number_have_edges_too() -> None:
+    """C4: a hidden layer is written as a list; lists of several sizes have no order."""
+    assert Choice(([1], [2000], [30])).edges() == ([1], [2000])
+    assert Choice(([64], [64, 64], [64, 64, 64])).edges() == ()
+
+
 def test_a_sampler_without_end_needs_a_number() -> None:
     with pytest.raises(ConfigError, match=r"sampler random has no end of its own; say how many points: budget\.trials=N"):
         points("random", Space({"a": Interval(0, 1)}), None)

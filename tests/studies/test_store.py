@@ -77,7 +77,7 @@ def test_the_log_is_made_again_from_the_run_folders(sweep: Sweep, damage: str) -
     else:
         path.write_bytes(path.read_bytes()[:-150])
     trained = losses(store, before)
-    after = run_study(study, store, Console(quiet=True))
+    after = run_study(study, store, Console(quiet=True), lanes="off")
     assert sorted(after, key=lambda row: row["trial"]) == sorted(before, key=lambda row: row["trial"])
     assert losses(store, after) == trained
 
@@ -101,5 +101,5 @@ def test_a_foreign_run_in_the_place_of_a_trial_is_left_alone(experiment: Path, t
     study, store = open_study(experiment, grid=["optim.lr=0.1,0.2"], runs_dir=tmp_path / "runs")
     fl.train(experiment, "optim.lr=0.3", name="0001-s0", runs_dir=store.path)
     with pytest.raises(StorageError, match=r"0001-s0 holds a run that is not trial 0001-s0 of this study; move it away"):
-        run_study(study, store, Console(quiet=True))
+        run_study(study, store, Console(quiet=True), lanes="off")
     assert fl.load_run(store.path / "0001-s0").state == "finished"

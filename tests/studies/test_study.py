@@ -83,3 +83,10 @@ def test_a_wrong_study_is_one_line(experiment: Path, more: dict[str, Any], overr
         load_study(experiment, overrides, **{"grid": ["optim.lr=0.1,0.2"], **more})
     assert message in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+def test_one_source_of_chance_alone_can_vary() -> None:
+    """C6, F2: separate seeds for init and data order: the one that is set stays, the other follows the seed of the trial."""
+    study = load_study("mnist_mlp", ["seeds=2", "order_seed=7"], grid=["optim.lr=0.1,0.2"])
+    config = study.config(Trial(0, {"optim.lr": 0.1}, 1))
+    assert (config.seed, config.init_seed, config.order_seed) == (1, None, 7)

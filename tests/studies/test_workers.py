@@ -158,9 +158,9 @@ def test_claims_are_freed_by_the_kernel(tmp_path: Path) -> None:
 def test_real_trials_are_the_same_whoever_trains_them(experiment: Path) -> None:
     """Two processes of one thread make the rows and the losses that this process makes."""
     study, store = opened(experiment, "0.05,0.1,0.2")
-    alone = run_study(study, store, Console(quiet=True))
+    alone = run_study(study, store, Console(quiet=True), lanes="off")
     other = Store(store.path.with_name("other"))
-    together = run_study(study, other, Console(quiet=True), workers=2)
+    together = run_study(study, other, Console(quiet=True), workers=2, lanes="off")
 
     def plain(rows: list[Row]) -> list[Row]:
         return sorted(({**row, "seconds": 0} for row in rows), key=lambda row: row["number"])
@@ -175,7 +175,19 @@ def test_real_trials_are_the_same_whoever_trains_them(experiment: Path) -> None:
 @pytest.fixture
 def leader(experiment: Path, tmp_path: Path) -> Iterator[subprocess.Popen[str]]:
     """A real study of two workers with trials that last, in a process of its own."""
-    words = ["--grid", "optim.lr=0.05,0.1", "train.epochs=100000", "--name", "long", "--workers", "2", "--runs-dir", str(tmp_path / "runs")]
+    words = [
+        "--grid",
+        "optim.lr=0.05,0.1",
+        "train.epochs=100000",
+        "--name",
+        "long",
+        "--workers",
+        "2",
+        "--lanes",
+        "off",
+        "--runs-dir",
+        str(tmp_path / "runs"),
+    ]
     runs = [tmp_path / "runs" / "long" / f"000{point}-s0" for point in range(2)]
     with subprocess.Popen([*COMMAND, str(experiment), *words], stderr=subprocess.PIPE, text=True) as process:
         while process.poll() is None and not all(list(run.glob("checkpoints/step-*")) for run in runs):

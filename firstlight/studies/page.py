@@ -1,0 +1,94 @@
+"""The table of a study as one HTML file: sortable by a click, readable without a network, every text escaped."""
+
+from collections.abc import Mapping, Sequence
+from html import escape
+from typing import Any
+
+from firstlight.studies.settings import show_value
+
+Rows = Sequence[Mapping[str, Any]]
+
+LARGE = 1000
+"""Figures from here on have no decimals to read."""
+
+HEAD = """<!doctype html>
+<html lang="en">
+<head>
+<meta charset="utf-8">
+<meta http-equiv="Content-Security-Policy" content="default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'">
+<meta name="viewport" content="width=device-width">
+<title>{title}</title>
+<style>
+body {{ font: 15px/1.45 system-ui, sans-serif; margin: 2rem auto; max-width: 75rem; padding: 0 1rem; color: #111; background: #fff }}
+.wide {{ overflow-x: auto }}
+table {{ border-collapse: collapse; margin: 1rem 0; font-variant-numeric: tabular-nums }}
+th, td {{ padding: .3rem .7rem; text-align: left; border-bottom: 1px solid #ddd; white-space: nowrap }}
+td.number, th.number {{ text-align: right }}
+td.says {{ white-space: normal; min-width: 24rem }}
+th button {{ font: inherit; font-weight: 600; border: 0; background: none; cursor: pointer; padding: 0; color: #0b4f79 }}
+th[aria-sort=ascending] button::after {{ content: " \\25b2" }}
+th[aria-sort=descending] button::after {{ content: " \\25bc" }}
+.warning {{ border-left: 4px solid #d55e00; padding-left: .6rem }}
+@media (prefers-color-scheme: dark) {{
+  body {{ color: #eee; background: #161616 }} th, td {{ border-color: #444 }} th button {{ color: #7cc4f0 }}
+}}
+</style>
+</head>
+<body>
+<h1>{title}</h1>
+"""
+
+SCRIPT = """<script>
+for (const table of document.querySelectorAll("table")) {
+  table.querySelectorAll("th").forEach((head, column) => head.firstChild.addEventListener("click", () => {
+    const up = head.getAttribute("aria-sort") !== "ascending";
+    const key = (row) => row.cells[column].dataset.value;
+    const compare = (a, b) => {
+      if (key(a) === "" || key(b) === "") return (key(a) === "") - (key(b) === "");
+      const order = isNaN(key(a)) || isNaN(key(b)) ? key(a).localeCompare(key(b)) : key(a) - key(b);
+      return up ? order : -order;
+    };
+    const body = table.tBodies[0];
+    body.append(...[...body.rows].sort(compare));
+    for (const other of table.querySelectorAll("th")) other.removeAttribute("aria-sort");
+    head.setAttribute("aria-sort", up ? "ascending" : "descending");
+  }));
+}
+</script>
+</body>
+</html>
+"""
+
+
+def study_page(title: str, *, findings: Sequence[str], warnings: Sequence[str], tables: Sequence[tuple[str, Rows]]) -> str:
+    """Return the page: what was found, what to be wary of, and the tables, each with its heading; a click on a column sorts by it."""
+    parts = [HEAD.format(title=escape(title))]
+    parts += [f"<p>{escape(line)}</p>\n" for line in findings]
+    parts += [f'<p class="warning">Warning: {escape(line)}</p>\n' for line in warnings]
+    parts += [_table(heading, rows) for heading, rows in tables if rows]
+    return "".join(parts) + SCRIPT
+
+
+def _table(heading: str, rows: Rows) -> str:
+    columns = list(rows[0])
+    numeric = {column for column in columns if any(_is_number(row[column]) for row in rows)}
+    heads = "".join(
+        f'<th scope="col"{_class(column, numeric)}><button type="button">{escape(column.replace("_", " "))}</button></th>'
+        for column in columns
+    )
+    body = "".join("<tr>" + "".join(_cell(column, row[column], numeric) for column in columns) + "</tr>\n" for row in rows)
+    return f'<h2>{escape(heading)}</h2>\n<div class="wide"><table><thead><tr>{heads}</tr></thead>\n<tbody>\n{body}</tbody></table></div>\n'
+
+
+def _cell(column: str, value: Any, numeric: set[str]) -> str:
+    sorted_by = "" if value is None else str(value)
+    shown = "-" if value is None else f"{value:.4f}" if column.startswith("val_") and abs(value) < LARGE else show_value(value)
+    return f'<td{_class(column, numeric)} data-value="{escape(sorted_by)}">{escape(shown)}</td>'
+
+
+def _class(column: str, numeric: set[str]) -> str:
+    return ' class="number"' if column in numeric else ' class="says"' if column == "says" else ""
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)

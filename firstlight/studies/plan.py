@@ -1,0 +1,87 @@
+"""How the trials of a study are trained: side by side as lanes of one program where that was timed to be faster, else each alone.
+
+Reading order: make_plan, _that_fit.
+"""
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from firstlight.config.describe import to_dict
+from firstlight.config.schema import Config
+from firstlight.engine.lanes import GroupKey, Times, group_key, num_bytes, time_both
+from firstlight.studies.trial import Trial
+
+MAX_BYTES = 2 << 30
+"""Weights, optimizer memory and gradients of the lanes of one program; more lanes become several programs."""
+Way = Literal["auto", "on", "off"]
+
+
+@dataclass(frozen=True)
+class Group:
+    """Trials that are trained as one program on so many threads."""
+
+    trials: tuple[Trial, ...]
+    threads: int
+
+
+@dataclass(frozen=True)
+class Plan:
+    """groups: trials to be trained side by side; alone: all others, in their order; remarks: why, a line for each group."""
+
+    groups: tuple[Group, ...]
+    alone: tuple[Trial, ...]
+    remarks: tuple[str, ...]
+
+
+def make_plan(trials: Sequence[tuple[Trial, Config]], data_dir: Path, *, way: Way = "auto", processes: int = 1) -> Plan:
+    """Return how trials, each with its experiment, are best trained here.
+
+    way: lanes where they are faster, wherever they are possible, or nowhere; processes: how many would
+    share the work otherwise.
+    """
+    kinds: dict[tuple[GroupKey | None, int | None], list[tuple[Trial, Config]]] = {}
+    for trial, config in trials:
+        kinds.setdefault((None if way == "off" else group_key(config), trial.pause_after), []).append((trial, config))
+    groups: list[Group] = []
+    alone: list[tuple[Trial, Config]] = []
+    remarks: list[str] = []
+    timed: dict[str, Times] = {}
+    for (key, _), kind in kinds.items():
+        if key is None or len(kind) < 2:
+            alone += kind
+            continue
+        like = json.dumps([key.rest, sorted(str(to_dict(config.model)) for _, config in kind)])
+        if like not in timed:
+            timed[like] = time_both([config for _, config in kind], data_dir)
+        times = timed[like]
+        remarks.append(_sentence(len(kind), times, processes, way))
+        if way == "on" or times.together < times.alone / processes:
+            groups += [Group(tuple(part), times.threads) for part in _that_fit(kind, times.num_lanes)]
+        else:
+            alone += kind
+    return Plan(tuple(groups), tuple(trial for trial, _ in alone), tuple(remarks))
+
+
+def _that_fit(trials: Sequence[tuple[Trial, Config]], num_lanes: int) -> list[list[Trial]]:
+    """Return the trials in parts of at most so many, whose memory stays below MAX_BYTES."""
+    parts: list[list[Trial]] = [[]]
+    used = 0
+    for trial, config in trials:
+        needed = num_bytes(config)
+        if len(parts[-1]) == num_lanes or (parts[-1] and used + needed > MAX_BYTES):
+            parts.append([])
+            used = 0
+        parts[-1].append(trial)
+        used += needed
+    return parts
+
+
+def _sentence(num: int, times: Times, processes: int, way: Way) -> str:
+    size = "as one program" if times.num_lanes >= num else f"{times.num_lanes} to a program"
+    together = f"{1e3 * times.together:.3g} ms a step {size} on {times.threads} thread{'s' if times.threads > 1 else ''}"
+    alone = f"{1e3 * times.alone / processes:.3g} ms one after the other" + (f" in {processes} processes" if processes > 1 else "")
+    chosen = "side by side" if way == "on" or times.together < times.alone / processes else "each alone"
+    return f"{num} trials {chosen}: {together}, {alone}"

@@ -1,0 +1,57 @@
+"""Which trials are trained side by side: by what can be fused, by what was timed, by what was asked."""
+
+from pathlib import Path
+
+import pytest
+
+import firstlight as fl
+from firstlight.config.schema import Config
+from firstlight.engine.lanes import Times
+from firstlight.studies import plan
+from firstlight.studies.plan import make_plan
+from firstlight.studies.study import Trial
+
+FIXED = {"name": "cpu", "precision": "float32", "memory_format": "contiguous", "threads": 1}
+
+
+def trials_of(*settings: tuple[str, ...]) -> list[tuple[Trial, Config]]:
+    base = ("optim.name=sgd", "split.num_train=100", "train.batch_size=50")
+    return [(Trial(number, {}, 0), fl.load_config("quickstart", *base, *words, device=FIXED)) for number, words in enumerate(settings)]
+
+
+MLP = ("model={name: mlp, hidden: [8]}",)
+WIDE = ("model={name: mlp, hidden: [9]}",)
+RESNET = ("model=resnet18", "input.image_size=32")
+
+
+def test_trials_are_grouped_by_what_can_be_fused() -> None:
+    """Widths share a program; another order of the data is a program of its own; what cannot be a lane, or has no company, is alone."""
+    trials = trials_of(MLP, RESNET, WIDE, (*MLP, "seed=1"), (*WIDE, "seed=1"), (*MLP, "augment.flip=true"))
+    found = make_plan(trials, Path(), way="on")
+    assert [[trial.number for trial in group.trials] for group in found.groups] == [[0, 2], [3, 4]]
+    assert sorted(trial.number for trial in found.alone) == [1, 5]
+    assert all("2 trials side by side" in remark for remark in found.remarks)
+    assert len(found.remarks) == 2
+
+
+def test_nothing_is_grouped_where_lanes_are_off() -> None:
+    found = make_plan(trials_of(MLP, WIDE), Path(), way="off")
+    assert (found.groups, len(found.alone), found.remarks) == ((), 2, ())
+
+
+@pytest.mark.parametrize(("alone", "processes", "fused"), [(1.0, 1, False), (3.0, 1, True), (3.0, 2, False)])
+def test_the_faster_way_is_taken_and_said(monkeypatch: pytest.MonkeyPatch, alone: float, processes: int, fused: bool) -> None:
+    """By the timing, against as many processes as would share the work."""
+    monkeypatch.setattr(plan, "time_both", lambda configs, data_dir: Times(alone, 2.0, 2, 1))
+    found = make_plan(trials_of(MLP, WIDE), Path(), processes=processes)
+    assert bool(found.groups) is fused
+    assert ("side by side" if fused else "each alone") in found.remarks[0]
+    assert "2e+03 ms a step" in found.remarks[0]
+
+
+def test_programs_stay_small_enough(monkeypatch: pytest.MonkeyPatch) -> None:
+    """By the number that was fastest, and by their memory."""
+    monkeypatch.setattr(plan, "time_both", lambda configs, data_dir: Times(9.0, 1.0, 2, 1))
+    assert [len(group.trials) for group in make_plan(trials_of(*[MLP] * 5), Path()).groups] == [2, 2, 1]
+    monkeypatch.setattr(plan, "MAX_BYTES", 1)
+    assert [len(group.trials) for group in make_plan(trials_of(*[MLP] * 3), Path()).groups] == [1, 1, 1]
