@@ -1,9 +1,9 @@
 """The shipped 10 x 10 grid (learning rate by scale of the initial weights) as one command, against Lightning and Keras point by point.
 
-`python -m benchmarks.study_grid [--force] [--peers lightning,keras,torch] [--pairs N]`: ours is the wall time of
-`firstlight sweep mnist_lr_init` in a process of its own, from start to pictures, 100 trainings with run folders and
-checkpoints. A peer trains one point a turn: one epoch of the same network, images and batches, in a process that stands already, with what it
-logs by default; 100 points are reckoned from that. The peers' arms are those of lines 4 and 5, where their losses are held against ours.
+`python -m benchmarks.study_grid [--force] [--peers lightning,keras,torch] [--pairs N]`: ours is the wall time of the whole command
+`firstlight sweep mnist_lr_init`, from the start of Python to tables and pictures: 100 trainings with run folders and checkpoints. A peer
+trains one point a turn: one epoch of the same network, images and batches, in a process that stands already, with what it logs by default;
+100 points are reckoned from that. The peers' arms are those of lines 4 and 5, where their losses are held against ours.
 """
 
 import argparse

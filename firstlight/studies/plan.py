@@ -4,6 +4,7 @@ Reading order: make_plan, _that_fit.
 """
 
 import json
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -62,7 +63,8 @@ def make_plan(trials: Sequence[tuple[Trial, Config]], data_dir: Path, *, way: Wa
             groups += [Group(tuple(part), times.threads) for part in _that_fit(kind, times.num_lanes)]
         else:
             alone += kind
-    return Plan(tuple(groups), tuple(trial for trial, _ in alone), tuple(remarks))
+    said = tuple(f"{times} x {remark}" if times > 1 else remark for remark, times in Counter(remarks).items())
+    return Plan(tuple(groups), tuple(trial for trial, _ in alone), said)
 
 
 def _that_fit(trials: Sequence[tuple[Trial, Config]], num_lanes: int) -> list[list[Trial]]:

@@ -30,8 +30,8 @@ def test_trials_are_grouped_by_what_can_be_fused() -> None:
     found = make_plan(trials, Path(), way="on")
     assert [[trial.number for trial in group.trials] for group in found.groups] == [[0, 2], [3, 4]]
     assert sorted(trial.number for trial in found.alone) == [1, 5]
-    assert all("2 trials side by side" in remark for remark in found.remarks)
-    assert len(found.remarks) == 2
+    assert len(found.remarks) == 1  # timed once: another order of the data takes as long
+    assert found.remarks[0].startswith("2 x 2 trials side by side: ")
 
 
 def test_nothing_is_grouped_where_lanes_are_off() -> None:
