@@ -1,11 +1,14 @@
 """`make bench`: the quick benchmarks, each in a process of its own, one after the other; RECORDS.md is written anew.
 
-`make bench-all` (`python -m benchmarks --all`) adds those that take long, `make bench-gpu` runs the tests and lines for a CUDA GPU. --force goes to every one that measures time.
+`make bench-all` (`python -m benchmarks --all`) adds those that take long, `make bench-gpu` runs the tests and lines for a CUDA GPU. --force goes
+to every one that measures time.
 """
 
 import argparse
 import subprocess
 import sys
+
+import torch
 
 QUICK = (("tiny_step",), ("step_parts",), ("scalars",), ("loader",), ("startup",), ("networks", "--networks", "lenet"))
 LONG = (
@@ -23,6 +26,8 @@ def main() -> None:
     parser.add_argument("--force", action="store_true", help="measure on a busy machine, too; the records say so")
     parser.add_argument("--gpu", action="store_true", help="those that need a CUDA GPU, and no other")
     arguments = parser.parse_args()
+    if arguments.gpu and not torch.cuda.is_available():
+        sys.exit("these lines need a CUDA GPU, and torch sees none")
     failed = []
     for name, *words in GPU if arguments.gpu else (*QUICK, *(LONG if arguments.all else ())):
         force = ["--force"] if arguments.force and name not in NOT_TIMED else []
