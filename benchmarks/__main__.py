@@ -1,7 +1,7 @@
 """`make bench`: the quick benchmarks, each in a process of its own, one after the other; RECORDS.md is written anew.
 
-`make bench-all` (`python -m benchmarks --all`) adds those that take long, `make bench-gpu` runs the tests and lines for a CUDA GPU. --force goes
-to every one that measures time.
+`make bench-all` (`python -m benchmarks --all`) adds those that take long; `make bench-gpu` (`--gpu`) runs the lines for a CUDA GPU alone.
+--force goes to every one that measures time.
 """
 
 import argparse
