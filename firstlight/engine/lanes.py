@@ -189,11 +189,12 @@ def train_lanes(
 
 @dataclass(frozen=True)
 class Times:
-    """Seconds of a step of all networks of a group, one after the other (alone), and the fastest way side by side (together).
+    """Seconds of a step of `num` networks of a group, one after the other (alone), and the fastest way side by side (together).
 
     num_lanes: networks in one program, where the values between the layers of all would not fit into the caches; threads: of a program.
     """
 
+    num: int
     alone: float
     together: float
     num_lanes: int
@@ -219,7 +220,7 @@ def time_both(configs: Sequence[Config], data_dir: Path) -> Times:
                     step = partial(lanes.step, batch.images, batch.labels, torch.full((size,), 1e-6), seeds=(0, 0, 0))
                     found.append((_fastest(step) * num / size, size, threads))
     together, num_lanes, threads = min(found)
-    return Times(num * sum(alone) / len(alone), together, num_lanes, threads)
+    return Times(num, num * sum(alone) / len(alone), together, num_lanes, threads)
 
 
 def _arithmetic(config: Config, threads: int) -> Arithmetic:
