@@ -142,7 +142,7 @@ def show(value: Any) -> str:
 
 def pictures(name: str, facts: Facts) -> list[str]:
     """Store the figures of a study for the page, small, and return the lines that show them."""
-    if name in BESIDE and (Path(facts["study"]).parent / BESIDE[name] / "trials.jsonl").is_file():
+    if name in BESIDE and (Path(facts["study"]).parent / BESIDE[name] / "answer.json").is_file():
         facts = firstlight("study", facts["study"], "--beside", str(Path(facts["study"]).parent / BESIDE[name]))
     drawn = {Path(file).name: Path(file) for file in facts["files"]}
     preferred = [file for file in ("map.png", "response.png", "parallel.png", "curves.png") if file in drawn][:1]
