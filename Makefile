@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 export FIRSTLIGHT_DATA ?= $(if $(wildcard ../shared/data),$(abspath ../shared/data),)
 
-.PHONY: demo test check bench bench-all peers soak docs docs-studies clean
+.PHONY: demo test check bench bench-all bench-gpu peers soak docs docs-studies clean
 
 demo: .venv/.installed
 	$(BIN)/firstlight train
@@ -23,6 +23,11 @@ bench: .venv/.installed-dev .venv-peers/.installed
 
 bench-all: .venv/.installed-dev .venv-peers/.installed
 	$(BIN)/python -m benchmarks --all
+
+# Everything that waits for a CUDA GPU: its tests, lines 1 and 2 with and without CUDA graphs, and the course's networks fully trained.
+bench-gpu: .venv/.installed-dev
+	$(BIN)/pytest tests/gpu
+	$(BIN)/python -m benchmarks --gpu
 
 peers: .venv-peers/.installed
 

@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from functools import partial
-from itertools import pairwise
+from itertools import pairwise, repeat
 from pathlib import Path
 from typing import Any, NamedTuple, NoReturn
 
@@ -20,7 +20,7 @@ from torch import Tensor
 from firstlight.config.describe import to_dict
 from firstlight.config.schema import Config, Kind
 from firstlight.engine.convolutional_lanes import ConvolutionalLanes
-from firstlight.engine.device import Arithmetic
+from firstlight.engine.device import Arithmetic, choose_device
 from firstlight.engine.evaluate import TOP_K
 from firstlight.engine.loop import close_epoch, due, is_paused
 from firstlight.engine.memory import keep_freed_memory
@@ -77,6 +77,7 @@ def group_key(config: Config) -> GroupKey | None:
         and config.evaluation.views == "one"
         and config.input.whiten == 0
         and config.device.name in ("auto", "cpu")
+        and (config.device.name == "cpu" or choose_device("auto") == "cpu")
         and config.device.precision in ("auto", "float32")
     )
     if not is_plain:
@@ -188,11 +189,12 @@ def train_lanes(
 
 @dataclass(frozen=True)
 class Times:
-    """Seconds of a step of all networks of a group, one after the other (alone), and the fastest way side by side (together).
+    """Seconds of a step of `num` networks of a group, one after the other (alone), and the fastest way side by side (together).
 
     num_lanes: networks in one program, where the values between the layers of all would not fit into the caches; threads: of a program.
     """
 
+    num: int
     alone: float
     together: float
     num_lanes: int
@@ -218,7 +220,7 @@ def time_both(configs: Sequence[Config], data_dir: Path) -> Times:
                     step = partial(lanes.step, batch.images, batch.labels, torch.full((size,), 1e-6), seeds=(0, 0, 0))
                     found.append((_fastest(step) * num / size, size, threads))
     together, num_lanes, threads = min(found)
-    return Times(num * sum(alone) / len(alone), together, num_lanes, threads)
+    return Times(num, num * sum(alone) / len(alone), together, num_lanes, threads)
 
 
 def _arithmetic(config: Config, threads: int) -> Arithmetic:
@@ -337,21 +339,24 @@ def _fetch(runs: Sequence[_LaneRun], pending: _Pending) -> _Pending:
             runs, losses, norms, torch.stack(pending.lrs, 1).tolist(), hits, strict=True
         ):
             if one.error is None:
-                _write_rows(one, list(zip(lrs, lane_losses, lane_norms, strict=True)), pending.sizes, num_correct)
+                _write_rows(one, lrs, lane_losses, lane_norms, pending.sizes, num_correct)
     return _Pending([], [], [])
 
 
-def _write_rows(one: _LaneRun, figures: Sequence[tuple[float, float, float]], sizes: Sequence[int], num_correct: int) -> None:
-    """Write the rows of the last steps of a lane (lr, loss, gradient norm of each), as far as they are finite."""
+def _write_rows(
+    one: _LaneRun, lrs: Sequence[float], losses: Sequence[float], norms: Sequence[float], sizes: Sequence[int], num_correct: int
+) -> None:
+    """Write the rows of the last steps of a lane, as far as they are finite."""
     state = one.state
-    rows = [StepRow(step, state.epoch + 1, *row) for step, row in enumerate(figures, state.step - len(figures) + 1)]
+    first = state.step - len(sizes) + 1
+    rows = list(zip(range(first, state.step + 1), repeat(state.epoch + 1), lrs, losses, norms, strict=False))
     total, recognised = state.running
-    for row, size in zip(rows, sizes, strict=True):
-        total += row.loss * size
+    for loss, size in zip(losses, sizes, strict=True):
+        total += loss * size
     state.running = (total, recognised + num_correct)
     one.writer.append_numbers("step", StepRow._fields, rows)
-    if not math.isfinite(total) or not all(math.isfinite(row.grad_norm) for row in rows):
-        broken = next(row for row in rows if not math.isfinite(row.loss + row.grad_norm))
+    if not math.isfinite(total + sum(norms)):
+        broken = next(row for row in map(StepRow._make, rows) if not math.isfinite(row.loss + row.grad_norm))
         what = "loss" if not math.isfinite(broken.loss) else "gradient"
         value = broken.loss if what == "loss" else broken.grad_norm
         one.error = one.recorder.diverged(state, one.setup, f"the {what} became {value}", broken)

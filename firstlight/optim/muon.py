@@ -106,8 +106,8 @@ def _muon_step(weight: Tensor, gradient: Tensor, state: dict[str, Tensor], group
 def _adamw_step(values: Tensor, gradient: Tensor, state: dict[str, Tensor], group: dict[str, Any]) -> None:
     if not state:
         state.update(step=torch.zeros(()), exp_avg=torch.zeros_like(values), exp_avg_sq=torch.zeros_like(values))
-    if state["step"].device != values.device:
-        state["step"] = state["step"].to(values.device)  # torch restores it to the CPU
+    if values.is_cuda and not state["step"].is_cuda:
+        state["step"] = state["step"].to(values.device)  # torch makes and restores it on the CPU
     state["step"] += 1
     count = state["step"] if values.is_cuda else state["step"].item()  # a GPU is not waited for, and a CPU computes in float64
     lr = _other_lr(values, group)

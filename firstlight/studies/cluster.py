@@ -44,6 +44,8 @@ class Tasks:
 
     def wait(self) -> list[Outcome]:
         """Return what the tasks answered; one whose process or machine died says so."""
+        if not self._running:
+            return []
         with stop_requests() as stop:  # an exception of ours would leave Ray's code as a SystemError
             done, _ = self._ray.wait(list(self._running), num_returns=1, timeout=LOOK_SECONDS)
         if stop.asked:

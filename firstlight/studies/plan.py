@@ -4,6 +4,7 @@ Reading order: make_plan, _that_fit.
 """
 
 import json
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -39,8 +40,7 @@ class Plan:
 def make_plan(trials: Sequence[tuple[Trial, Config]], data_dir: Path, *, way: Way = "auto", processes: int = 1) -> Plan:
     """Return how trials, each with its experiment, are best trained here.
 
-    way: lanes where they are faster, wherever they are possible, or nowhere; processes: how many would
-    share the work otherwise.
+    way: lanes where they are faster, wherever they are possible, or nowhere; processes: how many would share the work otherwise.
     """
     kinds: dict[tuple[GroupKey | None, int | None], list[tuple[Trial, Config]]] = {}
     for trial, config in trials:
@@ -55,14 +55,21 @@ def make_plan(trials: Sequence[tuple[Trial, Config]], data_dir: Path, *, way: Wa
             continue
         like = json.dumps([key.rest, sorted(str(to_dict(config.model)) for _, config in kind)])
         if like not in timed:
-            timed[like] = time_both([config for _, config in kind], data_dir)
+            timed[like] = time_both(_sample([config for _, config in kind]), data_dir)
         times = timed[like]
         remarks.append(_sentence(len(kind), times, processes, way))
         if way == "on" or times.together < times.alone / processes:
             groups += [Group(tuple(part), times.threads) for part in _that_fit(kind, times.num_lanes)]
         else:
             alone += kind
-    return Plan(tuple(groups), tuple(trial for trial, _ in alone), tuple(remarks))
+    said = tuple(f"{times} x {remark}" if times > 1 else remark for remark, times in Counter(remarks).items())
+    return Plan(tuple(groups), tuple(trial for trial, _ in alone), said)
+
+
+def _sample(configs: Sequence[Config]) -> list[Config]:
+    """Return as many of the configs as fit into MAX_BYTES together, evenly out of all, and two at least."""
+    num = min(len(configs), max(2, MAX_BYTES // max(map(num_bytes, configs))))
+    return [configs[place * len(configs) // num] for place in range(num)]
 
 
 def _that_fit(trials: Sequence[tuple[Trial, Config]], num_lanes: int) -> list[list[Trial]]:
@@ -81,7 +88,9 @@ def _that_fit(trials: Sequence[tuple[Trial, Config]], num_lanes: int) -> list[li
 
 def _sentence(num: int, times: Times, processes: int, way: Way) -> str:
     size = "as one program" if times.num_lanes >= num else f"{times.num_lanes} to a program"
-    together = f"{1e3 * times.together:.3g} ms a step {size} on {times.threads} thread{'s' if times.threads > 1 else ''}"
-    alone = f"{1e3 * times.alone / processes:.3g} ms one after the other" + (f" in {processes} processes" if processes > 1 else "")
+    together = f"{1e3 * times.together / times.num * num:.3g} ms a step {size} on {times.threads} thread{'s' if times.threads > 1 else ''}"
+    alone = f"{1e3 * times.alone / times.num * num / processes:.3g} ms one after the other" + (
+        f" in {processes} processes" if processes > 1 else ""
+    )
     chosen = "side by side" if way == "on" or times.together < times.alone / processes else "each alone"
     return f"{num} trials {chosen}: {together}, {alone}"

@@ -28,7 +28,9 @@ STOP_SECONDS = 60.0
 LOOK_SECONDS = 0.5
 """Longest wait for news of the workers before the leader looks at its budget of time."""
 MAX_STILLBORN = 3
-"""Workers in a row that may die before they are ready."""
+"""Workers in a row that may die before any is ready, beside one for each that was asked for: then something is wrong with all of them."""
+MAX_STILLBORN_LATER = 100
+"""The same once one was ready: then something kills them, and may stop."""
 POOLS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
 
 
@@ -120,7 +122,7 @@ class Processes:
     def __init__(self, num: int, place: Place, command: Sequence[str] = COMMAND) -> None:
         self._place, self._command = place, command
         self._events: SimpleQueue[tuple[_Worker, bytes]] = SimpleQueue()
-        self._stillborn = 0
+        self._stillborn, self._proven = 0, False
         self._workers = [self._begin() for _ in range(num)]
 
     @property
@@ -195,7 +197,7 @@ class Processes:
             return self._buried(worker)
         answer, trial = json.loads(line), worker.trial
         if "ready" in answer:
-            worker.ready, self._stillborn = True, 0
+            worker.ready, self._stillborn, self._proven = True, 0, True
             return None
         assert trial is not None
         if "error" in answer:
@@ -208,7 +210,7 @@ class Processes:
         words = worker.last_words()
         worker.hang_up()
         self._stillborn += not worker.ready
-        if self._stillborn > MAX_STILLBORN + len(self._workers):
+        if self._stillborn > (MAX_STILLBORN_LATER if self._proven else MAX_STILLBORN) + len(self._workers):
             raise FirstlightError(f"the workers of the study die at their start ({words}); try --workers 1, which says more")
         self._workers[self._workers.index(worker)] = self._begin()
         return None if worker.trial is None else Outcome(worker.trial, died=words)

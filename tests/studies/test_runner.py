@@ -124,3 +124,30 @@ def test_the_report_has_table_and_pictures(sweep: Sweep) -> None:
     drawn = {Path(path).name for path in report(study, store)["files"]}
     assert drawn >= {"hparams.csv", "hparams.html", "curves.png", "map.png", "parallel.png", "importance.png"}
     assert (store.path / "map.png").stat().st_size > 10_000
+
+
+MEMORY_SCRIPT = """
+import os, sys
+from pathlib import Path
+from firstlight.studies.runner import open_study, run_study
+from firstlight.studies.training import train_trial
+from firstlight.studies.workers import Here
+from firstlight.tracking.console import Console
+
+def train(trial, config, place, log):
+    row = train_trial(trial, config, place, log)
+    print(int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE"), flush=True)
+    return row
+
+study, store = open_study(sys.argv[1], ["model.hidden=[4000,1000]", "train.epochs=1"], grid=[sys.argv[3]], runs_dir=sys.argv[2])
+run_study(study, store, Console(quiet=True), start=lambda place, log: Here(place, log, train))
+"""
+
+
+def test_memory_returns_to_its_start_between_trials(experiment: Path, tmp_path: Path) -> None:
+    """E10: 17 MB of weights a trial, twelve of them one after the other in one process; the process stays as large as behind the second."""
+    words = [str(experiment), str(tmp_path / "runs"), "optim.lr=lin:0.01:0.1:12"]
+    done = subprocess.run([sys.executable, "-c", MEMORY_SCRIPT, *words], capture_output=True, text=True, check=True)
+    sizes = [int(line) for line in done.stdout.split()]
+    assert len(sizes) == 12
+    assert max(sizes[2:]) < sizes[1] + 17e6

@@ -60,15 +60,14 @@ def test_halving_keeps_the_best_third_at_each_rung(sweep: Sweep) -> None:
 def test_halving_goes_on_after_kills_and_with_several_workers(experiment: Path, tmp_path: Path, sweep: Sweep) -> None:
     """What is decided follows from the run folders, so kills and workers change nothing."""
     _, whole = sweep(*HALVING, grid=["optim.lr=log:1e-3:1"], name="whole")
-    words = [str(experiment), *HALVING, "--grid", "optim.lr=log:1e-3:1", "--lanes", "off", "--runs-dir", str(tmp_path / "runs")]
+    words = [str(experiment), *HALVING, "--grid", "optim.lr=log:1e-3:1", "--lanes", "off"]
+    words += ["--runs-dir", str(tmp_path / "runs"), "--name", "killed"]
     for place in ("25:0003-s0", "5:trials.jsonl"):
         environment = {**os.environ, "FIRSTLIGHT_FAILPOINT": f"kill:before:{place}"}
-        killed = subprocess.run([*COMMAND, *words, "--name", "killed"], env=environment, capture_output=True, check=False)
+        killed = subprocess.run([*COMMAND, *words], env=environment, capture_output=True, check=False)
         assert killed.returncode == -9
-    subprocess.run([*COMMAND, *words, "--name", "killed"], capture_output=True, check=True)
-    subprocess.run([*COMMAND, *words, "--name", "two", "--workers", "2"], capture_output=True, check=True)
-    for name in ("killed", "two"):
-        assert plain(Store(whole.path.with_name(name)).rows()) == plain(whole.rows())
+    study, store = open_study(experiment, HALVING, grid=["optim.lr=log:1e-3:1"], name="killed", runs_dir=tmp_path / "runs")
+    assert plain(run_study(study, store, Console(quiet=True), workers=2, lanes="off")) == plain(whole.rows())
 
 
 def test_a_point_that_breaks_does_not_reach_the_next_rung(sweep: Sweep) -> None:
