@@ -93,7 +93,11 @@ def findings(name: str, facts: Facts) -> list[str]:
     lines += [f"- {KIND.sub(lambda kind: kind[1].replace(',', ' ').replace(': ', '='), line)}" for line in said]
     if name in EXTRAS:
         lines += ["", *EXTRAS[name](facts)]
-    return [*lines, "", f"{facts['trials']} trainings, {facts['seconds']:,.0f} s of training together; {where()}."]
+    return [
+        *lines,
+        "",
+        f"{facts['trials']} trainings, {facts['seconds']:,.0f} s of training together; {'two processes, each ' if name in WORKERS else ''}{where()}.",
+    ]
 
 
 def table(name: str, rows: Sequence[Facts]) -> list[str]:
