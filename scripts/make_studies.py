@@ -93,11 +93,8 @@ def findings(name: str, facts: Facts) -> list[str]:
     lines += [f"- {KIND.sub(lambda kind: kind[1].replace(',', ' ').replace(': ', '='), line)}" for line in said]
     if name in EXTRAS:
         lines += ["", *EXTRAS[name](facts)]
-    return [
-        *lines,
-        "",
-        f"{facts['trials']} trainings, {facts['seconds']:,.0f} s of training together; {'two processes, each ' if name in WORKERS else ''}{where()}.",
-    ]
+    processes = "two processes, each " if name in WORKERS else ""
+    return [*lines, "", f"{facts['trials']} trainings, {facts['seconds']:,.0f} s of training together; {processes}{where()}."]
 
 
 def table(name: str, rows: Sequence[Facts]) -> list[str]:
