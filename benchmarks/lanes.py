@@ -91,7 +91,7 @@ NAMES = {
 
 
 def main() -> None:
-    """Measure, print, and write results/lanes.json; or be the arm that --arm names."""
+    """Measure, print, and write results/lanes_CASE.json; or be the arm that --arm names."""
     words = parser(__doc__, tuple(NAMES))
     words.add_argument("--arm", help=argparse.SUPPRESS)
     words.add_argument("--case", choices=CASES, help=argparse.SUPPRESS)
@@ -101,27 +101,26 @@ def main() -> None:
         be_arm(arguments.arm, CASES[arguments.case], arguments.threads)
         return
     start, python = ready_to_measure(arguments), str(require_peers())
-    rows: list[Row] = []
-    every: dict[str, Measured] = {}
     for name in arguments.cases.split(","):
         case = CASES[name]
+        arguments.all_peers = [peer for peer in NAMES if peer in case.needs]
+        peers = [peer for peer in arguments.peers if peer in case.needs]
 
         def command(arm: str, name: str = name) -> list[str]:
             return [python, "-m", "benchmarks.lanes", "--arm", arm, "--case", name, "--threads", str(arguments.threads)]
 
         measured = measure(
             command,
-            [peer for peer in arguments.peers if peer in case.needs],
+            peers,
             num_pairs=arguments.pairs,
             threads=arguments.threads,
             check=lambda ours, theirs: equal_within(ours, theirs, tolerance=1e-3),
             limit="products" if name != "lenet" else None,
         )
-        rows += rows_of(measured, case)
-        every |= {f"{name} {arm}": one for arm, one in measured.items()}
-    if arguments.cases != ",".join(CASES):
-        arguments.all_peers = [*arguments.all_peers, "all cases"]  # a part is shown and not recorded
-    record("lanes", "Lines 6 and 7: many small networks as one program", "python -m benchmarks.lanes", rows, every, arguments, start)
+        line, words_of = ("7", "lenet") if name == "lenet" else ("6", name)
+        part = argparse.Namespace(**{**vars(arguments), "peers": peers})
+        title, said = f"Line {line}: {case.what}, as one program", f"python -m benchmarks.lanes --cases {words_of}"
+        record(f"lanes_{name}", title, said, rows_of(measured, case), measured, part, start)
 
 
 def rows_of(measured: dict[str, Measured], case: Case) -> list[Row]:

@@ -1,6 +1,6 @@
 """The shipped 10 x 10 grid (learning rate by scale of the initial weights) as one command, against Lightning and Keras point by point.
 
-`python -m benchmarks.study_grid [--force] [--peers lightning,keras,torch] [--pairs N]`: ours is the wall time of the whole command
+`python -m benchmarks.study_grid [--force] [--peers lightning,keras] [--pairs N]`: ours is the wall time of the whole command
 `firstlight sweep mnist_lr_init`, from the start of Python to tables and pictures: 100 trainings with run folders and checkpoints. A peer
 trains one point a turn: one epoch of the same network, images and batches, in a process that stands already, with what it logs by default;
 100 points are reckoned from that. The peers' arms are those of lines 4 and 5, where their losses are held against ours.
@@ -22,7 +22,6 @@ STUDY = "mnist_lr_init"
 PEERS = {
     "lightning": ("Lightning, point by point", {"least": 20, "aim": 50}),
     "keras": ("Keras 3 on torch, point by point", {"least": 20, "aim": 50}),
-    "torch": ("the raw PyTorch loop with a DataLoader, point by point", {}),
 }
 
 
@@ -39,7 +38,7 @@ def main() -> None:
     config = study.config(next(study.trials()))
     with tempfile.TemporaryDirectory() as folder:
         hidden = list(config.model.options["hidden"])
-        settings = ("split.val_fraction=0.1", f"train.batch_size={config.train.batch_size}", f"model.hidden={hidden}")
+        settings = (f"split.num_train={NUM_PEER_TRAIN}", f"train.batch_size={config.train.batch_size}", f"model.hidden={hidden}")
         Workload.make("mnist_mlp", *settings, "optim={name: sgd, lr: 0.05}", "schedule=constant").write(Path(folder))
 
         def command(arm: str) -> list[str]:
@@ -84,6 +83,8 @@ def be_arm() -> None:
 
 NUM_TRAIN = 54_000
 """Images of MNIST that a study trains on; a tenth of 60,000 is carved out to validate."""
+NUM_PEER_TRAIN = 53_984
+"""Images that a peer's point trains on: whole batches of 32."""
 
 
 if __name__ == "__main__":

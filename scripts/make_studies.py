@@ -41,8 +41,9 @@ WORKERS = {"mnist_search": ("--workers", "2")}
 BESIDE = {"mnist_900_grid": "mnist_900_random"}
 MOST_ROWS = 12
 """Points of a study that its table on the page lists; the best of more."""
-WIDTH, COLORS = 800, 128
-"""Pixels and colours of a picture on the page, so that it takes some 30 KB."""
+WIDTH, COLORS = 800, (128, 32, 8)
+MOST_BYTES = 60 << 10
+"""Pixels of a picture on the page, and its colours: so many, or fewer where it would take more bytes than that."""
 KIND = re.compile(r"\{name: ([^}]*)\}")
 """A kind with its settings, which the page writes shorter."""
 
@@ -93,7 +94,8 @@ def findings(name: str, facts: Facts) -> list[str]:
     lines += [f"- {KIND.sub(lambda kind: kind[1].replace(',', ' ').replace(': ', '='), line)}" for line in said]
     if name in EXTRAS:
         lines += ["", *EXTRAS[name](facts)]
-    return [*lines, "", f"{facts['trials']} trainings, {facts['seconds']:,.0f} s of training together; {where()}."]
+    processes = "two processes, each " if name in WORKERS else ""
+    return [*lines, "", f"{facts['trials']} trainings, {facts['seconds']:,.0f} s of training together; {processes}{where()}."]
 
 
 def table(name: str, rows: Sequence[Facts]) -> list[str]:
@@ -159,7 +161,10 @@ def shrink(source: Path, target: Path) -> None:
     target.parent.mkdir(parents=True, exist_ok=True)
     with Image.open(source) as picture:
         small = picture.convert("RGB").resize((WIDTH, round(picture.height * WIDTH / picture.width)), Image.Resampling.LANCZOS)
-    small.quantize(COLORS, dither=Image.Dither.NONE).save(target, optimize=True)
+    for colors in COLORS:
+        small.quantize(colors, dither=Image.Dither.NONE).save(target, optimize=True)
+        if target.stat().st_size < MOST_BYTES:
+            break
 
 
 def where() -> str:
