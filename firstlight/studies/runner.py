@@ -123,12 +123,19 @@ class LaneRunner:
     log: Log
     processes: int
 
-    def train(self, queue: deque[Trial], study: Study, console: Console, tell: Callable[[str], None]) -> Iterator[Row | None]:
-        """Take the trials out of the queue that are better trained together, and yield the row of each, None where it paused."""
+    def train(
+        self, queue: deque[Trial], study: Study, console: Console, *, tell: Callable[[str], None], is_over: Callable[[], bool]
+    ) -> Iterator[Row | None]:
+        """Take the trials out of the queue that are better trained together, and yield the row of each, None where it paused.
+
+        is_over: tells ahead of each group whether the budget of time is used up, and then nothing more is begun.
+        """
         plan = make_plan(list(_configured(queue, study)), self.place.data_dir_path, way=self.way, processes=self.processes)
         for remark in plan.remarks:
             console.line(remark)
         for group in plan.groups:
+            if is_over():
+                return
             trials = [(trial, study.config(trial)) for trial in group.trials]
             for trial, row in train_together(trials, self.place, self.log, threads=group.threads, tell=tell):
                 queue.remove(trial)
@@ -172,8 +179,12 @@ def _work_off(study: Study, search: Search, console: Console, log: Log, lane_run
     deaths: Counter[str] = Counter()
     began, asks, over = time.monotonic(), True, False
     done, best = search.num_done(log.rows), study.best_of(log.rows.values())
+
+    def is_over() -> bool:
+        return study.max_seconds is not None and time.monotonic() - began > study.max_seconds
+
     while True:
-        if not over and study.max_seconds is not None and time.monotonic() - began > study.max_seconds:
+        if not over and is_over():
             over = True
             queue.clear()
             console.warn(
@@ -186,12 +197,12 @@ def _work_off(study: Study, search: Search, console: Console, log: Log, lane_run
             _write(log, ended)
             asks = bool(ended)
             if lane_runner.way != "off" and len(queue) > 1 and not running:
-                for row in lane_runner.train(queue, study, console, lambda text: bar.update(done, text)):  # noqa: B023
+                for row in lane_runner.train(queue, study, console, tell=lambda text: bar.update(done, text), is_over=is_over):  # noqa: B023
                     asks = True
                     if row is not None:
                         done, best = done + 1, study.best_of([row], best)
                         bar.update(done, _sentence(row, best, study))
-                if asks and not queue:
+                if (asks and not queue) or is_over():
                     continue
         if not queue and not running:
             return

@@ -55,16 +55,20 @@ def train_together(
         else:
             todo.append((trial, config, run))
     began = time.monotonic()
-    ended = train_lanes(
-        [config for _, config, _ in todo],
-        [place.path / trial.name for trial, _, _ in todo],
-        Console(quiet=True),
-        place.data_dir_path,
-        resumed=[run for _, _, run in todo],
-        pause_after=trials[0][0].pause_after,
-        threads=threads,
-        entries=[{"trial": head(trial)} for trial, _, _ in todo],
-        tell=tell,
+    ended = (
+        []
+        if not todo
+        else train_lanes(
+            [config for _, config, _ in todo],
+            [place.path / trial.name for trial, _, _ in todo],
+            Console(quiet=True),
+            place.data_dir_path,
+            resumed=[run for _, _, run in todo],
+            pause_after=trials[0][0].pause_after,
+            threads=threads,
+            entries=[{"trial": head(trial)} for trial, _, _ in todo],
+            tell=tell,
+        )
     )
     seconds = round((time.monotonic() - began) / max(1, len(todo)), 3)  # its share: the run itself says how long all took
     for (trial, _, _), came in zip(todo, ended, strict=True):
@@ -74,7 +78,9 @@ def train_together(
             outcomes.append((trial, {**row_of(trial, came.path, place.objective, keeps_curve=place.keeps_curve), "seconds": seconds}))
         else:
             outcomes.append((trial, None))
-    log.write([row for trial, row in outcomes if row is not None and trial.name not in log.rows])
+    if new := [row for trial, row in outcomes if row is not None and trial.name not in log.rows]:
+        log.write(new, sync=False)
+    log.sync()
     for trial, row in outcomes:
         if row is None:
             log.let_go(trial)

@@ -6,14 +6,19 @@ import signal
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 import firstlight as fl
 from firstlight.errors import ConfigError
+from firstlight.studies import runner
 from firstlight.studies.answer import answer
 from firstlight.studies.report import report
 from firstlight.studies.runner import open_study, run_study
+from firstlight.studies.store import Log
+from firstlight.studies.training import train_together
+from firstlight.studies.trial import Place
 from firstlight.tracking.console import Console
 from tests.studies.conftest import Sweep
 
@@ -109,6 +114,36 @@ def test_the_budget_of_seconds_ends_a_study_and_more_goes_on(experiment: Path, t
     assert len(run_study(study, store, Console(quiet=True), lanes="off")) == 2
 
 
+def test_the_budget_of_seconds_ends_between_groups_of_lanes(experiment: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Three orders of the data are three programs; the clock says after the first that the time is over."""
+    clock, together = [0.0], runner.train_together
+    monkeypatch.setattr(runner.time, "monotonic", lambda: clock[0])
+
+    def train(*words: Any, **more: Any) -> Any:
+        outcomes = together(*words, **more)
+        clock[0] += 10
+        return outcomes
+
+    monkeypatch.setattr(runner, "train_together", train)
+    study, store = open_study(experiment, ["seeds=3", "budget.seconds=5"], grid=["optim.lr=0.1,0.2"], runs_dir=tmp_path)
+    rows = run_study(study, store, Console(quiet=True), lanes="on")
+    assert sorted(row["trial"] for row in rows) == ["0000-s0", "0001-s0"]
+    study, store = open_study(experiment, ["seeds=3", "budget.seconds=1000"], grid=["optim.lr=0.1,0.2"], runs_dir=tmp_path)
+    assert len(run_study(study, store, Console(quiet=True), lanes="on")) == 6
+
+
+def test_a_group_whose_trials_all_have_rows_trains_nothing(sweep: Sweep) -> None:
+    """A row may come from another process between the plan and the claim."""
+    study, store = sweep(grid=["optim.lr=0.1,0.2"], lanes="on")
+    log = Log(store.path)
+    place = Place(study=str(store.path), data_dir=str(store.path), objective=study.objective)
+    trials = [(trial, study.config(trial)) for trial in study.trials()]
+    outcomes = train_together(trials, place, log, threads=1, tell=lambda where: None)
+    log.close()
+    assert [row and row["trial"] for _, row in outcomes] == ["0000-s0", "0001-s0"]
+    assert len((store.path / "trials.jsonl").read_text().splitlines()) == 2
+
+
 def test_the_report_has_table_and_pictures(sweep: Sweep) -> None:
     """E7, C4, C5, C7: hparams.csv sorted by validation accuracy, a response curve for one parameter, a map for two."""
     study, store = sweep("seeds=3", grid=["optim.lr=log:1e-3:1:4"], name="one")
@@ -130,6 +165,9 @@ MEMORY_SCRIPT = """
 import os, sys
 from pathlib import Path
 from firstlight.studies.runner import open_study, run_study
+from firstlight.studies.store import Log
+from firstlight.studies.training import train_together
+from firstlight.studies.trial import Place
 from firstlight.studies.training import train_trial
 from firstlight.studies.workers import Here
 from firstlight.tracking.console import Console
