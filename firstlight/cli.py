@@ -153,7 +153,7 @@ def study(
     against: str | None = None,
     compare: Annotated[list[tuple[str, str]] | None, Parameter(negative=(), consume_multiple=False)] = None,
     beside: Path | None = None,
-    interval: Literal["t", "bootstrap"] = "t",
+    interval: Literal["t", "bootstrap"] | None = None,
     common: Common = COMMON,
 ) -> None:
     """Make the tables, pictures and answer of a study again from its folder, and ask it more; nothing is trained.
@@ -169,7 +169,7 @@ def study(
     beside
         Another study, whose coverage is drawn beside this one's.
     interval
-        How 95 % intervals are made: Student's t, or the BCa bootstrap, which is too short for few seeds.
+        How 95 % intervals are made (default: as the study says): Student's t, or the BCa bootstrap, which is too short for few seeds.
     """
     from firstlight.inspection.tables import print_study
     from firstlight.studies.report import Questions, revisit

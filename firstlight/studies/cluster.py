@@ -79,7 +79,8 @@ def carry_out_message(place_text: str, message_text: str) -> str:
     place, message = Place(**json.loads(place_text)), json.loads(message_text)
     trial, log = Trial(**message["trial"]), _log_of(place.path)
     try:
-        return json.dumps({"row": carry_out(trial, log, lambda: train_plain(trial, message["config"], place, log))})
+        row = carry_out(trial, log, lambda: train_plain(trial, message["config"], place, log), writes=not place.one_writer)
+        return json.dumps({"row": row})
     except InterruptedRunError:
         raise
     except FirstlightError as error:

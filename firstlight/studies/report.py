@@ -33,11 +33,11 @@ Rows = Sequence[Mapping[str, Any]]
 class Questions:
     """What is asked of a study beside its answer.
 
-    interval: `t` or `bootstrap`; against: a point, `KEY=VALUE ...`, with which all are compared, else the best; compare: pairs of settings;
-    beside: another study, whose coverage is drawn beside this one's.
+    interval: `t` or `bootstrap`, else what the study says; against: a point, `KEY=VALUE ...`, with which all are compared, else the best;
+    compare: pairs of settings; beside: another study, whose coverage is drawn beside this one's.
     """
 
-    interval: str = "t"
+    interval: str | None = None
     against: str | None = None
     compare: Sequence[tuple[str, str]] = ()
     beside: Path | None = None
@@ -70,9 +70,10 @@ def report(study: Study, store: Store, questions: Questions | None = None) -> di
     asked = questions or Questions()
     rows = store.rows()
     against = None if asked.against is None else parse_setting(asked.against, "--against")
-    found = answer(study, rows, _num_classes(store, rows), interval=asked.interval, against=against)
+    interval = asked.interval or study.interval
+    found = answer(study, rows, _num_classes(store, rows), interval=interval, against=against)
     compared = [compare_groups(found, parse_setting(a, "--compare"), parse_setting(b, "--compare")) for a, b in asked.compare]
-    beside = None if asked.beside is None else _answer_of(Store(asked.beside), asked.interval)
+    beside = None if asked.beside is None else _answer_of(Store(asked.beside), interval)
     table, points, written = hparams(found), point_rows(found), _Written()
     findings = [*found.sentences(), *(line for comparison in compared for line in comparison["says"])]
     tables = [("Trials", table)] if study.seeds == 1 else [("Points, with their spread over seeds", points), ("Trials", table)]
@@ -119,6 +120,7 @@ def study_of(store: Store) -> Study:
     try:
         space = parse_space(known["space"], needs_grid=False)
         names = {key: known[key] for key in ("name", "base", "sampler", "seeds", "objective")}
+        names["interval"] = known.get("interval", "t")  # unknown to older studies
         return Study(**names, fixed=known["set"], space=space, entries=known["space"])
     except (KeyError, TypeError, AttributeError, FirstlightError) as error:
         what = " ".join(str(error).split())

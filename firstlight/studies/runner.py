@@ -26,6 +26,7 @@ from firstlight.studies.training import train_together, train_trial
 from firstlight.studies.trial import Place, Row, Trial, failed
 from firstlight.studies.workers import Here, Processes, Workers
 from firstlight.tracking.console import Bar, Console
+from firstlight.tracking.environment import network_filesystem
 from firstlight.tracking.writer import check_name
 
 MAX_DEATHS = 3
@@ -81,6 +82,7 @@ def run_study(
             keeps_curve=study.compares_epochs,
             prunes=study.pruning == "median",
             one_thread=workers != 1,
+            one_writer=network_filesystem(store.path) is not None,
         )
         log = Log(store.path)
         try:
@@ -223,9 +225,9 @@ def _work_off(study: Study, search: Search, console: Console, log: Log, lane_run
                     queue.appendleft(trial)
                     continue
                 row = failed(trial, f"its worker died {MAX_DEATHS} times ({outcome.died})")
-                _write(log, [row])
             if row is not None:
-                log.rows[row["trial"]] = row
+                if log.find(trial) is None:  # its worker did not write it: it died, or leaves that to us
+                    _write(log, [row])
                 done, best = done + 1, study.best_of([row], best)
                 bar.update(done, _sentence(row, best, study))
 

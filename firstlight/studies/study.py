@@ -8,6 +8,7 @@ space: {optim.lr: "log:1e-4:1:10", model.init: [zeros, kaiming_uniform]}
 sampler: grid
 seeds: 5
 objective: val_accuracy
+interval: t
 pruning: median
 budget: {trials: 100, seconds: 3600}
 ```
@@ -36,8 +37,8 @@ from firstlight.studies.trial import Trial as Trial
 OBJECTIVES = {"val_accuracy": max, "val_loss": min}
 """What a study may optimise, and which end of it is better."""
 Sampler = Literal["grid", "random", "sobol", "halving", "tpe", "gp"]
-KEYS = ("name", "base", "set", "space", "sampler", "pruning", "seeds", "objective", "budget")
-OWN = ("sampler", "pruning", "seeds", "objective", "budget")
+KEYS = ("name", "base", "set", "space", "sampler", "pruning", "seeds", "objective", "interval", "budget")
+OWN = ("sampler", "pruning", "seeds", "objective", "interval", "budget")
 """Keys that a command line changes in the study; all others are settings of the experiment."""
 
 
@@ -55,6 +56,7 @@ class Study:
     sampler_seed: int = 0
     seeds: int = 1
     objective: str = "val_accuracy"
+    interval: str = "t"
     pruning: str | None = None
     max_trials: int | None = None
     max_seconds: float | None = None
@@ -112,6 +114,7 @@ class Study:
             "sampler_seed": self.sampler_seed,
             "seeds": self.seeds,
             "objective": self.objective,
+            "interval": self.interval,
             "pruning": self.pruning,
             "budget": {"trials": self.max_trials, "seconds": self.max_seconds, "eta": self.eta, "min_epochs": self.min_epochs},
         }
@@ -167,6 +170,7 @@ def build_study(tree: Mapping[str, Any], settings: Mapping[str, Any], *, name: s
         sampler_seed=budget["seed"],
         seeds=values["seeds"],
         objective=objective,
+        interval=values["interval"],
         max_trials=budget["trials"],
         max_seconds=budget["seconds"],
         pruning=values["pruning"],
@@ -270,6 +274,7 @@ def _settings(
     pruning: Literal["median"] | None = None,
     seeds: Annotated[int, Range(least=1, most=MAX_SEEDS)] = 1,
     objective: str = "val_accuracy",
+    interval: Literal["t", "bootstrap"] = "t",
     budget: dict[str, Any] | None = None,
 ) -> None:
     """Stand in for the keys of a study that are no tree."""

@@ -4,6 +4,7 @@ Optuna keeps nothing: its study is made anew in memory from the rows, and each p
 """
 
 from collections.abc import Collection, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 from firstlight.errors import ConfigError
@@ -25,7 +26,7 @@ class Suggest:
         self._study, self._points = study, {head["number"]: head["point"] for head in heads}
         self._optuna, self._distributions = optuna, {key: _distribution(optuna, one) for key, one in study.space.parameters.items()}
         self._told: dict[int, Any] = {}
-        self._sampler = {"tpe": optuna.samplers.TPESampler, "gp": optuna.samplers.GPSampler}[study.sampler]
+        self._sampler = {"tpe": partial(optuna.samplers.TPESampler, constant_liar=True), "gp": optuna.samplers.GPSampler}[study.sampler]
         self.total = study.max_trials * study.seeds
 
     def num_done(self, rows: Mapping[str, Row]) -> int:
@@ -53,11 +54,19 @@ class Suggest:
             if len(found) == len(seeds):
                 self._told[number] = self._frozen(self._points[number], found)
 
+    def _running(self, point: Point) -> Any:
+        """Return what Optuna is to know of a point that others train just now, so that it looks elsewhere (Ginsbourger et al. 2010)."""
+        params, distributions = self._params(point)
+        return self._optuna.trial.create_trial(params=params, distributions=distributions, state=self._optuna.trial.TrialState.RUNNING)
+
+    def _params(self, point: Point) -> tuple[dict[str, Any], dict[str, Any]]:
+        """Return the parameters of a point as Optuna calls them, and where each may lie."""
+        params = {key: _told(self._study.space.parameters[key], value) for key, value in point.items() if key in self._distributions}
+        return params, {key: self._distributions[key] for key in params}
+
     def _frozen(self, point: Point, rows: Sequence[Row]) -> Any:
         """Return what Optuna is to know of a point: the mean over its seeds, by epoch where it was pruned."""
-        space, optuna = self._study.space, self._optuna
-        params = {key: _told(space.parameters[key], value) for key, value in point.items() if key in space.parameters}
-        distributions = {key: self._distributions[key] for key in params}
+        optuna, (params, distributions) = self._optuna, self._params(point)
         values = [row["objective"] for row in rows if row["objective"] is not None]
         if values:
             return optuna.trial.create_trial(params=params, distributions=distributions, value=sum(values) / len(values))
@@ -72,7 +81,7 @@ class Suggest:
         """Return the point that is to be tried under a number; None where the space has no other left."""
         sampler = self._sampler(seed=(self._study.sampler_seed * 1_000_003 + number) % 2**32)
         asked = self._optuna.create_study(direction="maximize" if self._study.direction == "max" else "minimize", sampler=sampler)
-        asked.add_trials([self._told[told] for told in sorted(self._told)])
+        asked.add_trials([self._told.get(other) or self._running(point) for other, point in sorted(self._points.items())])
         point = _suggested(asked.ask(), self._study.space)
         known = {point_key(point) for point in self._points.values()}
         if point_key(point) not in known:

@@ -50,6 +50,9 @@ class Place:
     one_thread: bool = False
     """Whether trials use one thread whatever their config says, because others run beside them."""
 
+    one_writer: bool = False
+    """Whether the leader alone writes rows: on a network file system, where several who append could overwrite each other."""
+
     @property
     def path(self) -> Path:
         """The study's folder."""

@@ -24,16 +24,19 @@ WAIT_SECONDS = 0.05
 """Between two looks at a trial that another process holds: the worker of a leader that died, which is just saving."""
 
 
-def carry_out(trial: Trial, log: Log, train: Callable[[], Row | None], *, sync: bool = True) -> Row | None:
-    """Return the row of a trial: the one that stands, or else that of training it under our claim; None where it paused."""
+def carry_out(trial: Trial, log: Log, train: Callable[[], Row | None], *, sync: bool = True, writes: bool = True) -> Row | None:
+    """Return the row of a trial: the one that stands, or else that of training it under our claim; None where it paused.
+
+    writes: the row into the log as well; else the leader does.
+    """
     while not log.claim(trial):
         time.sleep(WAIT_SECONDS)
     row = log.find(trial)
     if row is None:
         row = train()
-        if row is None:
+        if row is None or not writes:
             log.let_go(trial)
-            return None
+            return row
         log.write([row], sync=sync)
     elif sync:
         log.sync()
@@ -54,7 +57,7 @@ def serve(train: Train) -> None:
     for message in _messages(lines):
         trial = Trial(**message["trial"])
         try:
-            row = carry_out(trial, log, lambda: train(trial, message["config"], place, log))  # noqa: B023
+            row = carry_out(trial, log, lambda: train(trial, message["config"], place, log), writes=not place.one_writer)  # noqa: B023
             answer: dict[str, Any] = {"row": row}
         except (KeyboardInterrupt, InterruptedRunError):
             os._exit(143)

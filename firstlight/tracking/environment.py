@@ -1,11 +1,15 @@
 """What a run was made with: versions, machine, commit. Recorded, never sent anywhere."""
 
 import platform
+import re
 import subprocess
 import sys
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
+
+NETWORK_FILESYSTEMS = ("nfs", "nfs4", "cifs", "smb3", "smbfs", "9p", "afs", "ceph", "lustre", "gpfs", "beegfs", "glusterfs", "fuse.sshfs")
+"""Kinds on which what one machine appended may be seen late by another."""
 
 
 def describe_environment() -> dict[str, Any]:
@@ -27,6 +31,23 @@ def cpu_model() -> str:
     return next(
         (line.partition(":")[2].strip() for line in lines if line.startswith("model name")), platform.processor() or platform.machine()
     )
+
+
+def network_filesystem(path: Path, mounts: Path = Path("/proc/self/mounts")) -> str | None:
+    """Return the kind of the network file system that holds a path, such as `nfs4`; None for a local one, or where nothing says."""
+    try:
+        lines = [line.split() for line in mounts.read_text(encoding="utf-8", errors="replace").splitlines()]
+    except OSError:
+        return None
+    place, found = path.resolve(), [(Path(_unescaped(words[1])), words[2]) for words in lines if len(words) > 2]
+    holding = [(len(folder.parts), number, kind) for number, (folder, kind) in enumerate(found) if place.is_relative_to(folder)]
+    kind = max(holding, default=(0, 0, ""))[2]  # of several mounts on one folder the last, which hides the others
+    return kind if kind in NETWORK_FILESYSTEMS else None
+
+
+def _unescaped(text: str) -> str:
+    """Return a path of the list of mounts, in which blanks are octal numbers."""
+    return re.sub(r"\\([0-7]{3})", lambda found: chr(int(found[1], 8)), text)
 
 
 def git_commit(folder: Path) -> dict[str, Any] | None:

@@ -62,6 +62,17 @@ def test_three_parameters_drawn_at_random(sweep: Sweep) -> None:
     assert found["warnings"] == [line for line in found["warnings"] if "not made" not in line]
 
 
+def test_a_study_says_how_its_intervals_are_made(sweep: Sweep) -> None:
+    """`interval: bootstrap` in the study, unless another one is asked for."""
+    study, store = sweep("seeds=3", "interval=bootstrap", "train.epochs=1", grid=["optim.lr=0.01,0.1"])
+    said = report(study, store)
+    assert revisit(str(store.path))["points"] == said["points"]
+    assert revisit(str(store.path), Questions(interval="bootstrap"))["points"] == said["points"]
+    by_t = revisit(str(store.path), Questions(interval="t"))["points"]
+    assert by_t[0]["mean"] == said["points"][0]["mean"]
+    assert (by_t[0]["low"], by_t[0]["high"]) != (said["points"][0]["low"], said["points"][0]["high"])
+
+
 def test_a_study_is_read_again_from_its_folder_alone(sweep: Sweep, experiment: Path) -> None:
     """The experiment file is gone, nothing is trained, and the answer is the same."""
     study, store = sweep("seeds=2", grid=["optim.lr=0.01,0.1", "model.dropout=0,0.5"])

@@ -11,7 +11,7 @@ import pytest
 import firstlight as fl
 from firstlight.errors import ConfigError
 from firstlight.studies.runner import open_study, run_study
-from firstlight.studies.search import numbered, rungs
+from firstlight.studies.search import numbered, rungs, search_of
 from firstlight.studies.store import Log, Store
 from firstlight.studies.study import load_study
 from firstlight.studies.trial import Place, Row, Trial, head
@@ -137,6 +137,22 @@ def test_a_search_that_learns_comes_nearer_than_random_draws_do(experiment: Path
     assert (
         sorted(row["objective"] for row in learned[later])[trials // 4] < sorted(row["objective"] for row in random[later])[trials // 4] / 2
     )
+
+
+@pytest.mark.parametrize("sampler", ["tpe", "gp"])
+def test_a_search_that_learns_reckons_with_points_that_are_being_trained(experiment: Path, sampler: str) -> None:
+    """Two workers: the second point is another one than it would be if nobody trained the first."""
+    pytest.importorskip("optuna")
+    store = search(experiment, "known", sampler, 15)
+    study = load_study(experiment, [f"sampler={sampler}", "budget.trials=17", "objective=val_loss"], grid=SPACE)
+    rows = {row["trial"]: row for row in store.rows()}
+    both, _ = search_of(study, store, list(rows.values())).next(rows, (), 2)
+    best = min(rows.values(), key=lambda row: row["objective"])
+    elsewhere = {**best, "trial": "0015-s0", "number": 15}  # as if point 15 had been the best one, and done
+    alone, _ = search_of(study, store, [*rows.values(), elsewhere]).next({**rows, "0015-s0": elsewhere}, (), 1)
+    assert [trial.number for trial in both] == [15, 16]
+    assert [trial.number for trial in alone] == [16]
+    assert both[1].point not in (both[0].point, alone[0].point)
 
 
 def test_a_search_that_learns_goes_on_as_if_it_had_not_been_stopped(experiment: Path) -> None:

@@ -21,6 +21,7 @@ from firstlight.studies.runner import open_study, run_study
 from firstlight.studies.store import Log, Store
 from firstlight.studies.study import Study
 from firstlight.studies.trial import Place, Row, Trial, head
+from firstlight.studies.worker import carry_out
 from firstlight.studies.workers import Outcome, Processes
 from firstlight.tracking.console import Console
 
@@ -80,6 +81,30 @@ def test_killed_workers_lose_no_trial_and_record_none_twice(
     assert all(row["state"] == "finished" for row in rows)
     assert all(row["objective"] == row["point"]["optim.lr"] for row in rows)
     assert [pid for pid in started[0].pids if is_alive(pid)] == []
+
+
+def test_on_a_network_file_system_the_leader_alone_writes_rows(experiment: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Fault 48: one-writer mode; killed workers lose no trial there either."""
+    monkeypatch.setattr(runner, "network_filesystem", lambda path: "nfs4")  # no test can mount one
+    monkeypatch.setattr(runner, "MAX_DEATHS", 6)
+    study, store = opened(experiment, "lin:0.1:1:10", "seeds=4")
+    rows, started = run_stubs(study, store, 4, kills=6)
+    assert started[0].kills_left == 0
+    assert Counter(lines_of(store)) == Counter(trial.name for trial in study.trials())
+    assert {row["trial"]: row["objective"] for row in rows} == {trial.name: trial.point["optim.lr"] for trial in study.trials()}
+
+
+def test_a_worker_that_may_not_write_leaves_its_row_to_the_leader(experiment: Path) -> None:
+    """Fault 48."""
+    study, store = opened(experiment, "0.1,0.2")
+    store.open(study)
+    log, trial = Log(store.path), next(study.trials())
+    row = {**head(trial), "state": "finished", "objective": 1.0, "figures": {}, "seconds": 0.0}
+    assert carry_out(trial, log, lambda: row, writes=False) == row
+    assert lines_of(store) == []
+    assert carry_out(trial, log, lambda: row) == row
+    assert lines_of(store) == [trial.name]
+    log.close()
 
 
 def is_alive(pid: int) -> bool:
