@@ -25,6 +25,10 @@ data = App(name="data", help="List, fetch, check and describe data sets.")
 app.command(data)
 tune = App(name="tune", help="Find a learning rate, or the largest batch, by trying them for a few seconds.")
 app.command(tune)
+inspect = App(name="inspect", help="Look at data, and at what a run learned: its mistakes, how sure it is, what is wrong with it.")
+app.command(inspect)
+profile = App(name="profile", help="Measure where the time and the memory of a training go.")
+app.command(profile)
 
 
 FLAG = Parameter(negative=(), show_default=False)
