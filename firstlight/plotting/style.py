@@ -60,7 +60,7 @@ def tidy(axes: "Axes", *, x: str, y: str, title: str | None = None) -> None:
 
 def set_title(figure: "Figure", title: str) -> None:
     """Say above the whole figure what it shows, in as many lines as its width asks for."""
-    letters_per_inch = 13  # at this size
+    letters_per_inch = 12  # at this size
     figure.suptitle(textwrap.fill(title, max(int(figure.get_figwidth() * letters_per_inch), 20)), fontsize=11)
 
 
@@ -68,3 +68,8 @@ def list_classes(axes: "Axes", class_names: Sequence[str], *, fontsize: float = 
     """Name the horizontal bars 0, 1, 2, ... from the top down."""
     axes.set_yticks(range(len(class_names)), class_names, fontsize=fontsize)
     axes.set_ylim(len(class_names) - 0.4, -0.6)
+
+
+def shorten(text: str, longest: int) -> str:
+    """Return a text in so many characters at most; what was cut ends in a dot of three."""
+    return text if len(text) <= longest else text[: longest - 1] + "…"
