@@ -12,7 +12,7 @@ from torch.nn.functional import normalize
 class Neighbours:
     """For each of M images the nearest ones of a set, nearest first.
 
-    indices: int64 [M, n], places in the set; similarity: float32 [M, n], cosine of the angle between the features, 1 for the same direction.
+    indices: int64 [M, n], places in the set; similarity: float32 [M, n], cosine of the angle between the features.
     """
 
     indices: Tensor

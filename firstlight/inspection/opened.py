@@ -64,7 +64,11 @@ class Opened:
 
     def training_images(self) -> Dataset:
         """Return the images that the run was trained on."""
-        return labelled_part(self.run, self.config, "train", self.data_dir)
+        return self.dataset if self.split == "train" else labelled_part(self.run, self.config, "train", self.data_dir)
+
+    def validation_images(self) -> Dataset:
+        """Return the images that the run was validated on. Raises DataError where it had none."""
+        return self.dataset if self.split == "val" else labelled_part(self.run, self.config, "val", self.data_dir)
 
     def keep(self, figures: dict[str, Any], files: list[Path]) -> dict[str, Any]:
         """Write the figures as JSON beside the pictures and return them with run, split and files, as a command prints them."""

@@ -12,6 +12,9 @@ NUM_COPIES = 25
 NOISE = 0.15
 """Their noise, as a share of the range of the image; the paper recommends 0.1 to 0.2."""
 
+AT_ONCE = 32
+"""Images whose activations are kept at once."""
+
 
 def saliency_of(model: Any, loader: Loader, *, smooth: bool = True) -> Tensor:
     """Return a map of each image of a loader, float32 [N, H, W] on the CPU, in units of logit per standard deviation of a pixel.
@@ -22,7 +25,7 @@ def saliency_of(model: Any, loader: Loader, *, smooth: bool = True) -> Tensor:
     was_training = model.training
     model.eval()
     try:
-        return torch.cat([_maps(model, batch.images, smooth=smooth) for batch in loader.batches(0)])
+        return torch.cat([_maps(model, some, smooth=smooth) for batch in loader.batches(0) for some in batch.images.split(AT_ONCE)])
     finally:
         model.train(was_training)
 

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 SIDE_BY_SIDE = 2
 """Mistakes in a row."""
 LONGEST_NAME = 12
+GREY = "#555555"
 
 
 def plot_mistakes(mistakes: Sequence[Mapping[str, Any]], *, title: str) -> "Figure":
@@ -28,9 +29,7 @@ def plot_mistakes(mistakes: Sequence[Mapping[str, Any]], *, title: str) -> "Figu
     each = num_near + 2
     rows, across = math.ceil(len(mistakes) / SIDE_BY_SIDE), min(SIDE_BY_SIDE, len(mistakes))
     widths = ([1.0] * each + [0.25]) * across
-    figure, axes = new_figure(
-        rows, (each + 1) * across, width=max(1.12 * sum(widths), 6), height=1.52 * rows + 0.9, width_ratios=widths
-    )
+    figure, axes = new_figure(rows, (each + 1) * across, width=max(1.12 * sum(widths), 6), height=1.52 * rows + 0.9, width_ratios=widths)
     for panel in axes:
         panel.axis("off")
     for number, mistake in enumerate(mistakes):
@@ -46,21 +45,19 @@ def _draw(panels: "Sequence[Axes]", mistake: Mapping[str, Any]) -> None:
     guess, label = shorten(mistake["predicted"], LONGEST_NAME), shorten(mistake["label"], LONGEST_NAME)
     said = f"{guess} {mistake['probability']:.2f}\ntrue: {label} {mistake['label_probability']:.2f}"
     panels[0].set_title(said, fontsize=8, color=WRONG)
-    remark = "label wrong?" if mistake["suspect"] else ""
-    _below(panels[0], f"image {mistake['index']:,}", remark)
+    doubted = mistake["suspect"]
+    _below(panels[0], f"image {mistake['index']:,}{': label?' if doubted else ''}", color=WRONG if doubted else GREY)
     near = zip(panels[1:-1], mistake["neighbours"], mistake["neighbour_labels"], mistake["neighbour_similarity"], strict=False)
     for place, (panel, image, name, similarity) in enumerate(near):
         show_image(panel, image)
         head = "nearest in training" if place == 0 else ""
         panel.set_title(f"{head}\n{shorten(name, LONGEST_NAME)}", fontsize=8, color=RIGHT if name == mistake["label"] else "black")
-        _below(panel, f"cosine {similarity:.3f}", "")
+        _below(panel, f"cosine {similarity:.3f}")
     strength = np.asarray(mistake["saliency"])
     most = float(np.quantile(strength, 0.995)) or float(strength.max()) or 1.0
     panels[-1].imshow(strength, cmap="inferno", vmin=0, vmax=most, interpolation="nearest")
     panels[-1].set_title("saliency\n(bright: it counts)", fontsize=8)
 
 
-def _below(panel: "Axes", text: str, remark: str) -> None:
-    panel.text(0.5, -0.04, text, transform=panel.transAxes, ha="center", va="top", fontsize=7, color="#555555")
-    if remark:
-        panel.text(0.5, -0.17, remark, transform=panel.transAxes, ha="center", va="top", fontsize=7, color=WRONG, weight="bold")
+def _below(panel: "Axes", text: str, *, color: str = GREY) -> None:
+    panel.text(0.5, -0.04, text, transform=panel.transAxes, ha="center", va="top", fontsize=7, color=color)
