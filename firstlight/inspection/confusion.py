@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from firstlight.errors import DataError
 from firstlight.files import write_pictures, write_text
 from firstlight.inspection.answers import Answers, answers_of
-from firstlight.inspection.mistakes import confused_pairs
+from firstlight.inspection.mistakes import confused_pairs, describe_pair
 from firstlight.inspection.opened import Opened, opened
 from firstlight.inspection.predictions import print_found
 from firstlight.metrics import calibration as c
@@ -74,10 +74,12 @@ def _reliability(o: Opened, answers: Answers) -> tuple[Row, list[Bars]]:
         "temperature": None,
     }
     bars = [_bars("as trained", whole)]
-    fitted_on = _fitting_half(o, answers)
+    fitted_on = _fitting_part(o, answers)
     if fitted_on is None:
-        return figures | {"temperature_says": "no validation images to fit a temperature on"}, bars
+        return figures | {"temperature_says": "no validation images to fit one on"}, bars
     logits, labels, measured, where = fitted_on
+    if (logits.argmax(axis=1) == labels).all():
+        return figures | {"temperature_says": f"all {len(labels):,} images to fit one on are right, so none is too low"}, bars
     temperature = c.fit_temperature(logits, labels)
     before, after = (_scores(answers, measured, value) for value in (1.0, temperature))
     figures |= {"temperature": temperature, "temperature_says": where, "before": before, "after": after}
@@ -87,7 +89,7 @@ def _reliability(o: Opened, answers: Answers) -> tuple[Row, list[Bars]]:
     return figures, [*bars, _bars(f"at temperature {temperature:.3g}", scaled)]
 
 
-def _fitting_half(o: Opened, answers: Answers) -> tuple[NDArray[np.float32], NDArray[np.int64], NDArray[np.int64], str] | None:
+def _fitting_part(o: Opened, answers: Answers) -> tuple[NDArray[np.float32], NDArray[np.int64], NDArray[np.int64], str] | None:
     """Return logits and labels to fit on, the places of the images to measure, and a sentence; None where there is nothing to fit on."""
     if o.split != "val":
         try:
@@ -142,7 +144,7 @@ def _selective(coverage: NDArray[np.float64], risk: NDArray[np.float64]) -> Row:
 def _says(o: Opened, result: Evaluation, pairs: list[Row], reliable: Row) -> str:
     says = f"{o.run.name}: {result.accuracy:.2%} of {result.num_images:,} {o.split} images right"
     if pairs:
-        says += f", most often {pairs[0]['label']} taken for {pairs[0]['predicted']} ({pairs[0]['images']:,} images)"
+        says += f", most often {describe_pair(pairs[0])}"
     return f"{says}; calibration error {reliable['ece']:.2%}{_lean(reliable)}"
 
 
@@ -203,11 +205,8 @@ def print_confusion(result: Row) -> None:
         print("\nmost often confused")
         print_table(result["pairs"][:SHOWN_PAIRS], ("label", "predicted", "images", "share"))
     reliable, selective = result["calibration"], result["selective"]
-    print(
-        f"\ncalibration error {reliable['ece']:.4f} in {c.NUM_BINS} equal bins, {reliable['adaptive_ece']:.4f} in bins of equally many images,",
-        end=" ",
-    )
-    print(f"largest gap {reliable['mce']:.4f}; Brier score {reliable['brier']:.4f}, loss {reliable['nll']:.4f}")
+    print(f"\ncalibration error {reliable['ece']:.4f} in {c.NUM_BINS} equal bins, {reliable['adaptive_ece']:.4f} in bins of as many images")
+    print(f"largest gap {reliable['mce']:.4f}, Brier score {reliable['brier']:.4f}, loss {reliable['nll']:.4f}")
     if reliable["temperature"] is not None:
         print(f"temperature {reliable['temperature']:.4g} ({reliable['temperature_says']}):", end=" ")
         print(f"calibration error {reliable['before']['ece']:.4f} -> {reliable['after']['ece']:.4f}", end=", ")

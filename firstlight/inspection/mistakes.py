@@ -2,6 +2,7 @@
 
 import csv
 import io
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ from numpy.typing import NDArray
 
 from firstlight.data.dataset import Dataset
 from firstlight.errors import ConfigError
-from firstlight.files import write_pictures, write_text
+from firstlight.files import write_pictures, write_stream
 from firstlight.inspection.answers import Answers, answers_of, parse_classes
 from firstlight.inspection.neighbours import Neighbours, nearest
 from firstlight.inspection.opened import Opened, opened
@@ -57,7 +58,7 @@ def inspect_mistakes(
         rows = {row["index"]: row for row in _with_neighbours(o, answers, looked_at)}
         says = _says(o, answers, pairs, rows, pair)
         files = write_pictures(o.stem, _draw(o, [rows[index] for index in shown], says, pair, smooth=saliency == "smooth"))
-        files.append(_write_table(o.stem, [rows.get(index, answers.row(index)) for index in worst]))
+        files.append(_write_table(o.stem, (rows[index] if index in rows else answers.row(index) for index in worst)))
         figures = {
             "says": says,
             "num_mistakes": len(worst),
@@ -86,6 +87,11 @@ def confused_pairs(answers: Answers) -> list[Row]:
         }
         for label, guess in (divmod(int(cell), num_classes) for cell in order)
     ]
+
+
+def describe_pair(row: Row) -> str:
+    """Return `4 taken for 9 (18 images)`."""
+    return f"{row['label']} taken for {row['predicted']} ({row['images']:,} image{'s' * (row['images'] > 1)})"
 
 
 def _parse_pair(text: str, class_names: tuple[str, ...]) -> tuple[str, str]:
@@ -165,7 +171,7 @@ def _says(o: Opened, answers: Answers, pairs: list[Row], rows: dict[int, Row], p
     if num == 0:
         return f"{o.run.name}: all {len(answers):,} {o.split} images are right"
     says = f"{o.run.name}: {num:,} of {len(answers):,} {o.split} images wrong ({num / len(answers):.2%})"
-    says += f", most often {pairs[0]['label']} taken for {pairs[0]['predicted']} ({pairs[0]['images']:,} images)"
+    says += f", most often {describe_pair(pairs[0])}"
     if pair is not None:
         label, guess = _parse_pair(pair, answers.class_names)
         found = next((row["images"] for row in pairs if (row["label"], row["predicted"]) == (label, guess)), 0)
@@ -174,21 +180,27 @@ def _says(o: Opened, answers: Answers, pairs: list[Row], rows: dict[int, Row], p
     return f"{says}; {suspects:,} label{'s' * (suspects > 1)} worth checking" if suspects else says
 
 
-def _write_table(stem: Path, rows: list[Row]) -> Path:
-    """Write all mistakes, worst first, as `stem`.csv."""
+def _write_table(stem: Path, rows: Iterator[Row]) -> Path:
+    """Write all mistakes, worst first, as `stem`.csv; a row is made when it is written."""
+    path = stem.with_name(f"{stem.name}.csv")
+    write_stream(path, _csv_lines(rows))
+    return path
+
+
+def _csv_lines(rows: Iterator[Row]) -> Iterator[bytes]:
     keys = ("index", "label", "predicted", "probability", "label_probability", "loss", "margin", "entropy")
     near = [f"nearest{place}_{what}" for place in range(1, NUM_NEAREST + 1) for what in ("index", "label", "similarity")]
-    text = io.StringIO()
-    table = csv.writer(text, lineterminator="\n")
-    table.writerow([*keys, "possible_label_error", *near])
+    yield _csv_line([*keys, "possible_label_error", *near])
     for row in rows:
         cells = [f"{row[key]:.7g}" if isinstance(row[key], float) else row[key] for key in keys]
         others = [value for other in row.get("neighbours", ()) for value in (other["index"], other["label"], f"{other['similarity']:.6f}")]
-        doubted = {None: "", True: "yes", False: "no"}[row.get("possible_label_error")]
-        table.writerow([*cells, doubted, *others])
-    path = stem.with_name(f"{stem.name}.csv")
-    write_text(path, text.getvalue())
-    return path
+        yield _csv_line([*cells, {None: "", True: "yes", False: "no"}[row.get("possible_label_error")], *others])
+
+
+def _csv_line(cells: list[Any]) -> bytes:
+    text = io.StringIO()
+    csv.writer(text, lineterminator="\n").writerow(cells)
+    return text.getvalue().encode(errors="backslashreplace")
 
 
 def print_mistakes(result: Row) -> None:

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -72,7 +72,7 @@ def _draw_bars(axes: "Axes", bars: Bars, *, first: bool) -> None:
     accuracy, confidence = bars.accuracy[there], bars.confidence[there]
     few = bars.counts[there] < FEW
     for rows, alpha, label in ((~few, 1.0, "accuracy"), (few, 0.4, f"accuracy, fewer than {FEW} images")):
-        look = {"align": "edge", "color": PALETTE[0], "edgecolor": "white", "linewidth": 0.8, "alpha": alpha}
+        look: dict[str, Any] = {"align": "edge", "color": PALETTE[0], "edgecolor": "white", "linewidth": 0.8, "alpha": alpha}
         axes.bar(lows[rows], accuracy[rows], widths[rows], label=label, **look)
     low, high = np.minimum(accuracy, confidence), np.maximum(accuracy, confidence)
     axes.bar(

@@ -9,8 +9,9 @@ if TYPE_CHECKING:
     from matplotlib.cm import ScalarMappable
     from matplotlib.figure import Figure
 
-PALETTE = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#56b4e9", "#e69f00", "#000000")
-"""Okabe and Ito 2008, the order changed so that neighbours differ most; yellow is left out, it is lost on white."""
+PALETTE = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#8c2bee", "#662200", "#000000")
+"""Okabe and Ito 2008, the order changed so that neighbours differ most. Yellow, orange and sky blue are left out, whose contrast to white
+is below 3:1; violet and brown stand in, which are far from the others in the eyes of people with any of the three colour blindnesses."""
 RIGHT, WRONG = "#0072b2", "#d55e00"
 """Colours of a right and a wrong answer."""
 MAX_LEGEND = 12
