@@ -25,8 +25,13 @@ data = App(name="data", help="List, fetch, check and describe data sets.")
 app.command(data)
 tune = App(name="tune", help="Find a learning rate, or the largest batch, by trying them for a few seconds.")
 app.command(tune)
+inspect = App(name="inspect", help="Look at data, and at what a run learned: its mistakes, how sure it is, what is wrong with it.")
+app.command(inspect)
+profile = App(name="profile", help="Measure where the time and the memory of a training go.")
+app.command(profile)
 
 
+Split = Literal["train", "val", "test"]
 FLAG = Parameter(negative=(), show_default=False)
 """A switch: there or not there, without a --no- form."""
 
@@ -398,6 +403,102 @@ def tune_batch(
     places: dict[str, Any] = {"out": out, "data_dir": common.data_dir, "console": Console(quiet=common.json)}
     found = finders.tune_batch(source or "quickstart", *overrides, memory_mib=memory, limit=limit, **places)
     result(common, found, lambda _: print(found["says"], *found["files"], sep="\n"))
+
+
+@inspect.command(name="predictions")
+def inspect_predictions(
+    run: str,
+    /,
+    *,
+    split: Split = "val",
+    image: str | None = None,
+    num: int = 20,
+    classes: str | None = None,
+    only: Literal["right", "wrong"] | None = None,
+    sort: Literal["confident", "unsure", "loss"] | None = None,
+    all_classes: Annotated[bool, Parameter(name="--all", negative=(), show_default=False)] = False,
+    common: Common = COMMON,
+) -> None:
+    """Draw images with true and predicted label, and write a table of what the network says of every image.
+
+    Parameters
+    ----------
+    run
+        Path or name of a run.
+    split
+        Which images; `test` opens the sealed test set, and the run records that.
+    image
+        One image beside the probabilities of its classes: its number in the split, from 0, or an image file.
+    num
+        Images on the sheet.
+    classes
+        Show images of these classes alone, such as 4,9 or cat,dog.
+    only
+        Show right or wrong answers alone.
+    sort
+        Show the most confident answers first, the least confident, or those of the largest loss (default: spread evenly).
+    all_classes
+        Write the probabilities of all classes, however many there are.
+    """
+    from firstlight.inspection import predictions as room
+
+    if image is not None:
+        return result(common, room.inspect_image(run, image, split=split, **places(common)), room.print_image)
+    wanted: dict[str, Any] = {"num": num, "classes": classes, "only": only, "sort": sort, "all_classes": all_classes}
+    return result(common, room.inspect_predictions(run, split=split, **wanted, **places(common)), room.print_inspected_predictions)
+
+
+@inspect.command(name="mistakes")
+def inspect_mistakes(
+    run: str,
+    /,
+    *,
+    split: Split = "val",
+    num: int = 20,
+    pair: str | None = None,
+    saliency: Literal["gradient", "smooth"] = "smooth",
+    common: Common = COMMON,
+) -> None:
+    """Draw the images that are taken for another class, worst first, each beside the nearest training images and what the network looks at.
+
+    Parameters
+    ----------
+    run
+        Path or name of a run.
+    split
+        Which images; `test` opens the sealed test set, and the run records that.
+    num
+        Mistakes to draw; the table has them all.
+    pair
+        Draw one confusion alone, such as 4,9: images of class 4 that are taken for 9.
+    saliency
+        The gradient at the image, or its mean over noisy copies, which shows shapes better.
+    """
+    from firstlight.inspection import mistakes as room
+
+    found = room.inspect_mistakes(run, split=split, num=num, pair=pair, saliency=saliency, **places(common))
+    result(common, found, room.print_mistakes)
+
+
+@inspect.command(name="confusion")
+def inspect_confusion(run: str, /, *, split: Split = "val", common: Common = COMMON) -> None:
+    """Draw which classes are taken for which, and how far the probabilities can be trusted.
+
+    Parameters
+    ----------
+    run
+        Path or name of a run.
+    split
+        Which images; `test` opens the sealed test set, and the run records that.
+    """
+    from firstlight.inspection import confusion as room
+
+    result(common, room.inspect_confusion(run, split=split, **places(common)), room.print_confusion)
+
+
+def places(common: Common) -> dict[str, Any]:
+    """Return where runs and data lie, as functions take it."""
+    return {"runs_dir": common.runs_dir, "data_dir": common.data_dir}
 
 
 def result(common: Common, value: dict[str, Any], printer: Any = None) -> None:

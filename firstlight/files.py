@@ -111,6 +111,11 @@ def write_figure(path: Path, figure: "Figure") -> Path:
     return path
 
 
+def write_pictures(stem: Path, figure: "Figure") -> list[Path]:
+    """Save a matplotlib figure as `stem`.png and `stem`.svg, and return both paths, the PNG first."""
+    return [write_figure(stem.with_name(f"{stem.name}.{kind}"), figure) for kind in ("png", "svg")]
+
+
 Chunk = bytes | memoryview
 """A piece of a file's content; a memoryview of bytes is written from where it lies."""
 

@@ -19,6 +19,7 @@ class Dataset:
     labels: int64 [N], or None for images whose labels nobody has (a competition's test set).
     source: one line for people, such as "MNIST (60,000 training images)".
     warnings: what a run should say about the images, a line each.
+    names: where each image comes from, such as `train/cat/0001.jpg`, where it was a file of its own; None elsewhere.
     """
 
     images: Tensor
@@ -26,6 +27,7 @@ class Dataset:
     class_names: tuple[str, ...]
     source: str
     warnings: tuple[str, ...] = ()
+    names: tuple[str, ...] | None = None
 
     def __len__(self) -> int:
         return self.images.shape[0]
@@ -44,7 +46,8 @@ class Dataset:
     def subset(self, indices: Tensor) -> "Dataset":
         """Return a copy of the images at `indices` (int64 [M]), in that order."""
         labels = None if self.labels is None else self.labels[indices]
-        return replace(self, images=self.images[indices], labels=labels)
+        names = None if self.names is None else tuple(self.names[index] for index in indices.tolist())
+        return replace(self, images=self.images[indices], labels=labels, names=names)
 
     def pixels(self, index: int) -> NDArray[np.uint8]:
         """Return one image to look at, uint8 [H, W] where it is grey, else [H, W, C]."""

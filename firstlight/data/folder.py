@@ -1,7 +1,7 @@
 """Any images in class folders: a directory or an archive, decoded once into the cache.
 
-A decoded part is a folder of the cache with pixels.bin and facts.json (shape, labels, checksum), which is written last. There is one for
-each path and its settings: when the images change, the new pixels take the place of the old ones.
+A decoded part is a folder of the cache with pixels.bin and facts.json (shape, labels, names, checksum), which is written last. There is
+one for each path and its settings: when the images change, the new pixels take the place of the old ones.
 """
 
 import json
@@ -74,7 +74,7 @@ def load_folder(
     images, facts = _cached(wanted)
     source = f"{archive.path.name} ({len(images):,} {wanted.kind} images{facts['note']})"
     dataset = make_dataset(torch.from_numpy(images), torch.tensor(facts["labels"]), facts["class_names"], source)
-    return replace(dataset, warnings=tuple(facts["warnings"]))
+    return replace(dataset, warnings=tuple(facts["warnings"]), names=tuple(facts["names"]))
 
 
 def _find(path: str, data_dir: Path) -> Path:
@@ -113,7 +113,7 @@ def _read_cache(entry: Path, content: str) -> tuple[Pixels, dict[str, Any]] | No
     """
     try:
         facts = json.loads((entry / "facts.json").read_text(encoding="utf-8"))
-        if facts["content"] != content:
+        if facts["content"] != content or len(facts["names"]) != len(facts["labels"]):
             return None
         images = np.memmap(entry / "pixels.bin", np.uint8, "c").reshape(facts["shape"])
         whole = _checksum(images) == facts["checksum"]
@@ -151,9 +151,10 @@ def _decode(wanted: _Wanted) -> tuple[Pixels, dict[str, Any]]:
         raise DataError(f"{wanted.archive.path} has no {wanted.part} part {hint}")
     labels = [label for _, label in items]
     images, bad = _decode_items(wanted, items, layout.train)
-    facts = {"labels": labels, "class_names": layout.class_names, "note": layout.note, "warnings": []}
+    names = [name for name, _ in items]
+    facts = {"labels": labels, "names": names, "class_names": layout.class_names, "note": layout.note, "warnings": []}
     if bad:
-        _replace_bad(images, labels, bad, wanted)
+        _replace_bad(images, labels, names, bad, wanted)
         examples = "; ".join([*list(bad.values())[:3], *["..."] * (len(bad) > 3)])
         facts["note"] = f"{layout.note}, {len(bad):,} bad replaced"
         facts["warnings"] = [f"{len(bad):,} of {len(items):,} {wanted.kind} images are bad, replaced by others of their class: {examples}"]
@@ -199,14 +200,14 @@ def _check_bad(wanted: _Wanted, bad: dict[int, str], num_images: int) -> None:
         )
 
 
-def _replace_bad(images: Pixels, labels: list[int], bad: dict[int, str], wanted: _Wanted) -> None:
-    """Copy the next good image of its class, round the end where need be, over each bad one."""
+def _replace_bad(images: Pixels, labels: list[int], names: list[str], bad: dict[int, str], wanted: _Wanted) -> None:
+    """Put the next good image of its class, round the end where need be, in the place of each bad one, with its name."""
     for row in bad:
         later_first = chain(range(row + 1, len(labels)), range(row))
         good = next((other for other in later_first if labels[other] == labels[row] and other not in bad), None)
         if good is None:
             raise DataError(f"{wanted.archive.path}: {bad[row]}; its class has no good {wanted.kind} image to take its place")
-        images[row] = images[good]
+        images[row], names[row] = images[good], names[good]
 
 
 def _all_grey(archive: Archive, items: Items) -> bool:

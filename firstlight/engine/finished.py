@@ -44,7 +44,7 @@ def evaluate(
     found = find_run(run, runs_dir_of(runs_dir))
     config, arithmetic, began = config_of(found), arithmetic_of(found), time.monotonic()
     with arithmetic.on_threads(), out_of_memory(f"reading the {split} images and the network", MORE_MEMORY):
-        dataset = _dataset(found, config, split, data_dir_of(data_dir))
+        dataset = labelled_part(found, config, split, data_dir_of(data_dir))
         model = arithmetic.place(load_model(found, which=which))
         loader = make_loader(dataset, config, normalize_of(found), device=arithmetic.device, channels_last=arithmetic.channels_last)
         result = evaluate_model(model, loader, dataset.num_classes, arithmetic, config.evaluation)
@@ -83,18 +83,22 @@ def _sentence(result: Evaluation) -> str:
     return f"{result.accuracy:.2%} of {result.num_images:,} images right{shown}"
 
 
-def _dataset(run: Run, config: Config, split: str, data_dir: Path) -> Dataset:
+def labelled_part(run: Run, config: Config, split: str, data_dir: Path) -> Dataset:
+    """Return the `train`, `val` or `test` images of a run with their labels, as it was trained on them.
+
+    Whoever asks for `test` records the opening in the run. Raises DataError where the run has no such part, or the data changed since.
+    """
     if split == "test":
         return open_test_set(config, data_dir, data_record(run))
     data = load_training_data(config, data_dir)
-    if data.val is None:
+    if split == "val" and data.val is None:
         raise DataError(
             f"run {run.path} was trained without validation (split.val_fraction=0); there is nothing to evaluate but --split test"
         )
-    check_match(data.val, data_record(run))
+    check_match(data.train, data_record(run))
     old, new = data_record(run), data.record.to_json()
     if any(old[key] != new[key] for key in SAME_IMAGES if key in old and key in new):
         raise DataError(
             f"the validation images are not those of run {run.path}: the data changed since; put the old data back, or train anew"
         )
-    return data.val
+    return data.train if split == "train" or data.val is None else data.val

@@ -56,8 +56,13 @@ def plot_predictions(
     return plot_images(images, titles, columns=columns, title=title, colors=colors)
 
 
-def plot_class_bars(image: Any, class_names: Sequence[str], probabilities: Sequence[float], *, title: str) -> "Figure":
-    """Return one image beside a bar for the probability of each class (the likeliest MAX_BARS), the largest marked."""
+def plot_class_bars(
+    image: Any, class_names: Sequence[str], probabilities: Sequence[float], *, title: str, label: str | None = None
+) -> "Figure":
+    """Return one image beside a bar for the probability of each class (the likeliest MAX_BARS), the largest marked.
+
+    label: the true class, where it is known; its name says so.
+    """
     likeliest = sorted(range(len(probabilities)), key=lambda label: -probabilities[label])[:MAX_BARS]
     shown = sorted(likeliest)
     figure, (left, right) = new_figure(1, 2, width=8, height=max(2.8, 0.28 * len(shown) + 1), width_ratios=(1, 1.6))
@@ -67,11 +72,20 @@ def plot_class_bars(image: Any, class_names: Sequence[str], probabilities: Seque
         range(len(shown)), [probabilities[label] for label in shown], color=[PALETTE[label == likeliest[0]] for label in shown]
     )
     right.bar_label(bars, [f"{probabilities[label]:.2f}" for label in shown], padding=3, fontsize=8)
-    list_classes(right, [class_names[label] for label in shown])
+    list_classes(right, [f"{class_names[place]} (true)" if class_names[place] == label else class_names[place] for place in shown])
     right.set_xlim(0, 1.1)
     right.set_xticks([0, 0.25, 0.5, 0.75, 1])
     tidy(right, x="probability", y="class")
     right.grid(visible=False, axis="y")
+    set_title(figure, title)
+    return figure
+
+
+def plot_nothing(reason: str, *, title: str) -> "Figure":
+    """Return a figure that says why there is nothing to see."""
+    figure, (axes,) = new_figure(width=6, height=2.2)
+    axes.axis("off")
+    axes.text(0.5, 0.5, reason, ha="center", va="center", fontsize=12, color="#555555", wrap=True)
     set_title(figure, title)
     return figure
 

@@ -9,8 +9,9 @@ if TYPE_CHECKING:
     from matplotlib.cm import ScalarMappable
     from matplotlib.figure import Figure
 
-PALETTE = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#56b4e9", "#e69f00", "#000000")
-"""Okabe and Ito 2008, the order changed so that neighbours differ most; yellow is left out, it is lost on white."""
+PALETTE = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#8c2bee", "#662200", "#000000")
+"""Okabe and Ito 2008, the order changed so that neighbours differ most. Yellow, orange and sky blue are left out, whose contrast to white
+is below 3:1; violet and brown stand in, which are far from the others in the eyes of people with any of the three colour blindnesses."""
 RIGHT, WRONG = "#0072b2", "#d55e00"
 """Colours of a right and a wrong answer."""
 MAX_LEGEND = 12
@@ -60,7 +61,7 @@ def tidy(axes: "Axes", *, x: str, y: str, title: str | None = None) -> None:
 
 def set_title(figure: "Figure", title: str) -> None:
     """Say above the whole figure what it shows, in as many lines as its width asks for."""
-    letters_per_inch = 13  # at this size
+    letters_per_inch = 12  # at this size
     figure.suptitle(textwrap.fill(title, max(int(figure.get_figwidth() * letters_per_inch), 20)), fontsize=11)
 
 
@@ -68,3 +69,8 @@ def list_classes(axes: "Axes", class_names: Sequence[str], *, fontsize: float = 
     """Name the horizontal bars 0, 1, 2, ... from the top down."""
     axes.set_yticks(range(len(class_names)), class_names, fontsize=fontsize)
     axes.set_ylim(len(class_names) - 0.4, -0.6)
+
+
+def shorten(text: str, longest: int) -> str:
+    """Return a text in so many characters at most; what was cut ends in a dot of three."""
+    return text if len(text) <= longest else text[: longest - 1] + "…"

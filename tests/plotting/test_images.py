@@ -1,8 +1,8 @@
 import numpy as np
 import pytest
 
-from firstlight.plotting.images import MAX_BARS, plot_class_bars, plot_images, plot_predictions
-from firstlight.plotting.style import PALETTE, RIGHT, WRONG
+from firstlight.plotting.images import MAX_BARS, plot_class_bars, plot_images, plot_nothing, plot_predictions
+from firstlight.plotting.style import RIGHT, WRONG
 
 GREY = np.arange(16, dtype=np.uint8).reshape(4, 4)
 COLOUR = np.stack([GREY, GREY + 1, GREY + 2], axis=-1)
@@ -65,6 +65,12 @@ def test_of_many_classes_the_likeliest_are_shown_in_their_order():
     assert [label.get_text() for label in bars.get_yticklabels()] == [str(label) for label in range(200 - MAX_BARS, 200)]
 
 
-def test_palette_is_okabe_and_ito():
-    assert set(PALETTE) <= {"#000000", "#e69f00", "#56b4e9", "#009e73", "#0072b2", "#d55e00", "#cc79a7"}
-    assert len(set(PALETTE)) == 7
+def test_nothing_to_see_is_said():
+    """Issue 6, bad input: an empty selection is a picture that says so."""
+    figure = plot_nothing("no wrong val images", title="first: all right")
+    assert (figure.axes[0].texts[0].get_text(), figure.get_suptitle()) == ("no wrong val images", "first: all right")
+
+
+def test_the_true_class_is_named_beside_its_bar():
+    bars = plot_class_bars(GREY, ["cat", "dog"], [0.2, 0.8], title="Image 5", label="cat").axes[1]
+    assert [label.get_text() for label in bars.get_yticklabels()] == ["cat (true)", "dog"]
