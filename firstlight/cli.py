@@ -404,6 +404,39 @@ def tune_batch(
     result(common, found, lambda _: print(found["says"], *found["files"], sep="\n"))
 
 
+@inspect.command(name="uncertainty")
+def inspect_uncertainty(
+    run: str,
+    /,
+    *,
+    image: str | None = None,
+    passes: int = 100,
+    num: int = 20,
+    split: Literal["train", "val", "test"] = "val",
+    common: Common = COMMON,
+) -> None:
+    """Say how sure a run is, by sending images through it many times with its dropout on (Monte-Carlo dropout).
+
+    Parameters
+    ----------
+    run
+        Path or name of a run whose network has dropout.
+    image
+        Look at one image alone: its place in the split, from 0, or an image file.
+    passes
+        Times that each image is sent through.
+    num
+        Images on the sheet of the most uncertain.
+    split
+        Which images; `test` opens the sealed test set, and the run records that.
+    """
+    from firstlight.inspection.uncertainty import print_uncertainty, uncertainty
+
+    options: dict[str, Any] = {"split": split, "runs_dir": common.runs_dir, "data_dir": common.data_dir}
+    found = uncertainty(run, image=image, num_passes=passes, num=num, console=Console(quiet=common.json), **options)
+    result(common, found, print_uncertainty)
+
+
 def result(common: Common, value: dict[str, Any], printer: Any = None) -> None:
     """Print a command's result: as JSON, or for people where the command has a way to."""
     if common.json:
