@@ -437,6 +437,52 @@ def inspect_uncertainty(
     result(common, found, print_uncertainty)
 
 
+@inspect.command(name="activations")
+def inspect_activations(
+    source: str,
+    /,
+    *settings: str,
+    image: str = "0",
+    compare: Annotated[list[str] | None, Parameter(negative=(), consume_multiple=True)] = None,
+    grid: Annotated[list[str] | None, Parameter(negative=(), consume_multiple=False)] = None,
+    steps: int = 50,
+    out: Path = Path("activations"),
+    split: Literal["train", "val", "test"] = "val",
+    common: Common = COMMON,
+) -> None:
+    """Draw filters, feature maps, and activations and gradients by depth: of a run, of several, or of variants of an experiment.
+
+    Parameters
+    ----------
+    source
+        Path or name of a run; or a shipped experiment's name or a YAML file, which is then trained for some steps.
+    settings
+        With an experiment: overrides such as model.norm=false.
+    image
+        With a run: the image whose feature maps are drawn, its place in the split, from 0, or an image file.
+    compare
+        With a run: other runs to draw on the same axes.
+    grid
+        With an experiment: a setting and its values, such as model.norm=true,false; may come several times, for every combination.
+    steps
+        With an experiment: optimizer steps between the first look and the second.
+    out
+        With an experiment: folder for the pictures.
+    split
+        With a run: which images; `test` opens the sealed test set, and the run records that.
+    """
+    from firstlight.inspection import activations
+
+    places: dict[str, Any] = {"data_dir": common.data_dir}
+    if not activations.is_run(source, common.runs_dir):
+        options: dict[str, Any] = {"num_steps": steps, "out": out, "console": Console(quiet=common.json)}
+        found = activations.look_at_variants(source, settings, grid or [], compare=compare, **options, **places)
+    else:
+        places |= {"split": split, "runs_dir": common.runs_dir}
+        found = activations.look_at_runs([source, *(compare or [])], refused=[*settings, *(grid or [])], image=image, **places)
+    result(common, found, activations.print_activations)
+
+
 def result(common: Common, value: dict[str, Any], printer: Any = None) -> None:
     """Print a command's result: as JSON, or for people where the command has a way to."""
     if common.json:
