@@ -437,6 +437,38 @@ def inspect_uncertainty(
     result(common, found, print_uncertainty)
 
 
+@inspect.command(name="embedding")
+def inspect_embedding(
+    run: str,
+    /,
+    *,
+    method: Literal["pca", "tsne", "umap"] = "pca",
+    num: int = 2000,
+    seed: int = 0,
+    split: Literal["train", "val", "test"] = "val",
+    common: Common = COMMON,
+) -> None:
+    """Draw a map of images by the features that the last layer is given, and say how well classes lie apart.
+
+    Parameters
+    ----------
+    run
+        Path or name of a run.
+    method
+        Principal components, t-SNE (needs the extra `embed`) or UMAP (needs the extra `umap`).
+    num
+        Images on the map; where the split has more, so many are drawn at random.
+    seed
+        Of that draw, and of the method.
+    split
+        Which images; `test` opens the sealed test set, and the run records that.
+    """
+    from firstlight.inspection.embedding import embedding, print_embedding
+
+    places: dict[str, Any] = {"runs_dir": common.runs_dir, "data_dir": common.data_dir}
+    result(common, embedding(run, method=method, num=num, seed=seed, split=split, **places), print_embedding)
+
+
 @inspect.command(name="activations")
 def inspect_activations(
     source: str,
