@@ -501,6 +501,117 @@ def places(common: Common) -> dict[str, Any]:
     return {"runs_dir": common.runs_dir, "data_dir": common.data_dir}
 
 
+@inspect.command(name="uncertainty")
+def inspect_uncertainty(
+    run: str,
+    /,
+    *,
+    image: str | None = None,
+    passes: int = 100,
+    num: int = 20,
+    split: Literal["train", "val", "test"] = "val",
+    common: Common = COMMON,
+) -> None:
+    """Say how sure a run is, by sending images through it many times with its dropout on (Monte-Carlo dropout).
+
+    Parameters
+    ----------
+    run
+        Path or name of a run whose network has dropout.
+    image
+        Look at one image alone: its place in the split, from 0, or an image file.
+    passes
+        Times that each image is sent through.
+    num
+        Images on the sheet of the most uncertain.
+    split
+        Which images; `test` opens the sealed test set, and the run records that.
+    """
+    from firstlight.inspection.uncertainty import print_uncertainty, uncertainty
+
+    options: dict[str, Any] = {"split": split, "runs_dir": common.runs_dir, "data_dir": common.data_dir}
+    found = uncertainty(run, image=image, num_passes=passes, num=num, console=Console(quiet=common.json), **options)
+    result(common, found, print_uncertainty)
+
+
+@inspect.command(name="embedding")
+def inspect_embedding(
+    run: str,
+    /,
+    *,
+    method: Literal["pca", "tsne", "umap"] = "pca",
+    num: int = 2000,
+    seed: int = 0,
+    split: Literal["train", "val", "test"] = "val",
+    common: Common = COMMON,
+) -> None:
+    """Draw a map of images by the features that the last layer is given, and say how well classes lie apart.
+
+    Parameters
+    ----------
+    run
+        Path or name of a run.
+    method
+        Principal components, t-SNE (needs the extra `embed`) or UMAP (needs the extra `umap`).
+    num
+        Images on the map; where the split has more, so many are drawn at random.
+    seed
+        Of that draw, and of the method.
+    split
+        Which images; `test` opens the sealed test set, and the run records that.
+    """
+    from firstlight.inspection.embedding import embedding, print_embedding
+
+    places: dict[str, Any] = {"runs_dir": common.runs_dir, "data_dir": common.data_dir}
+    result(common, embedding(run, method=method, num=num, seed=seed, split=split, **places), print_embedding)
+
+
+@inspect.command(name="activations")
+def inspect_activations(
+    source: str,
+    /,
+    *settings: str,
+    image: str = "0",
+    compare: Annotated[list[str] | None, Parameter(negative=(), consume_multiple=True)] = None,
+    grid: Annotated[list[str] | None, Parameter(negative=(), consume_multiple=False)] = None,
+    steps: int = 50,
+    out: Path = Path("activations"),
+    split: Literal["train", "val", "test"] = "val",
+    common: Common = COMMON,
+) -> None:
+    """Draw filters, feature maps, and activations and gradients by depth: of a run, of several, or of variants of an experiment.
+
+    Parameters
+    ----------
+    source
+        Path or name of a run; or a shipped experiment's name or a YAML file, which is then trained for some steps.
+    settings
+        With an experiment: overrides such as model.norm=false.
+    image
+        With a run: the image whose feature maps are drawn, its place in the split, from 0, or an image file.
+    compare
+        With a run: other runs to draw on the same axes.
+    grid
+        With an experiment: a setting and its values, such as model.norm=true,false; may come several times, for every combination.
+    steps
+        With an experiment: optimizer steps between the first look and the second.
+    out
+        With an experiment: folder for the pictures.
+    split
+        With a run: which images; `test` opens the sealed test set, and the run records that.
+    """
+    from firstlight.inspection import activations
+
+    places: dict[str, Any] = {"data_dir": common.data_dir}
+    if not activations.is_run(source, common.runs_dir):
+        options: dict[str, Any] = {"num_steps": steps, "out": out, "console": Console(quiet=common.json)}
+        found = activations.look_at_variants(source, settings, grid or [], compare=compare, **options, **places)
+    else:
+        places |= {"split": split, "runs_dir": common.runs_dir}
+        found = activations.look_at_runs([source, *(compare or [])], refused=[*settings, *(grid or [])], image=image, **places)
+    result(common, found, activations.print_activations)
+
+
 def result(common: Common, value: dict[str, Any], printer: Any = None) -> None:
     """Print a command's result: as JSON, or for people where the command has a way to."""
     if common.json:

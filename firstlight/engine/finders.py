@@ -75,13 +75,9 @@ def find_lr(state: TrainState, setup: Setup, *, low: float = 1e-6, high: float =
     trial.model.train()
     least, exploded = math.inf, False
     with private_randomness(setup.arithmetic.device):
-        for step, parts in zip(range(num_steps), _endless_steps(setup), strict=False):
-            lr, loss = low * (high / low) ** (step / (num_steps - 1)), 0.0
-            for place, (epoch, number, batch) in enumerate(parts):
-                seed_batch(setup.order_seed, epoch, number, device=setup.arithmetic.device)
-                share = len(batch.labels) / sum(len(part.labels) for _, _, part in parts)
-                result = train_step(trial, batch, setup, share=share, lr=lr if place == len(parts) - 1 else None)
-                loss += float(result.loss) * share
+        for step, parts in zip(range(num_steps), endless_steps(setup), strict=False):
+            lr = low * (high / low) ** (step / (num_steps - 1))
+            loss = step_on(trial, setup, parts, lr=lr)
             if not math.isfinite(loss):
                 exploded = True
                 break
@@ -93,6 +89,17 @@ def find_lr(state: TrainState, setup: Setup, *, low: float = 1e-6, high: float =
                 exploded = True
                 break
     return _judge(lrs, losses, window, exploded=exploded)
+
+
+def step_on(state: TrainState, setup: Setup, parts: list[tuple[int, int, Batch]], *, lr: float) -> float:
+    """Take one optimizer step on the batches of `endless_steps`, and return their mean loss (nats)."""
+    loss = 0.0
+    for place, (epoch, number, batch) in enumerate(parts):
+        seed_batch(setup.order_seed, epoch, number, device=setup.arithmetic.device)
+        share = len(batch.labels) / sum(len(part.labels) for _, _, part in parts)
+        result = train_step(state, batch, setup, share=share, lr=lr if place == len(parts) - 1 else None)
+        loss += float(result.loss) * share
+    return loss
 
 
 def _window(num_steps: int) -> int:
@@ -112,7 +119,7 @@ def _judge(lrs: list[float], losses: list[float], window: int, *, exploded: bool
     return LrRange(tuple(lrs), tuple(losses), tuple(smoothed), lrs[steepest], lrs[bottom], exploded)
 
 
-def _endless_steps(setup: Setup) -> Iterator[list[tuple[int, int, Batch]]]:
+def endless_steps(setup: Setup) -> Iterator[list[tuple[int, int, Batch]]]:
     """Yield the batches of each optimizer step with their epoch and number, epoch after epoch."""
     epoch = 0
     while True:
