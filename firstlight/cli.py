@@ -404,6 +404,32 @@ def tune_batch(
     result(common, found, lambda _: print(found["says"], *found["files"], sep="\n"))
 
 
+@profile.command(name="throughput")
+def profile_throughput(
+    *settings: str, memory: float | None = None, limit: int | None = None, out: Path | None = None, common: Common = COMMON
+) -> None:
+    """Time training steps on batches of 1, 2, 4, ... images, and say what binds each: `profile throughput [CONFIG|RUN] [key=value ...]`.
+
+    Parameters
+    ----------
+    settings
+        An experiment, a YAML file or a run (default: quickstart), and overrides.
+    memory
+        MiB that a step may take beyond data and network (default: what is free). With it the search goes on until memory ends.
+    limit
+        Largest batch to try, past the knee too (default: two doublings past the knee).
+    out
+        Folder for the files (default: the run's, or ./profile).
+    """
+    from firstlight.profiling.tables import print_throughput
+    from firstlight.profiling.throughput import profile_throughput as measure
+
+    source, overrides = split_settings(settings)
+    places: dict[str, Any] = {"out": out, "runs_dir": common.runs_dir, "data_dir": common.data_dir}
+    found = measure(source, *overrides, memory_mib=memory, limit=limit, console=Console(quiet=common.json), **places)
+    result(common, found, print_throughput)
+
+
 def result(common: Common, value: dict[str, Any], printer: Any = None) -> None:
     """Print a command's result: as JSON, or for people where the command has a way to."""
     if common.json:
