@@ -1,7 +1,7 @@
 """The operations of torch in a training step: how long each kernel runs, what it computes and what it moves.
 
-A dispatch mode sees each call below autograd, where a call is little but its kernel. What a call takes that has no kernel at all (a view)
-is measured in the same steps and taken off. Reading order: measure_kernels, _Watch, multiply_adds_of.
+A dispatch mode sees each call below autograd, where a call is little but its kernel. What a call on a single number takes is measured
+between them and taken off. Reading order: Watcher, _Watch, bytes_of, multiply_adds_of.
 """
 
 import math
@@ -17,8 +17,10 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from firstlight.profiling.parts import Training, synchronize
 
-MIN_STEPS, MOST_STEPS, MOST_SECONDS = 3, 50, 2.0
-"""Steps that are watched, after one in which torch sets itself up for it."""
+TURN_SECONDS, MOST_STEPS = 0.06, 20
+"""How long steps are watched at a turn, and how many at most; at least one."""
+TINY_EVERY = 4
+"""Behind every so many operations, one on a single number is timed."""
 EMPTY = ("empty", "new_empty", "lift_fresh", "resize")
 """Beginnings of the names of operations that compute nothing and are no views."""
 AHEAD_CYCLES = 200_000
@@ -37,7 +39,7 @@ class Kernel:
 
 @dataclass(frozen=True)
 class StepKernels:
-    """All kernels of a step, in order. num_calls: of all operations, those without a kernel too; call_seconds: of one without."""
+    """All kernels of a step, in order. num_calls: of all operations, those without a kernel too; call_seconds: of one on a number."""
 
     kernels: tuple[Kernel, ...]
     num_calls: int
@@ -60,13 +62,13 @@ class StepKernels:
 
 
 class _Call:
-    """One operation as it was seen: its kind, what it computes and moves; 0 and 0 for those without a kernel."""
+    """One operation as it was seen: its name, what it computes and moves; 0 and 0 for those without a kernel."""
 
-    __slots__ = ("flops", "function", "is_kernel", "num_bytes")
+    __slots__ = ("flops", "is_kernel", "name", "num_bytes")
 
     def __init__(self, function: Any, args: Sequence[Any], kwargs: Mapping[str, Any], result: Any) -> None:
-        self.function = function
-        self.is_kernel = not function.is_view and not function._schema.name.partition("::")[2].startswith(EMPTY)
+        self.name = name_of(function)
+        self.is_kernel = not function.is_view and not self.name.startswith(EMPTY)
         self.flops = 2 * multiply_adds_of(function, args, result) if self.is_kernel else 0
         self.num_bytes = bytes_of(function, args, kwargs, result) if self.is_kernel else 0
 
@@ -81,68 +83,92 @@ class _Watch(TorchDispatchMode):
     def __init__(self, device: str) -> None:
         super().__init__()
         self._device = device
+        self._number = torch.ones(1, device=device)
         self.sizes = True
         self.calls: list[_Call] = []
-        self.moments: list[Any] = []
+        self._times: list[Any] = []
+        self._tiny: list[float] = []
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Sequence[Any] = (), kwargs: Mapping[str, Any] | None = None) -> Any:
         kwargs = kwargs or {}
-        if self._device == "cuda":
-            result = self._timed_on_gpu(func, args, kwargs)
-        else:
-            began = time.perf_counter()
-            result = func(*args, **kwargs)
-            synchronize(self._device)
-            self.moments.append(time.perf_counter() - began)
+        run = self._on_gpu if self._device == "cuda" else self._on_host
+        result = run(func, args, kwargs)
         if self.sizes:
             self.calls.append(_Call(func, args, kwargs, result))
         return result
 
-    def _timed_on_gpu(self, func: Any, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
+    def _on_host(self, func: Any, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
+        began = time.perf_counter()
+        result = func(*args, **kwargs)
+        synchronize(self._device)
+        self._times.append(time.perf_counter() - began)
+        if len(self._times) % TINY_EVERY == 0:
+            began = time.perf_counter()
+            torch.neg(self._number)
+            synchronize(self._device)
+            self._tiny.append(time.perf_counter() - began)
+        return result
+
+    def _on_gpu(self, func: Any, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
         began, ended = (torch.cuda.Event(enable_timing=True) for _ in range(2))
         torch.cuda._sleep(AHEAD_CYCLES)
         began.record()
         result = func(*args, **kwargs)
         ended.record()
-        self.moments.append((began, ended))
+        self._times.append((began, ended))
         return result
 
     def take_seconds(self) -> list[float]:
-        """Return the seconds of each operation since the last time."""
-        moments, self.moments = self.moments, []
+        """Return the seconds of each operation since the last time, and behind them those of one on a number.
+
+        On a GPU its own time counts alone, and so nothing is taken off: that is 0.
+        """
+        times, tiny = self._times, self._tiny
+        self._times, self._tiny = [], []
         if self._device != "cuda":
-            return moments
+            return [*times, statistics.median(tiny) if tiny else 0.0]
         torch.cuda.synchronize()
-        return [began.elapsed_time(ended) / 1000 for began, ended in moments]
+        return [*(began.elapsed_time(ended) / 1000 for began, ended in times), 0.0]
 
 
-def measure_kernels(training: Training) -> StepKernels:
-    """Watch some steps of a training, whose batches are made before, and return the median of each kernel."""
-    watch = _Watch(training.setup.arithmetic.device)
-    rows: list[list[float]] = []
-    deadline = math.inf
-    for number in range(MOST_STEPS + 1):
-        batch = training.next_batch()
-        with watch:
-            training.step_on(batch)
-        seconds = watch.take_seconds()
-        if number == 0:
-            watch.sizes = False
-            deadline = time.perf_counter() + MOST_SECONDS
-            continue
-        if len(seconds) == len(watch.calls):
-            rows.append(seconds)
-        if len(rows) >= MIN_STEPS and time.perf_counter() > deadline:
-            break
-    medians = [statistics.median(column) for column in zip(*rows, strict=True)]
-    idle = [seconds for call, seconds in zip(watch.calls, medians, strict=True) if not call.is_kernel]
-    call_seconds = statistics.median(idle) if idle else 0.0
-    kernels = tuple(
-        Kernel(call.function._schema.name.partition("::")[2], max(seconds - call_seconds, 0.0), call.flops, call.num_bytes)
-        for call, seconds in zip(watch.calls, medians, strict=True)
-        if call.is_kernel
-    )
-    return StepKernels(kernels, len(watch.calls), call_seconds)
+class Watcher:
+    """Watches steps of a training, a few at each turn between rounds that nobody watches."""
+
+    def __init__(self, training: Training) -> None:
+        self._training = training
+        self._watch = _Watch(training.setup.arithmetic.device)
+        self._turns: list[list[float]] = []
+        self._step()  # in which torch sets itself up for the mode
+        self._watch.sizes = False
+        began = time.perf_counter()
+        self._step()
+        self._num_steps = min(max(round(TURN_SECONDS / (time.perf_counter() - began)), 1), MOST_STEPS)
+
+    def turn(self) -> None:
+        """Watch some steps."""
+        rows = [self._step() for _ in range(self._num_steps)]
+        self._turns.append([statistics.median(column) for column in zip(*rows, strict=True)])
+
+    def result(self, whole_seconds: Sequence[float]) -> StepKernels:
+        """Return the kernels of a step: the median over the turns of their share in the step that was measured whole beside them.
+
+        whole_seconds: a step of each turn. What other processes slow down, they slow down both; so the shares hold.
+        """
+        shares = [[value / whole for value in turn] for turn, whole in zip(self._turns, whole_seconds, strict=True)]
+        step = statistics.median(whole_seconds)
+        *seconds, tiny = [step * statistics.median(column) for column in zip(*shares, strict=True)]
+        kernels = tuple(
+            Kernel(call.name, max(value - tiny, 0.0), call.flops, call.num_bytes)
+            for call, value in zip(self._watch.calls, seconds, strict=True)
+            if call.is_kernel
+        )
+        return StepKernels(kernels, len(seconds), tiny)
+
+    def _step(self) -> list[float]:
+        batch = self._training.next_batch()
+        with self._watch:
+            self._training.step_on(batch)
+        return self._watch.take_seconds()
 
 
 def bytes_of(function: Any, args: Sequence[Any], kwargs: Mapping[str, Any], result: Any) -> int:
@@ -200,5 +226,10 @@ MULTIPLY_ADDS: Mapping[str, Callable[[Sequence[Any], Any], int]] = {
 
 def multiply_adds_of(function: Any, args: Sequence[Any], result: Any) -> int:
     """Return how many multiply-adds an operation made."""
-    count = MULTIPLY_ADDS.get(function._schema.name.partition("::")[2])
+    count = MULTIPLY_ADDS.get(name_of(function))
     return 0 if count is None else count(args, result)
+
+
+def name_of(function: Any) -> str:
+    """Return the name of an operation without the library that it is from."""
+    return str(function._schema.name.partition("::")[2])

@@ -30,8 +30,8 @@ PARTS = ("data wait", "forward", "backward", "optimizer", "rest")
 the rest is what the training writes down, and its own Python."""
 NUM_ROUNDS = 5
 """Of each kind, behind one that warms up."""
-ROUND_SECONDS = 0.25
-MOST_SECONDS = 20.0
+ROUND_SECONDS = 0.12
+MOST_SECONDS = 15.0
 """Of all rounds of a batch size together; where a step is so long, there are fewer and shorter rounds, at least two of one step."""
 
 
@@ -153,8 +153,8 @@ class Timing:
         return statistics.median(sum(parts.values()) / whole for whole, parts in pairs)
 
 
-def measure_parts(training: Training, batch_size: int) -> Timing:
-    """Time steps whole and in parts, turn by turn."""
+def measure_parts(training: Training, batch_size: int, between: Callable[[], None] = lambda: None) -> Timing:
+    """Time steps whole and in parts, turn by turn; `between` is called at each turn."""
     training.round(1)
     first = training.round(2) / 2
     num_steps = min(max(round(ROUND_SECONDS / first), 2), 5000)
@@ -173,6 +173,7 @@ def measure_parts(training: Training, batch_size: int) -> Timing:
         clock.mark("rest")
         synchronize(training.setup.arithmetic.device)
         parts.append({part: seconds / num_steps for part, seconds in clock.seconds().items()})
+        between()
     return Timing(batch_size, num_steps, tuple(whole), tuple(parts))
 
 
@@ -194,12 +195,12 @@ def marked(clock: Clock | None) -> Iterator[None]:
         clock.mark("optimizer")
         return norms
 
-    with _replaced("_run_backward", timed_backward), _replaced("apply_gradients", timed_apply):
+    with replaced("_run_backward", timed_backward), replaced("apply_gradients", timed_apply):
         yield
 
 
 @contextmanager
-def _replaced(name: str, function: Callable[..., Any]) -> Iterator[None]:
+def replaced(name: str, function: Callable[..., Any]) -> Iterator[None]:
     """Put another function in the place of one of engine/step.py for the block. This process trains nothing else meanwhile."""
     before = getattr(engine_step, name)
     setattr(engine_step, name, function)

@@ -20,7 +20,7 @@ from firstlight.engine.sources import config_from
 from firstlight.engine.train import Prepared, prepare
 from firstlight.errors import OutOfMemoryError
 from firstlight.profiling.handover import unpack
-from firstlight.profiling.kernels import measure_kernels
+from firstlight.profiling.kernels import Watcher
 from firstlight.profiling.parts import measure_parts, training_on
 from firstlight.profiling.roofs import measure_roofs
 
@@ -62,9 +62,11 @@ def measure_point(prepared: Prepared, batch_size: int, memory_mib: float | None,
         limit_memory(device, memory_mib)
         before = _memory_now(device)
         with training_on(prepared, batch_size, scratch / "run") as training:
-            timing = measure_parts(training, batch_size)
+            training.round(2)
             peak = peak_memory_mib()
-            kernels = measure_kernels(training)
+            watcher = Watcher(training)
+            timing = measure_parts(training, batch_size, watcher.turn)
+            kernels = watcher.result(timing.whole_seconds)
     return {
         "batch_size": batch_size,
         "num_steps": timing.num_steps,

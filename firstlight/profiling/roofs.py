@@ -20,8 +20,8 @@ REPEAT_SECONDS = 0.05
 class Roofs:
     """Measured limits of a machine in one arithmetic.
 
-    gemm_flops, conv_flops: floating-point operations a second, 2 a multiply-add; copy_bytes: pairs of the bytes that a copy reads and writes,
-    growing, and its bytes a second; call_seconds: of an operation on one number.
+    gemm_flops, conv_flops: floating-point operations a second, 2 a multiply-add; copy_bytes: pairs of the bytes that a copy reads and
+    writes, growing, and its bytes a second; call_seconds: of an operation on one number.
     """
 
     gemm_flops: float

@@ -8,7 +8,7 @@ import tempfile
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -28,7 +28,11 @@ from firstlight.profiling.subject import Subject, find_subject
 from firstlight.tracking.console import Console
 
 CAUSES = ("data wait", "overhead", "memory", "compute")
-"""What can bind a step. Overhead: what is neither waiting nor kernels. Memory and compute: kernels, by the roof that is nearer to each."""
+"""What can bind a step. Overhead: what is neither waiting nor kernels, and what kernels take that does not grow with the batch and is no
+traffic of weights. Memory and compute: the rest of each kernel, by the roof that is nearer to it."""
+SLACK = 3.0
+"""Times its roof that a kernel may take for weights, whatever the batch, before the rest counts as overhead: few kernels reach more than
+a third of the roof."""
 KNEE = 0.9
 """The knee is the smallest batch with so much of the best speed."""
 GAIN = 1.05
@@ -36,6 +40,8 @@ GAIN = 1.05
 PATIENCE = 2
 NEAR = 16
 """The largest batch is found to one part in so many."""
+FEW = 8
+"""Images from which on a kernel does not count as small."""
 NUM_TOP = 5
 """Kinds of kernels that are listed for each batch size, those that take longest."""
 
@@ -44,7 +50,8 @@ NUM_TOP = 5
 class Point:
     """One batch size: what its step took, or `why` there is none.
 
-    whole_seconds: a step in each round; parts: seconds by part; seconds: the median step.
+    whole_seconds: a step in each round; parts: seconds by part; seconds: the median step; fixed_seconds: what each kernel takes however
+    few images there are.
     """
 
     batch_size: int
@@ -56,6 +63,7 @@ class Point:
     parts: dict[str, float] | None = None
     sum_over_whole: float = 0.0
     kernels: Sequence[Kernel] = ()
+    fixed_seconds: Sequence[float] = ()
     num_calls: int = 0
     call_seconds: float = 0.0
     peak_mib: float = 0.0
@@ -80,13 +88,14 @@ class Point:
     def causes(self) -> dict[str, float]:
         """The seconds of a step by what took them; they add up to the step."""
         assert self.parts is not None
+        fixed = self.fixed_seconds or [0.0] * len(self.kernels)
         computing = moving = 0.0
-        for kernel in self.kernels:
-            by_flops, by_bytes = self.roofs.least_seconds(kernel)
-            if by_flops >= by_bytes:
-                computing += kernel.seconds
+        for kernel, overhead in zip(self.kernels, fixed, strict=True):
+            working = max(kernel.seconds - overhead, 0.0)
+            if self._computes(kernel):
+                computing += working
             else:
-                moving += kernel.seconds
+                moving += working
         wait = min(self.parts["data wait"], self.seconds)
         room = self.seconds - wait
         scale = min(1.0, room / (computing + moving)) if computing + moving else 1.0  # two measurements; the step is the one that holds
@@ -139,7 +148,7 @@ class Point:
                 f"a batch is there after {_time(self.causes['data wait'])}, and learned in {_time(self.seconds - self.causes['data wait'])}"
             )
         if self.binds == "overhead":
-            return f"Python and {self.num_calls} calls of torch take it, around kernels that run for {_time(kernels)}"
+            return f"Python, {self.num_calls} calls of torch and setting up kernels, which then work for {_time(kernels)}"
         if self.binds == "memory":
             moving = [kernel for kernel in self.kernels if not self._computes(kernel)]
             rate = sum(kernel.num_bytes for kernel in moving) / max(self.causes["memory"], 1e-12)
@@ -214,11 +223,12 @@ def profile_throughput(
     with out_of_memory("reading the data", "try a smaller input.image_size, or fewer images"):
         data = load_training_data(subject.config, data_dir_of(data_dir))
     said = console or Console(quiet=True)
-    roofs, arithmetic, points = measure(subject, data, memory_mib=memory_mib, limit=limit, console=said)
-    fitting = sorted((point for point in points if point.fits), key=lambda point: point.batch_size)
+    roofs, arithmetic, tried = measure(subject, data, memory_mib=memory_mib, limit=limit, console=said)
+    points = with_fixed_seconds(sorted(tried, key=lambda point: point.batch_size))
+    fitting = [point for point in points if point.fits]
     if not fitting:
         raise OutOfMemoryError(f"not even a batch of one image of {subject.name} fits; try a smaller network or more memory")
-    failed = sorted(point.batch_size for point in points if point.why == OUT_OF_MEMORY)
+    failed = [point.batch_size for point in points if point.why == OUT_OF_MEMORY]
     knee, says = knee_of(fitting), explain(subject.name, fitting, failed)
     figure = plot_throughput([point.to_json() for point in fitting], failed=failed, knee=knee.batch_size, title=says)
     figures = {
@@ -231,7 +241,7 @@ def profile_throughput(
         "binds": knee.binds,
         "arithmetic": arithmetic.describe(),
         "roofs": asdict(roofs),
-        "points": [point.to_json() for point in sorted(points, key=lambda point: point.batch_size)],
+        "points": [point.to_json() for point in points],
     }
     return subject.keep("throughput", figures, figure, out)
 
@@ -273,6 +283,26 @@ def measure(
     return roofs, settled, points
 
 
+def with_fixed_seconds(points: Sequence[Point]) -> list[Point]:
+    """Return the points with what each kernel takes whatever the batch: its time at one image less what the next images add, each.
+
+    The growth is taken between batch 1 and the largest one of at most FEW images. What the roofs allow a kernel on one image, SLACK times,
+    is work and not overhead: a weight matrix that is read once a step, say. points: by growing batch size.
+    """
+    few = [point for point in points if point.fits and point.batch_size <= FEW]
+    if len(few) < 2 or few[0].batch_size != 1:
+        return list(points)
+    first, last = few[0], few[-1]
+    names = [kernel.name for kernel in first.kernels]
+    if names != [kernel.name for kernel in last.kernels]:
+        return list(points)
+    fixed = []
+    for one, many in zip(first.kernels, last.kernels, strict=True):
+        growth = max(many.seconds - one.seconds, 0.0) / (last.batch_size - 1)
+        fixed.append(max(one.seconds - growth - SLACK * max(first.roofs.least_seconds(one)), 0.0))
+    return [replace(point, fixed_seconds=fixed) if [kernel.name for kernel in point.kernels] == names else point for point in points]
+
+
 def is_past_the_knee(points: Sequence[Point]) -> bool:
     """Tell whether the last PATIENCE batch sizes, each twice the one before, brought less than GAIN over the best of those before them."""
     speeds = [point.images_per_second for point in points]
@@ -291,11 +321,12 @@ def explain(name: str, points: Sequence[Point], failed: Sequence[int]) -> str:
     """Return the finding in one sentence: where the knee is and what binds there, and the largest batch."""
     knee, first, last = knee_of(points), points[0], points[-1]
     share = knee.causes[knee.binds] / knee.seconds
+    speed = f"{knee.images_per_second:,.0f} images/s"
     if knee is first and len(points) > 1:
-        head = f"{name} is as fast at batch 1 as at any other ({knee.images_per_second:,.0f} images/s): {knee.binds} takes {share:.0%} of a step"
+        head = f"{name} is as fast at batch 1 as at any other ({speed}): {knee.binds} takes {share:.0%} of a step"
     else:
         before = f"{first.binds} binds at batch 1, " if first.binds != knee.binds else ""
-        head = f"{name}: knee at batch {knee.batch_size:,} ({knee.images_per_second:,.0f} images/s); {before}{knee.binds} there ({share:.0%} of a step)"
+        head = f"{name}: knee at batch {knee.batch_size:,} ({speed}); {before}{knee.binds} there ({share:.0%} of a step)"
     largest = f"the largest batch that fits is {last.batch_size:,}" if failed else f"batches up to {last.batch_size:,} were tried, all fit"
     return f"{head}; {largest}"
 
@@ -310,11 +341,10 @@ def show_roofs(roofs: Roofs) -> str:
 
 
 def show_point(point: Point) -> str:
-    """Return one line about a batch size."""
+    """Return one line about a batch size, while the others are still to come."""
     if not point.fits:
         return point.sentence()
-    speed = f"{point.images_per_second:,.0f} images/s"
-    return f"{point.sentence()} ({speed}, peak {point.peak_mib:,.0f} MiB)"
+    return f"batch {point.batch_size:,}: {point.images_per_second:,.0f} images/s, peak {point.peak_mib:,.0f} MiB"
 
 
 @contextmanager
