@@ -612,6 +612,79 @@ def inspect_activations(
     result(common, found, activations.print_activations)
 
 
+@profile.command(name="throughput")
+def profile_throughput(
+    *settings: str, memory: float | None = None, limit: int | None = None, out: Path | None = None, common: Common = COMMON
+) -> None:
+    """Time training steps on batches of 1, 2, 4, ... images, and say what binds each: `profile throughput [CONFIG|RUN] [key=value ...]`.
+
+    Parameters
+    ----------
+    settings
+        An experiment, a YAML file or a run (default: quickstart), and overrides.
+    memory
+        MiB that a step may take beyond data and network (default: what is free). With it the search goes on until memory ends.
+    limit
+        Largest batch to try, past the knee too (default: two doublings past the knee).
+    out
+        Folder for the files (default: the run's, or ./profile).
+    """
+    from firstlight.profiling.tables import print_throughput
+    from firstlight.profiling.throughput import profile_throughput as measure
+
+    source, overrides = split_settings(settings)
+    places: dict[str, Any] = {"out": out, "runs_dir": common.runs_dir, "data_dir": common.data_dir}
+    found = measure(source, *overrides, memory_mib=memory, limit=limit, console=Console(quiet=common.json), **places)
+    result(common, found, print_throughput)
+
+
+@profile.command(name="memory")
+def profile_memory(*settings: str, batch: int = 128, out: Path | None = None, common: Common = COMMON) -> None:
+    """Measure what a training step takes of the memory, for several networks at one batch size: `profile memory lenet alexnet`.
+
+    Parameters
+    ----------
+    settings
+        Experiments, YAML files or runs (default: quickstart), and overrides for all of them.
+    batch
+        Images in the batch.
+    out
+        Folder for the files (default: that of the run where there is but one, or ./profile).
+    """
+    from firstlight.profiling.memory import profile_memory as measure
+    from firstlight.profiling.tables import print_memory
+
+    sources, overrides = part_settings(settings)
+    places: dict[str, Any] = {"out": out, "runs_dir": common.runs_dir, "data_dir": common.data_dir}
+    found = measure(sources, overrides, batch_size=batch, console=Console(quiet=common.json), **places)
+    result(common, found, print_memory)
+
+
+@profile.command(name="summary")
+def profile_summary(*settings: str, out: Path | None = None, common: Common = COMMON) -> None:
+    """List the layers of a network with shapes, parameters, FLOPs and bytes: `profile summary [CONFIG|RUN] [key=value ...]`.
+
+    Parameters
+    ----------
+    settings
+        An experiment, a YAML file or a run (default: quickstart), and overrides.
+    out
+        Folder for the files (default: the run's, or ./profile).
+    """
+    from firstlight.profiling.summary import profile_summary as describe
+    from firstlight.profiling.tables import print_summary
+
+    source, overrides = split_settings(settings)
+    found = describe(source, *overrides, out=out, runs_dir=common.runs_dir, data_dir=common.data_dir)
+    result(common, found, print_summary)
+
+
+def part_settings(words: tuple[str, ...]) -> tuple[list[str], list[str]]:
+    """Return the configs among the words, and the overrides."""
+    sources = [word for word in words if "=" not in word or Path(word).is_file()]
+    return sources, [word for word in words if word not in sources]
+
+
 def result(common: Common, value: dict[str, Any], printer: Any = None) -> None:
     """Print a command's result: as JSON, or for people where the command has a way to."""
     if common.json:
@@ -624,10 +697,10 @@ def result(common: Common, value: dict[str, Any], printer: Any = None) -> None:
 
 def split_settings(words: tuple[str, ...]) -> tuple[str | None, list[str]]:
     """Return the config among the words, if there is one, and the overrides."""
-    sources = [word for word in words if "=" not in word or Path(word).is_file()]
+    sources, overrides = part_settings(words)
     if len(sources) > 1:
         raise ConfigError(f"more than one config: {', '.join(sources)}; an override is written key=value")
-    return (sources[0] if sources else None), [word for word in words if word not in sources]
+    return (sources[0] if sources else None), overrides
 
 
 def check_train_options(source: str | None, name: str | None, resume: str | None, *, override: bool, exact: bool) -> None:

@@ -103,6 +103,8 @@ def test_inline_command_exists(page: str, command: str) -> None:
     names = {"train", "evaluate", "predict", "runs", "compare", "note", "doctor", "sweep", "study"}
     if words[0] == "tune":
         assert words[1] in ("lr", "batch")
+    elif words[0] == "profile":
+        assert words[1] in ("throughput", "memory", "summary")
     elif words[0] == "data":
         assert set(words[1].split("|")) <= {"list", "fetch", "check", "describe"}
     else:

@@ -1,25 +1,24 @@
-"""The child of engine/finders.py: it reads an experiment from its command line, then batch sizes from stdin, one a line.
+"""The child of engine/finders.py: it reads an experiment from the first line of stdin, then batch sizes, one a line.
 
 To each it answers with a line of JSON: images/s and the peak of its memory. Where memory runs out it says so and ends, and where the
 system kills it the parent sees its end.
 """
 
-import json
 import sys
 import time
 from contextlib import suppress
 from copy import copy
 from pathlib import Path
-from typing import Any
 
 import torch
 
-from firstlight.engine.memory import is_out_of_memory, keep_freed_memory, out_of_memory, peak_memory_mib
+from firstlight.engine.children import OUT_OF_MEMORY, answer, answer_errors, read_asked
+from firstlight.engine.memory import host_memory, is_out_of_memory, keep_freed_memory, out_of_memory, peak_memory_mib
 from firstlight.engine.seeding import seed_batch
 from firstlight.engine.sources import load_config
 from firstlight.engine.step import train_step
 from firstlight.engine.train import Prepared, prepare
-from firstlight.errors import FirstlightError, OutOfMemoryError
+from firstlight.errors import OutOfMemoryError
 
 MIN_STEPS, LEAST_SECONDS = 2, 0.2
 """Steps that are timed at least, after one to warm up, and how long small ones are repeated."""
@@ -27,29 +26,25 @@ SPARE = 0.9
 """Part of the free memory that a step may take where nothing else is said; the rest is for the other programs."""
 
 
-def main(text: str) -> None:
+def main() -> None:
     """Prepare the experiment, limit this process's memory, and answer until stdin ends."""
-    asked = json.loads(text)
-    try:
-        with out_of_memory("building the network", "try a smaller one, or fewer images"):
-            prepared = prepare(load_config(asked["source"], *asked["overrides"]), Path(asked["data_dir"]))
-    except FirstlightError as error:
-        _answer({"error": (type(error).__name__, str(error))})
-        return
+    asked = read_asked()
+    with answer_errors(), out_of_memory("building the network", "try a smaller one, or fewer images"):
+        prepared = prepare(load_config(asked["source"], *asked["overrides"]), Path(asked["data_dir"]))
     with prepared.setup.arithmetic.on_threads(), keep_freed_memory():
         measure(prepared, 2)  # threads and libraries take their part before the limit is set
         limit_memory(prepared.setup.arithmetic.device, asked["memory_mib"])
-        _answer({"num_images": len(prepared.setup.train_loader.labels), "device": prepared.setup.arithmetic.device})
-        for line in sys.stdin:
+        answer({"num_images": len(prepared.setup.train_loader.labels), "device": prepared.setup.arithmetic.device})
+        for line in sys.stdin.buffer:
             try:
                 speed = measure(prepared, int(line))
             except Exception as error:
                 if isinstance(error, OutOfMemoryError) or is_out_of_memory(error):
-                    _answer({"why": "out of memory"})
+                    answer({"why": OUT_OF_MEMORY})
                     return
-                _answer({"why": f"{type(error).__name__}: {' '.join(str(error).split())}"})
+                answer({"why": f"{type(error).__name__}: {' '.join(str(error).split())}"})
                 continue
-            _answer({"images_per_second": speed, "peak_mib": peak_memory_mib()})
+            answer({"images_per_second": speed, "peak_mib": peak_memory_mib()})
 
 
 def measure(prepared: Prepared, batch_size: int) -> float:
@@ -89,9 +84,8 @@ def limit_memory(device: str, memory_mib: float | None) -> None:
     with suppress(ImportError, OSError, ValueError):
         import resource
 
-        lines = Path("/proc/self/status").read_text(encoding="ascii").splitlines()
-        size = next(int(line.split()[1]) * 1024 for line in lines if line.startswith("VmData:"))
-        if budget is not None:  # not RLIMIT_AS, which counts what the C library only reserves: 64 MiB a thread
+        size = host_memory("VmData")
+        if budget is not None and size is not None:  # not RLIMIT_AS, which counts what the C library only reserves: 64 MiB a thread
             resource.setrlimit(resource.RLIMIT_DATA, (int(size + budget), resource.getrlimit(resource.RLIMIT_DATA)[1]))
 
 
@@ -108,9 +102,5 @@ def available_memory(root: Path = Path("/")) -> float | None:
     return SPARE * min(found) if found else None
 
 
-def _answer(value: dict[str, Any]) -> None:
-    print(json.dumps(value), flush=True)
-
-
 if __name__ == "__main__":
-    main(sys.argv[1])
+    main()

@@ -4,18 +4,15 @@ Neither leaves a trace: the network, its optimizer and the caller's random numbe
 Reading order: tune_lr, find_lr, LrRange; tune_batch, find_batch_size, Probe. The child's side is engine/batch_probe.py.
 """
 
-import json
 import math
-import signal
-import subprocess
-import sys
 from collections.abc import Callable, Iterator
 from copy import deepcopy
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 from firstlight.data.loader import Batch
+from firstlight.engine.children import OUT_OF_MEMORY, Child
 from firstlight.engine.memory import keep_freed_memory, out_of_memory, smaller_batch
 from firstlight.engine.places import data_dir_of
 from firstlight.engine.seeding import private_randomness, seed_batch
@@ -29,7 +26,6 @@ from firstlight.tracking.console import Console
 
 EXPLODED = 4.0
 """Times the smallest loss so far (smoothed) at which the range test stops."""
-OUT_OF_MEMORY = "out of memory"
 MOST_ON_CPU = 4096
 """Largest batch that is tried on a CPU where nothing is said; memory seldom ends there, patience does."""
 NEAR = 16
@@ -229,59 +225,23 @@ def _doubling(attempt: Callable[[int], bool], most: int) -> tuple[int, int | Non
     return largest, size
 
 
-class _Child:
+class _Child(Child):
     """A process that takes training steps on batches of the sizes it is told, and may die of one."""
 
     def __init__(self, source: str | Path, overrides: tuple[str, ...], memory_mib: float | None, data_dir: str | Path | None) -> None:
         asked = {"source": str(source), "overrides": overrides, "memory_mib": memory_mib, "data_dir": str(data_dir_of(data_dir))}
-        command = [sys.executable, "-m", "firstlight.engine.batch_probe", json.dumps(asked)]
-        self._process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
-        answer = self._read()
-        if answer is None or "error" in answer:
-            self.close()
-            kind, what = (answer or {}).get("error", ("OutOfMemoryError", "the experiment alone does not fit into memory; free some"))
-            raise {"ConfigError": ConfigError, "OutOfMemoryError": OutOfMemoryError}.get(kind, FirstlightError)(what)
-        self.num_images: int = answer["num_images"]
-        self.device: str = answer["device"]
-
-    @property
-    def alive(self) -> bool:
-        """Whether it takes another size."""
-        return self._process.poll() is None
+        super().__init__("firstlight.engine.batch_probe", asked)
+        self.num_images: int = self.ready["num_images"]
+        self.device: str = self.ready["device"]
 
     def try_size(self, size: int) -> Probe:
         """Let it take steps on batches of a size; it ends where memory runs out, by itself or by the system's hand."""
-        try:
-            self._pipe(self._process.stdin).write(f"{size}\n")
-            self._pipe(self._process.stdin).flush()
-        except OSError:  # it died before it was asked
-            return Probe(size, why=self._end())
-        answer = self._read()
+        answer = self.tell(f"{size}\n".encode())
         if answer is None:
-            return Probe(size, why=self._end())
+            return Probe(size, why=self.end())
         if answer.get("why") == OUT_OF_MEMORY:
-            self._end()
+            self.end()
         return Probe(size, **answer)
-
-    def _end(self) -> str:
-        """Wait for its end, and say what it was: the system kills (9) what takes too much, and libraries abort (6) without memory."""
-        self._process.communicate()
-        code = self._process.returncode
-        return OUT_OF_MEMORY if code in (-signal.SIGKILL, -signal.SIGABRT) else f"its process ended with {code}, perhaps out of memory"
-
-    def close(self) -> None:
-        """End it."""
-        self._process.kill()
-        self._process.communicate()
-
-    def _read(self) -> dict[str, Any] | None:
-        line = self._pipe(self._process.stdout).readline()
-        found: dict[str, Any] | None = json.loads(line) if line.endswith("\n") else None
-        return found
-
-    def _pipe(self, pipe: IO[str] | None) -> IO[str]:
-        assert pipe is not None
-        return pipe
 
 
 def tune_batch(

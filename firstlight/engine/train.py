@@ -17,7 +17,7 @@ import torch
 from firstlight.config.describe import to_dict, to_yaml
 from firstlight.config.schema import Config, Kind
 from firstlight.data.build import load_training_data, make_loader, make_train_loader
-from firstlight.data.training_data import DataRecord
+from firstlight.data.training_data import DataRecord, TrainingData
 from firstlight.engine.checkpoint import go_on_from, load_weights, newest_whole, prune, read_weights, restore_state
 from firstlight.engine.device import Arithmetic
 from firstlight.engine.evaluate import evaluate_model
@@ -193,15 +193,23 @@ def resume_line(path: Path, data_dir: Path) -> str:
     return shlex.join(["firstlight", "train", "--resume", str(path), *elsewhere])
 
 
-def prepare(config: Config, data_dir: Path, *, arithmetic: Arithmetic | None = None, like: Prepared | None = None) -> Prepared:
+def prepare(
+    config: Config,
+    data_dir: Path,
+    *,
+    arithmetic: Arithmetic | None = None,
+    like: Prepared | None = None,
+    data: TrainingData | None = None,
+) -> Prepared:
     """Load the data, build the network and its optimizer, settle the arithmetic.
 
-    like: what was prepared for a config with the same data, order and arithmetic, whose loaders are shared.
+    like: what was prepared for a config with the same data, order and arithmetic, whose loaders are shared. data: what the config's
+    data are, where somebody has read them already.
     """
     if like is not None:
         return _prepare_like(config, like)
     with ONE_THREAD.on_threads(), out_of_memory("reading the data", TOO_MUCH_DATA):
-        data = load_training_data(config, data_dir)
+        data = data or load_training_data(config, data_dir)
     record = data.record
     init_seed = config.seed if config.init_seed is None else config.init_seed
     order_seed = config.seed if config.order_seed is None else config.order_seed

@@ -32,19 +32,19 @@ MULTIPLY_ADDS: Mapping[Callable[..., Any], Callable[..., int]] = {
 nothing, as in torch.utils.flop_counter, which is the oracle in the test, but takes 3 s to import."""
 
 
-class _Counter(TorchFunctionMode):
-    """Adds up the multiply-adds of the calls in a block."""
+class CountFlops(TorchFunctionMode):
+    """Adds up the floating-point operations of the calls in a block, `flops`; a multiply-add counts as two."""
 
     def __init__(self) -> None:
         super().__init__()
-        self.multiply_adds: int = 0
+        self.flops: int = 0
 
     def __torch_function__(
         self, func: Callable[..., Any], types: Sequence[type], args: Sequence[Any] = (), kwargs: Mapping[str, Any] | None = None
     ) -> Any:
         result = func(*args, **(kwargs or {}))
         if func in MULTIPLY_ADDS:
-            self.multiply_adds += MULTIPLY_ADDS[func](result, *args)
+            self.flops += 2 * MULTIPLY_ADDS[func](result, *args)
         return result
 
 
@@ -52,7 +52,7 @@ def flops_per_image(model: Any, image_shape: tuple[int, int, int]) -> int:
     """Return the floating-point operations of one image's forward pass through a model on the CPU; a multiply-add counts as two."""
     was_training = model.training
     model.eval()  # batch norm refuses a single image otherwise
-    with torch.no_grad(), torch.random.fork_rng(devices=[]), _Counter() as counter:
+    with torch.no_grad(), torch.random.fork_rng(devices=[]), CountFlops() as counter:
         model(torch.zeros(1, *image_shape))
     model.train(was_training)
-    return int(2 * counter.multiply_adds)
+    return counter.flops

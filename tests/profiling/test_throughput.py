@@ -1,0 +1,150 @@
+"""Throughput explained: three constructed cases by the real command function, running out of memory, and the rules by hand."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from PIL import Image
+
+import firstlight as fl
+from firstlight.data.build import load_training_data
+from firstlight.engine.children import OUT_OF_MEMORY
+from firstlight.errors import ConfigError, OutOfMemoryError
+from firstlight.profiling.kernels import Kernel
+from firstlight.profiling.subject import find_subject
+from firstlight.profiling.throughput import Point, _child, explain, is_past_the_knee, knee_of, profile_throughput, with_fixed_seconds
+from tests.profiling.conftest import ROOFS
+
+
+def measured(source: Path, *overrides: str, **options: Any) -> dict[str, Any]:
+    return profile_throughput(str(source), *overrides, out=source.parent / "profile", **options)
+
+
+def test_a_slow_loader_is_told_from_a_slow_network(tiny: Path) -> None:
+    """D17 F6: turning and recolouring large images takes far longer than a linear network."""
+    found = measured(
+        tiny, "model=linear", "input.image_size=160", "augment={rotation: 30, color_jitter: 0.5}", "split.num_train=60", limit=1
+    )
+    (point,) = found["points"]
+    assert point["binds"] == "data wait"
+    assert point["cause_seconds"]["data wait"] > 0.5 * point["step_seconds"]
+    assert point["says"].startswith("batch 1: data wait binds, ")
+    assert "data wait takes" in found["says"] or "data wait there" in found["says"]
+
+
+def test_a_tiny_network_waits_for_python(tiny: Path) -> None:
+    """D17 F6: at batch 1 the calls take longer than what they compute; the parts make up the step, and all files are there."""
+    found = measured(tiny, limit=2)
+    assert [point["batch_size"] for point in found["points"]] == [1, 2]
+    first = found["points"][0]
+    assert first["binds"] == "overhead"
+    assert sum(first["cause_seconds"].values()) == pytest.approx(first["step_seconds"], rel=1e-6)
+    assert set(first["part_seconds"]) == {"data wait", "forward", "backward", "optimizer", "rest"}
+    assert first["slowest_images_per_second"] <= first["images_per_second"] <= first["fastest_images_per_second"]
+    assert (found["largest"], found["out_of_memory"]) == (2, [])
+    assert [Path(file).name for file in found["files"]] == [f"throughput-tiny.{kind}" for kind in ("png", "svg", "json")]
+    with Image.open(found["files"][0]) as image:
+        assert image.width > 1000
+    assert json.loads(Path(found["files"][2]).read_text())["says"] == found["says"]
+
+
+def test_a_large_network_computes(tiny: Path) -> None:
+    """D17 F6: convolutions of 64 to 128 channels on 48x48 pixels leave nothing else to wait for."""
+    found = measured(tiny, "model={name: small_cnn, widths: [64, 128, 128]}", "input.image_size=48", "split.num_train=60", limit=4)
+    last = found["points"][-1]
+    assert (last["batch_size"], last["binds"]) == (4, "compute")
+    assert last["cause_seconds"]["compute"] > 0.5 * last["step_seconds"]
+    assert "multiply-adds, at" in last["says"]
+
+
+def test_memory_ends_as_a_result(tiny: Path) -> None:
+    """D17, fault 25: the child dies, the largest batch that fits is found, and the picture is drawn."""
+    cnn = ("model={name: small_cnn, widths: [32, 32, 32]}", "input.image_size=256", "split.num_train=40")
+    found = measured(tiny, *cnn, memory_mib=80)
+    assert found["out_of_memory"]
+    assert found["largest"] < min(found["out_of_memory"]) <= 16
+    assert f"the largest batch that fits is {found['largest']}" in found["says"]
+    assert next(point["says"] for point in found["points"] if "why" in point).endswith(": out of memory")
+
+
+def test_a_killed_child_is_a_result(tiny: Path) -> None:
+    """Fault 27: the system may kill what takes too much."""
+    subject = find_subject(str(tiny), ())
+    with _child(subject, load_training_data(subject.config, Path()), None, None) as child:
+        assert child.ready["arithmetic"]["threads"] == 1
+        child._process.kill()
+        assert child.tell(b"4\n") is None
+        assert child.end() == OUT_OF_MEMORY
+
+
+def test_a_run_is_profiled_in_its_own_folder(tmp_path: Path) -> None:
+    """A run by its name, in the arithmetic that it was trained in; nothing of the run itself changes."""
+    run = fl.train("quickstart", "model=linear", "train.epochs=1", name="mine", runs_dir=tmp_path)
+    before = (run.path / "run.json").read_bytes()
+    found = profile_throughput("mine", limit=1, runs_dir=tmp_path)
+    assert (found["run"], found["what"], found["split"]) == (str(run.path), "throughput", "train")
+    assert sorted(path.name for path in (run.path / "profile").iterdir()) == [f"throughput.{kind}" for kind in ("json", "png", "svg")]
+    assert (run.path / "run.json").read_bytes() == before
+
+
+def test_wrong_input_is_one_line(tiny: Path, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="leave nothing to measure; take numbers above 0"):
+        measured(tiny, limit=0)
+    with pytest.raises(ConfigError, match="did you mean 'quickstart'"):
+        profile_throughput("quickstartt", runs_dir=tmp_path)
+    with pytest.raises(ConfigError, match="lrr"):
+        measured(tiny, "optim.lrr=1")
+
+
+def point(batch_size: int, seconds: float, kernels: list[Kernel] | None = None, wait: float = 0.0) -> Point:
+    parts = {"data wait": wait, "forward": seconds - wait, "backward": 0.0, "optimizer": 0.0, "rest": 0.0}
+    return Point(batch_size, ROOFS, whole_seconds=[seconds], seconds=seconds, parts=parts, kernels=kernels or [])
+
+
+def test_what_binds_is_what_takes_most() -> None:
+    """F6: wait, then kernels by their nearer roof; the rest is overhead, and all four make up the step."""
+    multiply, move = Kernel("mm", 0.5, 10**9, 1000), Kernel("relu", 0.2, 0, 10**6)
+    causes = point(4, 1.0, [multiply, move], wait=0.1).causes
+    assert causes == pytest.approx({"data wait": 0.1, "overhead": 0.2, "memory": 0.2, "compute": 0.5})
+    assert point(4, 1.0, [multiply, move]).binds == "compute"
+    assert point(4, 1.0, [move], wait=0.1).binds == "overhead"
+    assert point(4, 1.0, [multiply], wait=0.9).causes == pytest.approx({"data wait": 0.9, "overhead": 0, "memory": 0, "compute": 0.1})
+    assert point(4, 1.0, [multiply, move]).ceilings == pytest.approx({"overhead": 4 / 0.3, "memory": 4 / (1e-8 + 1e-4), "compute": 400})
+
+
+def test_what_does_not_grow_with_the_batch_is_overhead_but_for_weights() -> None:
+    """A kernel of 10 us at one image and 17 at eight has 9 that it always takes; one that reads 10 MB of weights works for them."""
+    weights = 10**7 / 1e10
+    one = point(1, 1.0, [Kernel("relu", 10e-6, 0, 100), Kernel("mm", weights * 2, 100, 10**7)])
+    eight = point(8, 1.0, [Kernel("relu", 17e-6, 0, 800), Kernel("mm", weights * 2, 800, 10**7)])
+    first, last = with_fixed_seconds([one, eight])
+    assert first.fixed_seconds == last.fixed_seconds == pytest.approx([9e-6 - 3 * 100 / 1e11, 0.0])
+    assert last.causes["memory"] == pytest.approx(8e-6 + weights * 2, rel=1e-3)
+    assert with_fixed_seconds([one])[0].fixed_seconds == ()
+    assert with_fixed_seconds([one, point(8, 1.0, [Kernel("sin", 1.0, 0, 1)])])[0].fixed_seconds == ()
+
+
+def test_the_search_ends_behind_the_knee() -> None:
+    """Two doublings in a row that bring less than 5 %."""
+    speeds = [100, 190, 300, 310, 305]
+    points = [point(2**place, 2**place / speed) for place, speed in enumerate(speeds)]
+    assert [is_past_the_knee(points[: num + 1]) for num in range(5)] == [False, False, False, False, True]
+    assert knee_of(points).batch_size == 4
+    assert not is_past_the_knee([point(1, 1.0), point(2, 3.0)])
+
+
+def test_the_finding_is_one_sentence() -> None:
+    points = [point(1, 1.0, wait=0.9), point(2, 1.0, [Kernel("mm", 0.9, 10**9, 1)])]
+    expected = (
+        "net: knee at batch 2 (2 images/s); data wait binds at batch 1, compute there (90% of a step); the largest batch that fits is 2"
+    )
+    assert explain("net", points, [4]) == expected
+    assert explain("net", [point(1, 1.0, wait=0.9), point(2, 2.0)], []).startswith("net is as fast at batch 1 as at any other (1 images/s)")
+    assert Point(8, ROOFS, OUT_OF_MEMORY).to_json() == {"batch_size": 8, "why": OUT_OF_MEMORY, "says": "batch 8: out of memory"}
+
+
+def test_not_even_one_image(tiny: Path) -> None:
+    """Fault 25: one line where nothing fits."""
+    with pytest.raises(OutOfMemoryError, match="not even a batch of one image of tiny fits; try a smaller network or more memory"):
+        measured(tiny, "model={name: mlp, hidden: [9000, 9000]}", memory_mib=1)
