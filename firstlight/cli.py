@@ -421,7 +421,7 @@ def inspect_health(
     split
         Of a run: the images that judge it.
     steps
-        Optimizer steps of each trial (default: 200, and fewer for networks that need much work).
+        Optimizer steps of each trial (default: 150, and fewer for networks that need much work).
     out
         Folder for the pictures of an experiment; those of a run go into its folder.
     """

@@ -4,7 +4,7 @@ Each check is a function in checks/ that returns a verdict; docs/health.md expla
 """
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -51,11 +51,12 @@ from firstlight.tracking.table import print_table
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-STEPS, FEWEST_STEPS = 200, 40
+STEPS, FEWEST_STEPS = 150, 40
 """Steps of a trial, and how few they become for a network that is slow."""
-WORK = 3e12
-"""Floating-point operations that the trials of an experiment may take together; a core does about 1e11 a second."""
+WORK = 4e11
+"""Floating-point operations that the trials of an experiment may take together; on one Zen 4 core the quickstart's took XX s."""
 NUM_TRIALS = 6
+LR_TRIALS = {0.01: "lr / 100", 0.1: "lr / 10", 10.0: "lr x 10"}
 MAX_IMAGES = 4096
 """Images that the trials see, of each part."""
 MAX_VALUES = 2**26
@@ -162,18 +163,22 @@ def examine(subject: Loop, *, pixels: tuple[Tensor, Tensor], split: str = "val")
     with subject.untouched():
         start = float(subject.losses(subject.train_images[:NUM_PROBED], subject.train_labels[:NUM_PROBED]).mean())
         gradients = gradients_of_loss(subject, *subject.batch(0), seed=0)
-        dead = dead_shares(subject.model, subject.forward, _batches(subject))
+        dead = _dead_in_training(subject)
     after: dict[str, dict[str, float]] = {}
 
     def look() -> None:
-        after["dead"] = dead_shares(subject.model, subject.forward, _batches(subject))
+        after["dead"] = _dead_in_training(subject)
         after["copies"] = network.copies_of(subject)
 
-    one = train(on_one_batch(subject))
+    one = train(on_one_batch(subject), until=learning.BY_HEART * subject.chance / 10)
     real, constant, shuffled = train(subject, look=look), train(on_constant_images(subject)), train(on_shuffled_labels(subject))
     trials = {"real images": real, "constant images": constant, "shuffled labels": shuffled}
+    by_lr = {1.0: real}
     if subject.optimizer is not None:
-        trials |= {"lr / 10": train(subject, lr_scale=0.1), "lr x 10": train(subject, lr_scale=10.0)}
+        by_lr |= {factor: train(subject, lr_scale=factor) for factor in (0.1, 10.0)}
+        if all(learning.progress(subject, by_lr[factor]) < learning.SOME for factor in (0.1, 1.0)):
+            by_lr[0.01] = train(subject, lr_scale=0.01)
+    trials |= {LR_TRIALS[factor]: trial for factor, trial in by_lr.items() if factor != 1.0}
     probed = min(NUM_PROBED, len(subject.train_labels))
     checks = (
         data.check_input(subject),
@@ -188,7 +193,7 @@ def examine(subject: Loop, *, pixels: tuple[Tensor, Tensor], split: str = "val")
         learning.check_learning(subject, real),
         learning.check_uses_input(subject, real, constant),
         learning.check_labels(subject, real, shuffled, one, seen.off_course),
-        learning.check_lr(subject, trials.get("lr / 10", real), real, trials.get("lr x 10", real)),
+        learning.check_lr(subject, by_lr),
         network.check_updates(real, subject.frozen),
         network.check_frozen(subject, real),
         network.check_dead_units(dead, after["dead"]),
@@ -198,8 +203,11 @@ def examine(subject: Loop, *, pixels: tuple[Tensor, Tensor], split: str = "val")
     return Health(checks, {name: _curve(trial) for name, trial in ({"one batch": one} | trials).items()}, subject.chance)
 
 
-def _batches(subject: Loop) -> Iterator[Tensor]:
-    return iter(subject.train_images[: 2 * NUM_PROBED].split(128))
+def _dead_in_training(subject: Loop) -> dict[str, float]:
+    """Return the dead shares as training sees them: with the statistics of a batch, which are not behind."""
+    with subject.untouched():
+        subject.model.train()
+        return dead_shares(subject.model, subject.forward, subject.train_images[: 4 * NUM_PROBED].split(128))
 
 
 def _curve(trial: Trial) -> dict[str, list[float]]:

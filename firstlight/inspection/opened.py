@@ -88,7 +88,8 @@ def opened(
 ) -> Iterator[Opened]:
     """Open a run for a block, in which it computes on the threads and reports memory errors as a training does.
 
-    Opening `test` is written into the run. needs_model: where it is false, `model` is None. Raises ConfigError for a split that is none, DataError where the run has no such images.
+    Opening `test` is written into the run. needs_model: where it is false, `model` is None.
+    Raises ConfigError for a split that is none, DataError where the run has no such images.
     """
     if split not in SPLITS:
         raise ConfigError(f"--split is {split!r}; allowed: {', '.join(SPLITS)}")

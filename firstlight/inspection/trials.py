@@ -19,7 +19,7 @@ from firstlight.engine.seeding import mix, private_randomness
 Step = Callable[[Any, Tensor, Tensor], object]
 Evaluate = Callable[[Any, Tensor, Tensor], float]
 
-NUM_PROBED = 512
+NUM_PROBED = 256
 """Images whose loss is measured along a trial."""
 NUM_POINTS = 10
 """Times that it is measured, beside the start."""
@@ -172,9 +172,17 @@ class Trial:
         tail = sorted(self.losses[-3:])
         return tail[len(tail) // 2] if all(map(math.isfinite, tail)) else math.inf
 
+    @property
+    def lowest(self) -> float:
+        """The smallest loss that was measured; infinite where none is a number."""
+        return min(filter(math.isfinite, self.losses), default=math.inf)
 
-def train(loop: Loop, *, lr_scale: float = 1.0, look: Callable[[], None] | None = None) -> Trial:
-    """Train for loop.num_steps steps at `lr_scale` times the learning rate; call `look` before all is put back as it was."""
+
+def train(loop: Loop, *, lr_scale: float = 1.0, until: float = 0.0, look: Callable[[], None] | None = None) -> Trial:
+    """Train for loop.num_steps steps at `lr_scale` times the learning rate, and return what came of it.
+
+    until: the loss at which the trial ends early; look: called before all is put back as it was.
+    """
     with loop.untouched():
         start = {name: value.detach().clone() for name, value in named_parameters(loop.model)}
         probe, labels = loop.train_images[:NUM_PROBED], loop.train_labels[:NUM_PROBED]
@@ -191,7 +199,7 @@ def train(loop: Loop, *, lr_scale: float = 1.0, look: Callable[[], None] | None 
                 ratios.append({name: _ratio(weight.detach(), before[name]) for name, weight in loop.weights.items()})
                 steps.append(number + 1)
                 losses.append(float(loop.losses(probe, labels).mean()))
-                if not math.isfinite(losses[-1]):
+                if not until <= losses[-1] < math.inf:
                     break
         last = loop.losses(probe, labels)
         moved = frozenset(name for name, value in named_parameters(loop.model) if not torch.equal(value.detach(), start[name]))
@@ -204,10 +212,18 @@ def train(loop: Loop, *, lr_scale: float = 1.0, look: Callable[[], None] | None 
 
 
 def on_one_batch(loop: Loop) -> Loop:
-    """Return the loop on the first few images alone."""
+    """Return the loop on the first few images alone, for twice as many steps."""
     few = slice(0, min(ONE_BATCH, len(loop.train_labels)))
     images, labels = loop.train_images[few], loop.train_labels[few]
-    return replace(loop, train_images=images, train_labels=labels, val_images=images, val_labels=labels, batch_size=len(labels))
+    return replace(
+        loop,
+        train_images=images,
+        train_labels=labels,
+        val_images=images,
+        val_labels=labels,
+        batch_size=len(labels),
+        num_steps=2 * loop.num_steps,
+    )
 
 
 def on_constant_images(loop: Loop) -> Loop:

@@ -1,6 +1,6 @@
 """Which units of a network never switch on, found by watching its activation functions, whether they are modules or plain calls."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -49,21 +49,18 @@ class _Watch(TorchDispatchMode):
 
 
 @torch.no_grad()
-def dead_shares(model: Any, forward: Callable[[Any, Tensor], Tensor], batches: Iterator[Tensor]) -> dict[str, float]:
+def dead_shares(model: Any, forward: Callable[[Any, Tensor], Tensor], batches: Iterable[Tensor]) -> dict[str, float]:
     """Return, by layer, the share of units (channels) behind a ReLU, sigmoid or tanh that pass no gradient on any image of the batches.
 
-    A unit is dead where a ReLU is 0, or the slope of a sigmoid or tanh below FLAT, at every place of every image. The network is asked in
-    eval mode. Layers are named by the last layer with weights ahead of the function.
+    A unit is dead where a ReLU is 0, or the slope of a sigmoid or tanh below FLAT, at every place of every image, in the mode in
+    which the network is. Layers are named by the last layer with weights ahead of the function.
     """
-    was_training = model.training
-    model.eval()
     watch = _Watch()
     with _layers_told_to(watch, model):
         for images in batches:
             watch.place, watch.layer = 0, ""
             with watch:
                 forward(model, images)
-    model.train(was_training)
     shares: dict[str, float] = {}
     for name, active in zip(watch.names, watch.active, strict=True):
         again = 2

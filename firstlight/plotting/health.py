@@ -19,7 +19,10 @@ NOTHING = 1e-12
 
 
 def plot_health(found: Mapping[str, Any], *, title: str) -> "Figure":
-    """Return six panels. found: `checks` (each with name, verdict and figures), `curves` (steps, losses) and `ln_classes`, as plain data."""
+    """Return six panels.
+
+    found: `checks` (each with name, verdict and figures), `curves` (each with steps and losses, nats) and `ln_classes`, as plain data.
+    """
     checks = {check["name"]: check for check in found["checks"]}
     figure, axes = new_figure(2, 3, width=15, height=8.6)
     _draw_start(axes[0], checks.get("initial loss"), found["ln_classes"])

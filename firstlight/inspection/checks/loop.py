@@ -142,7 +142,7 @@ def checked_accuracy(value: object) -> float:
     return accuracy
 
 
-class _watching:  # noqa: N801
+class _watching:
     """Tells, while its block runs, the mode of each dropout and batch normalisation that is passed."""
 
     def __init__(self, model: Any, tell: Callable[[bool], None]) -> None:

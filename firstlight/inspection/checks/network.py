@@ -18,7 +18,7 @@ VANISHING = 1e-4
 """Root mean square of the gradients of a layer, as a share of the largest layer's."""
 EXPLODING = 1e3
 """Norm of the whole gradient at the start."""
-DEAD_WARNING, DEAD_FAULT = 0.3, 0.6
+DEAD_WARNING, DEAD_FAULT = 0.4, 0.8
 """Share of a layer's units."""
 COPIES_WARNING, COPIES_FAULT = 0.1, 0.5
 """Share of a layer's units that are copies of others."""
