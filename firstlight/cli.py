@@ -685,6 +685,36 @@ def part_settings(words: tuple[str, ...]) -> tuple[list[str], list[str]]:
     return sources, [word for word in words if word not in sources]
 
 
+@inspect.command(name="health")
+def inspect_health(
+    *settings: str,
+    split: Literal["train", "val", "test"] = "val",
+    steps: int | None = None,
+    out: Path = Path("inspection"),
+    common: Common = COMMON,
+) -> None:
+    """Check a training as a careful practitioner would, by a few short trials: `inspect health CONFIG|RUN [key=value ...]`.
+
+    Parameters
+    ----------
+    settings
+        A run, or a shipped experiment's name or a YAML file (default: quickstart), and overrides such as optim.lr=10.
+    split
+        Of a run: the images that judge it.
+    steps
+        Optimizer steps of each trial (default: 150, and fewer for networks that need much work).
+    out
+        Folder for the pictures of an experiment; those of a run go into its folder.
+    """
+    from firstlight.inspection.health import inspect_health as look
+    from firstlight.inspection.health import print_checks
+
+    source, overrides = split_settings(settings)
+    places: dict[str, Any] = {"out": out, "runs_dir": common.runs_dir, "data_dir": common.data_dir}
+    found = look(source or "quickstart", *overrides, split=split, num_steps=steps, **places)
+    result(common, found, print_checks)
+
+
 def result(common: Common, value: dict[str, Any], printer: Any = None) -> None:
     """Print a command's result: as JSON, or for people where the command has a way to."""
     if common.json:

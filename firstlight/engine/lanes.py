@@ -354,6 +354,7 @@ def _write_rows(
     for loss, size in zip(losses, sizes, strict=True):
         total += loss * size
     state.running = (total, recognised + num_correct)
+    one.recorder.watch_norms(one.setup, list(norms))
     one.writer.append_numbers("step", StepRow._fields, rows)
     if not math.isfinite(total + sum(norms)):
         broken = next(row for row in map(StepRow._make, rows) if not math.isfinite(row.loss + row.grad_norm))

@@ -105,7 +105,7 @@ def close_epoch(state: TrainState, setup: Setup, recorder: Recorder, val: Evalua
     best, stale_epochs = state.best, state.stale_epochs
     is_best = judge(state, setup, row)
     state.schedule_state = setup.schedule.update(state.schedule_state, row.get("val_loss", train_loss))
-    recorder.close_epoch(state, row, is_best=is_best)
+    recorder.close_epoch(state, setup, row, is_best=is_best)
     keep = setup.checkpoint.keep_every is not None and due(setup.checkpoint.keep_every, state.epoch)
     is_last = state.epoch == setup.last_epoch or out_of_patience(state, setup)
     if is_best or keep or is_last or due(setup.checkpoint.every, state.epoch):

@@ -12,12 +12,14 @@ from torch import Tensor
 
 from firstlight.engine.checkpoint import drop_after, name_of, newest_whole, prune, restore_state, save_checkpoint, step_folders
 from firstlight.engine.divergence import broken_tensors, nan_report
+from firstlight.engine.health import Watch, weight_norms
 from firstlight.engine.memory import peak_memory_mib
 from firstlight.engine.state import Setup, TrainState
 from firstlight.engine.step import StepResult
 from firstlight.errors import DivergedError, InterruptedRunError, StorageError
 from firstlight.files import write_json
 from firstlight.tracking.console import Bar, Console
+from firstlight.tracking.run import read_rows
 from firstlight.tracking.writer import RunWriter
 
 MAX_FAILED_SAVES = 3
@@ -67,11 +69,14 @@ class Recorder:
         self._hits: list[Tensor] = []
         self._epoch_began = 0.0
         self._failed_saves = 0
+        self._watch: Watch | None = None
+        self._first_norms: dict[str, Tensor] = {}
 
     @contextmanager
     def progress(self, state: TrainState, setup: Setup) -> Iterator[None]:
         """Show a bar over all optimizer steps while the block runs."""
         self._epoch_began = self.writer.seconds
+        self._first_norms = weight_norms(state.model) if state.step == 0 else {}
         with self.console.progress("training", setup.total_steps, done=state.step) as self._bar:
             yield
 
@@ -96,6 +101,7 @@ class Recorder:
         rows, total_loss = _rows(self._steps, iter(values), state.running[0])
         state.running = total_loss, state.running[1] + num_correct_now
         self._forget()
+        self.watch_norms(setup, [row.grad_norm for row in rows])
         with self._rows_may_wait():
             self.writer.append_numbers("step", StepRow._fields, rows)
         for row in rows:
@@ -106,15 +112,21 @@ class Recorder:
         loss, accuracy = (total / max(seen, 1) for total in state.running)
         self._bar.update(state.step, f"epoch {min(state.epoch + 1, setup.train.epochs)}  loss {loss:.4f}  accuracy {accuracy:.4f}")
 
-    def close_epoch(self, state: TrainState, row: dict[str, float], *, is_best: bool) -> None:
-        """Write the epoch's row and its line."""
+    def watch_norms(self, setup: Setup, norms: list[float]) -> None:
+        """Let the norms of gradients be looked at when the epoch ends; call it before their rows are written."""
+        self._watch_of(setup).norms += norms
+
+    def close_epoch(self, state: TrainState, setup: Setup, row: dict[str, float], *, is_best: bool) -> None:
+        """Write the epoch's row and its line, and warn of what the epochs so far show."""
         now = self.writer.seconds
         seconds, self._epoch_began = now - self._epoch_began, now
         lr = state.optimizer.param_groups[0]["lr"]
+        watch = self._watch_of(setup)
         full = {"kind": "epoch", "epoch": state.epoch, "step": state.step, "lr": lr, **row, "best": is_best, "seconds": round(seconds, 3)}
         with self._rows_may_wait():
             self.writer.append([{**full, "memory_mib": peak_memory_mib(), **self.facts}])
         self.console.line(epoch_line(full))
+        self._warn(watch.close_epoch(full, self._unmoved(state)), state.epoch)
 
     def save(self, state: TrainState, setup: Setup, *, keep: bool = False, must: bool = False, scheduled: bool = True) -> bool:
         """Save a checkpoint of the state; tell whether the disk took it.
@@ -169,6 +181,7 @@ class Recorder:
         state.lr_scale, state.rollbacks = lr_scale, rollbacks
         state.optimizer.zero_grad(set_to_none=True)
         self._forget()
+        self._watch = None  # it looks at the rows that are left
         self.writer.cut_rows_after(state.step, state.epoch)
         entry = {"step": state.step, "lr_scale": lr_scale, "why": str(error)}
         try:
@@ -203,6 +216,33 @@ class Recorder:
             more = f" ({error})"
         remedy = "try a smaller optim.lr" + (", or train.on_divergence=rollback" if setup.train.on_divergence == "stop" else "")
         return DivergedError(f"{what} at {where}; {self.kept()}{more}; {remedy}")
+
+    def _watch_of(self, setup: Setup) -> Watch:
+        """Return what looks at the rows; made when it is first asked for, from the rows that are there."""
+        if self._watch is None:
+            said = [entry.get("kind", "") for entry in self.writer.info.get("warnings", [])]
+            rows = read_rows(self.writer.path / "metrics.jsonl")
+            self._watch = Watch(rows, said, num_classes=setup.num_classes, clipped=setup.train.clip_norm is not None)
+        return self._watch
+
+    def _unmoved(self, state: TrainState) -> list[str]:
+        """Return the weights that the first epoch did not move, in one transfer."""
+        if state.epoch != 1 or not self._first_norms:
+            return []
+        now = torch.stack(list(weight_norms(state.model).values()))
+        same = (now == torch.stack(list(self._first_norms.values()))).tolist()
+        return [name for name, still in zip(self._first_norms, same, strict=True) if still]
+
+    def _warn(self, found: dict[str, str], epoch: int) -> None:
+        """Say what was found, and keep it in run.json."""
+        for text in found.values():
+            self.console.warn(text)
+        if found:
+            entries = [{"epoch": epoch, "kind": kind, "says": text} for kind, text in found.items()]
+            try:
+                self.writer.update(warnings=[*self.writer.info.get("warnings", []), *entries])
+            except StorageError as error:
+                self.console.warn(f"{error}; training goes on")
 
     def _forget(self) -> None:
         self._steps, self._sizes, self._scalars, self._hits = [], [], [], []

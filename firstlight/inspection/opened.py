@@ -88,10 +88,12 @@ def opened(
     which: str = "best",
     runs_dir: str | Path | None = None,
     data_dir: str | Path | None = None,
+    needs_model: bool = True,
 ) -> Iterator[Opened]:
     """Open a run for a block, in which it computes on the threads and reports memory errors as a training does.
 
-    Opening `test` is written into the run. Raises ConfigError for a split that is none, DataError where the run has no such images.
+    Opening `test` is written into the run. needs_model: where it is false, `model` is None.
+    Raises ConfigError for a split that is none, DataError where the run has no such images.
     """
     if split not in SPLITS:
         raise ConfigError(f"--split is {split!r}; allowed: {', '.join(SPLITS)}")
@@ -101,5 +103,5 @@ def opened(
         dataset = labelled_part(found, config, split, folder)
         if split == "test":
             record_test_opening(found, {"by": f"inspect {what} ({which})", "num_images": len(dataset)})
-        model = arithmetic.place(load_model(found, which=which))
+        model = arithmetic.place(load_model(found, which=which)) if needs_model else None
         yield Opened(found, what, split, config, arithmetic, normalize_of(found), model, dataset, folder)

@@ -4,6 +4,7 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
+from firstlight.engine.health import learned_nothing
 from firstlight.studies.points import PointResult
 from firstlight.studies.settings import show_value
 from firstlight.studies.space import Interval, Parameter
@@ -11,8 +12,6 @@ from firstlight.studies.statistics import estimate
 from firstlight.studies.store import Row
 from firstlight.studies.study import Study
 
-AT_CHANCE = 0.02
-"""A validation loss so near (relatively) to ln(classes) is that of a network which learned nothing, if its accuracy agrees."""
 NEAR_EDGE = 0.05
 """Outer part of a range in which a draw counts as at its end; draws hardly ever meet the end itself."""
 NAMED = 5
@@ -56,19 +55,13 @@ def _broken(rows: Sequence[Row]) -> list[str]:
 
 
 def _at_chance(rows: Sequence[Row], num_classes: int | None) -> list[str]:
-    """F7: a loss stuck at ln(classes), with an accuracy below twice that of guessing."""
+    """F7: trials whose validation loss is stuck at ln(classes)."""
     if num_classes is None:
         return []
-    chance = math.log(num_classes)
-    stuck = [
-        row["trial"]
-        for row in rows
-        if (loss := row["figures"].get("val_loss")) is not None
-        and abs(loss - chance) < AT_CHANCE * chance
-        and (row["figures"].get("val_accuracy") or 0.0) < 2 / num_classes
-    ]
+    figures = [(row["trial"], row["figures"]) for row in rows]
+    stuck = [trial for trial, row in figures if learned_nothing(row.get("val_loss"), row.get("val_accuracy"), num_classes)]
     named = ", ".join(stuck[:NAMED]) + (", ..." if len(stuck) > NAMED else "")
-    what = f"a validation loss of ln({num_classes}) = {chance:.3f}"
+    what = f"a validation loss of ln({num_classes}) = {math.log(num_classes):.3f}"
     return [f"{len(stuck)} of {len(rows)} trials ended at {what}: they learned nothing ({named})"] if stuck else []
 
 

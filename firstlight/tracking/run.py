@@ -31,6 +31,7 @@ KINDS: dict[str, tuple[Any, Any]] = {
     "test_openings": (list, []),
     "resumes": (list, []),
     "rollbacks": (list, []),
+    "warnings": (list, []),
     "seconds": (int | float, 0),
     **dict.fromkeys(("data", "arithmetic", "machine", "network", "seeds"), (dict, {})),
 }

@@ -1,0 +1,1 @@
+"""The checks of a training: each a function that returns one verdict."""
