@@ -1,5 +1,7 @@
 """The chapter that puts several runs side by side: their figures, their curves on the same axes, the settings in which they differ."""
 
+import csv
+import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -7,7 +9,7 @@ from firstlight.inspection.compare import differences
 from firstlight.reports.page import Chapter, Section, Table
 from firstlight.reports.pictures import drawn
 from firstlight.reports.run import best_epoch, safely, spread_of, val_accuracy
-from firstlight.reports.values import duration, number, one_line, part, rows_of, texts
+from firstlight.reports.values import duration, low_and_high, number, one_line, part, rows_of, texts
 from firstlight.tracking.run import Run
 
 
@@ -18,6 +20,7 @@ def chapter_of_several(runs: Sequence[Run]) -> Chapter:
     parts: dict[str, Callable[[], Section | Sequence[Section]]] = {
         "Figures": lambda: _figures(ordered, [run for run in runs if run.damage]),
         "Curves": lambda: _curves(ordered),
+        "Image by image": lambda: _paired(ordered),
         "Settings that differ": lambda: _settings(ordered),
     }
     sections = [section for title, make in parts.items() for section in safely(title, make)]
@@ -29,11 +32,14 @@ def _figures(ordered: Sequence[Run], damaged: Sequence[Run]) -> Section:
     for name, run in zip(names_of(ordered), ordered, strict=True):
         best, openings = best_epoch(run), rows_of(run.info.get("test_openings"))
         tested = [accuracy for row in openings if (accuracy := number(row.get("accuracy"))) is not None]
+        num_val = part(run.info, "data").get("num_val")
+        ends = low_and_high(val_accuracy(run), num_val)
         rows.append(
             {
                 "run": name,
                 "val_accuracy": val_accuracy(run),
-                "spread": spread_of(run) or None,
+                "95 % interval": f"{ends[0]:.4f} to {ends[1]:.4f}" if ends else None,
+                "images": num_val,
                 "val_loss": best.get("val_loss"),
                 "best_epoch": best.get("epoch"),
                 "test_accuracy": tested[-1] if tested else None,
@@ -71,6 +77,39 @@ def _curves(ordered: Sequence[Run]) -> Section | list[Section]:
     return Section(
         title="Curves", pictures=[drawn(plot_curves(dict(zip(names_of(begun), (run.epochs for run in begun), strict=True))), said)]
     )
+
+
+def _paired(ordered: Sequence[Run]) -> Section | list[Section]:
+    """Compare the best run with each other one over the images that both were asked about (McNemar 1947, exact)."""
+    answers = {name: found for name, run in zip(names_of(ordered), ordered, strict=True) if (found := _right(run))}
+    if len(answers) < 2:
+        return []
+    (best, ours), *others = answers.items()
+    rows = []
+    for name, theirs in others:
+        if [label for label, _ in ours] == [label for label, _ in theirs]:
+            pairs = [(mine, yours) for (_, mine), (_, yours) in zip(ours, theirs, strict=True)]
+            only_best, only_other = pairs.count((True, False)), pairs.count((False, True))
+            figures = {"both right": pairs.count((True, True)), f"only {best} right": only_best, "only this one right": only_other}
+            rows.append({"run": name, **figures, "both wrong": pairs.count((False, False)), "p": mcnemar(only_best, only_other)})
+    says = f"Each run against {best} on the validation images, one by one; p: of the exact McNemar test, not corrected for several runs."
+    return Section(title="Image by image", says=[says], tables=[Table(rows=rows)]) if rows else []
+
+
+def mcnemar(only_a: int, only_b: int) -> float:
+    """Return the two-sided p of the exact McNemar test: how likely so uneven a split of the images that one of two got right is by chance."""
+    num = only_a + only_b
+    ways = sum(math.comb(num, fewer) for fewer in range(min(only_a, only_b) + 1))
+    return min(1.0, 2 * ways / 2**num)
+
+
+def _right(run: Run) -> list[tuple[str, bool]]:
+    """Return the label of each validation image and whether the run was right, from the table of `inspect predictions`; nothing without."""
+    try:
+        with (run.path / "inspection" / "predictions-val.csv").open(newline="", encoding="utf-8") as table:
+            return [(row["label"], row["label"] == row["predicted"]) for row in csv.DictReader(table)]
+    except (OSError, ValueError, KeyError, csv.Error):
+        return []
 
 
 def _settings(ordered: Sequence[Run]) -> Section | list[Section]:

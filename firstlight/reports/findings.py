@@ -64,9 +64,9 @@ def says_of(run: Path, *whats: str) -> str:
     return "; ".join(said)
 
 
-def _place(path: Path) -> tuple[int, str]:
+def _place(path: Path) -> tuple[int, int, str]:
     what = path.stem.partition("-")[0]
-    return (ORDER.index(what) if what in ORDER else len(ORDER), path.stem)
+    return (ORDER.index(what) if what in ORDER else len(ORDER), path.stem.count("-"), path.stem)
 
 
 def _title(what: str, split: Any) -> str:
@@ -80,7 +80,7 @@ def _figures(found: Tree, where: str) -> tuple[dict[str, Any], list[Table], list
     tables: list[Table] = []
     remarks: list[str] = []
     for key, value in found.items():
-        name = str(key).replace("_", " ")
+        name = str(key).replace("_", " ").removeprefix("num ")
         if key in HEAD:
             continue
         if isinstance(value, Mapping):

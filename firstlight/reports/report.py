@@ -38,7 +38,7 @@ def report(*targets: str | Path, out: str | Path | None = None, runs_dir: str | 
     if path.suffix not in (".html", ".htm"):
         raise ConfigError(f"--out {path} is no page; end it in .html")
     chapters, answers = _chapters(places), answers_in(path)
-    title = f"Report on {places[0].resolve().name}" if len(places) == 1 else f"Report on {len(places)} runs and studies"
+    title = f"Report on {places[0].resolve().name if len(places) == 1 else _number_of(places)}"
     asked = questions(chapters[0].hints, answers)
     made = time.strftime("on %d %B %Y at %H:%M")
     page = Report(title=title, file=path.name, chapters=chapters, questions=asked, author=answers.get("author", ""), made=made)
@@ -66,6 +66,15 @@ def _find(target: str | Path, runs_dir: Path) -> Path:
         if any((path / sign).is_file() for sign in ("study.json", *SIGNS)):
             return path
     raise RunNotFoundError(f"no run and no study at {target}; `firstlight runs` lists the runs there are, --runs-dir says where")
+
+
+def _number_of(places: Sequence[Path]) -> str:
+    """Return `3 runs and 1 study`."""
+    num_studies = sum((path / "study.json").is_file() for path in places)
+    num_runs = len(places) - num_studies
+    runs = f"{num_runs} run{'s' * (num_runs > 1)}" if num_runs else ""
+    studies = f"{num_studies} stud{'ies' if num_studies > 1 else 'y'}" if num_studies else ""
+    return " and ".join(filter(None, (runs, studies)))
 
 
 def _chapters(places: Sequence[Path]) -> list[Chapter]:

@@ -224,7 +224,7 @@ def _text_of(path: Path) -> str:
 
 def _pictures(run: Run) -> Section | list[Section]:
     """Return the pictures in the run's folder that no other section shows."""
-    shown = {"curves"}
+    shown = {"curves", "steps"}
     for path in run.path.glob("evaluation-*.json"):
         found = read_json(path)
         shown |= set() if isinstance(found, str) else {Path(name).stem for name in texts(found.get("files"))}

@@ -17,6 +17,8 @@ from firstlight.tracking.run import Run
 
 MAX_TRIALS = 500
 """Rows of the table of trials; a page with more opens too slowly."""
+ONLY_IN_FILE = ("difference", "difference_low", "difference_high", "p")
+"""Columns of points.csv that the last one says in words."""
 ABOUT = {
     "curves": "Curves of the trials on the same axes; those of the best point are black.",
     "response": "The objective over the parameter that was varied: each trial, and the mean of each value with its 95 % interval.",
@@ -62,11 +64,10 @@ def _answer(found: Tree) -> Section:
     states = Counter(str(row.get("state")) for row in trials)
     figures = []
     if best:
-        low, high = four(best["low"]), four(best["high"])
+        low, high, at = four(best["low"]), four(best["high"]), show_point(best["point"])
         name = f"best {str(found['objective']).replace('_', ' ')}"
-        below = f"95 % interval {low} to {high}, {best['n']} seeds" if best["n"] > 1 else "one seed"
+        below = f"95 % interval {low} to {high}, {best['n']} seeds, at {at}" if best["n"] > 1 else f"at {at}, one seed"
         figures.append(Figure(name=name, value=four(best["mean"]), below=below))
-        figures.append(Figure(name="at", value=show_point(best["point"])))
     figures.append(Figure(name="trials", value=f"{len(trials):,}", below=listed([f"{num} {state}" for state, num in states.items()])))
     figures.append(Figure(name="points", value=f"{len(points):,}", below=f"{len({row.get('seed') for row in trials})} seeds"))
     figures.append(Figure(name="time", value=duration(found["seconds"]), below="of training, all trials"))
@@ -85,8 +86,10 @@ def _tables(found: Tree) -> list[Section]:
     trials, points = rows_of(found["hparams"]), rows_of(found["points"])
     sections = []
     if any(row.get("n", 0) != 1 for row in points):
-        rest = f"the first {MAX_TRIALS} of {len(points):,} points; all are in points.csv" if len(points) > MAX_TRIALS else ""
-        sections.append(Section(title="Points, with their spread over seeds", tables=[Table(rows=points[:MAX_TRIALS], remark=rest)]))
+        rest = f"the first {MAX_TRIALS} of {len(points):,} points; " if len(points) > MAX_TRIALS else ""
+        rows = [{key: value for key, value in row.items() if key not in ONLY_IN_FILE} for row in points[:MAX_TRIALS]]
+        remark = f"{rest}points.csv has all of them, and their differences with intervals"
+        sections.append(Section(title="Points, with their spread over seeds", tables=[Table(rows=rows, remark=remark)]))
     rest = f"the first {MAX_TRIALS} of {len(trials):,} trials; all are in hparams.csv" if len(trials) > MAX_TRIALS else ""
     return [*sections, Section(title="Trials", tables=[Table(rows=trials[:MAX_TRIALS], remark=rest)])]
 

@@ -56,11 +56,16 @@ def four(value: Any) -> str:
 
 def interval_of(accuracy: Any, num_images: Any) -> str:
     """Return the 95 % interval of an accuracy over so many images (Wilson 1927), or nothing where either is not known."""
+    found = low_and_high(accuracy, num_images)
+    return f"95 % interval {found[0]:.4f} to {found[1]:.4f}, {round(num_images):,} images" if found else ""
+
+
+def low_and_high(accuracy: Any, num_images: Any) -> tuple[float, float] | None:
+    """Return the ends of that interval."""
     share, num = number(accuracy), number(num_images)
     if share is None or num is None or num < 1 or not 0 <= share <= 1:
-        return ""
-    low, high = wilson_interval(round(share * num), round(num))
-    return f"95 % interval {low:.4f} to {high:.4f}, {round(num):,} images"
+        return None
+    return wilson_interval(round(share * num), round(num))
 
 
 def duration(seconds: Any) -> str:

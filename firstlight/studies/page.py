@@ -76,7 +76,7 @@ def study_page(title: str, *, findings: Sequence[str], warnings: Sequence[str], 
 def table(rows: Rows) -> str:
     """Return rows as a table in HTML, which scrolls by itself where it is wide; a row may lack a column. All text is escaped."""
     columns = list(dict.fromkeys(column for row in rows for column in row))
-    numeric = {column for column in columns if any(_is_number(row.get(column)) for row in rows)}
+    numeric = {column for column in columns if {_is_number(row.get(column)) for row in rows if row.get(column) is not None} == {True}}
     heads = "".join(
         f'<th scope="col"{_class(column, numeric)}><button type="button">{escape(column.replace("_", " "))}</button></th>'
         for column in columns
@@ -105,6 +105,8 @@ def show_cell(value: Any, places: int | None = None) -> str:
         return "not finite"
     if isinstance(value, str):
         return value
+    if isinstance(value, int) and abs(value) >= LARGE * 10:
+        return f"{value:,}"
     return f"{value:.{places}f}" if places is not None and _is_number(value) and abs(value) < LARGE else show_value(value)
 
 
