@@ -13,12 +13,15 @@ from firstlight.reports.values import duration, low_and_high, number, one_line, 
 from firstlight.tracking.run import Run
 
 
-def chapter_of_several(runs: Sequence[Run]) -> Chapter:
-    """Return what several runs say together, best first; those that are damaged are named and left out."""
+def chapter_of_several(runs: Sequence[Run], *, num_shown: int | None = None) -> Chapter:
+    """Return what several runs say together, best first; those that are damaged are named and left out.
+
+    num_shown: how many of them have a chapter of their own behind this one, if not all.
+    """
     whole = [run for run in runs if not run.damage]
     ordered = sorted(whole, key=lambda run: -(val_accuracy(run) or 0.0))
     parts: dict[str, Callable[[], Section | Sequence[Section]]] = {
-        "Figures": lambda: _figures(ordered, [run for run in runs if run.damage]),
+        "Figures": lambda: _figures(ordered, [run for run in runs if run.damage], num_shown),
         "Curves": lambda: _curves(ordered),
         "Image by image": lambda: _paired(ordered),
         "Settings that differ": lambda: _settings(ordered),
@@ -27,7 +30,7 @@ def chapter_of_several(runs: Sequence[Run]) -> Chapter:
     return Chapter(title=f"{len(runs)} runs", kind="Comparison of", sections=sections, hints=_hints(ordered))
 
 
-def _figures(ordered: Sequence[Run], damaged: Sequence[Run]) -> Section:
+def _figures(ordered: Sequence[Run], damaged: Sequence[Run], num_shown: int | None) -> Section:
     rows = []
     for name, run in zip(names_of(ordered), ordered, strict=True):
         best, openings = best_epoch(run), rows_of(run.info.get("test_openings"))
@@ -50,7 +53,14 @@ def _figures(ordered: Sequence[Run], damaged: Sequence[Run]) -> Section:
         )
     warnings = [f"{run.path} is damaged and left out here ({one_line(run.damage)})" for run in damaged]
     warnings += [f"{run.name} did not finish, its state is {run.state}" for run in ordered if run.state != "finished"]
-    return Section(title="Figures", says=[_which_images(ordered)] if len(ordered) > 1 else [], warnings=warnings, tables=[Table(rows=rows)])
+    num = len(ordered) + len(damaged)
+    few = (
+        [f"{num_shown} of {num} runs have a chapter below, the best ones; a report of its own shows any other."]
+        if num_shown not in (None, num)
+        else []
+    )
+    says = [_which_images(ordered)] if len(ordered) > 1 else []
+    return Section(title="Figures", says=says, warnings=warnings, tables=[Table(rows=rows)], remarks=few)
 
 
 def names_of(runs: Sequence[Run]) -> list[str]:
@@ -97,14 +107,14 @@ def _paired(ordered: Sequence[Run]) -> Section | list[Section]:
 
 
 def mcnemar(only_a: int, only_b: int) -> float:
-    """Return the two-sided p of the exact McNemar test: how likely so uneven a split of the images that one of two got right is by chance."""
+    """Return the two-sided p of the exact McNemar test: how likely chance splits so unevenly the images that one of two got right."""
     num = only_a + only_b
     ways = sum(math.comb(num, fewer) for fewer in range(min(only_a, only_b) + 1))
     return min(1.0, 2 * ways / 2**num)
 
 
 def _right(run: Run) -> list[tuple[str, bool]]:
-    """Return the label of each validation image and whether the run was right, from the table of `inspect predictions`; nothing without."""
+    """Return the label of each validation image and whether it was found, from what `inspect predictions` left; else nothing."""
     try:
         with (run.path / "inspection" / "predictions-val.csv").open(newline="", encoding="utf-8") as table:
             return [(row["label"], row["label"] == row["predicted"]) for row in csv.DictReader(table)]

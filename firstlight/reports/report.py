@@ -80,7 +80,7 @@ def _number_of(places: Sequence[Path]) -> str:
 def _chapters(places: Sequence[Path]) -> list[Chapter]:
     runs = [Run(path) for path in places if not (path / "study.json").is_file()]
     shown = sorted(runs, key=lambda run: -(val_accuracy(run) or 0.0))[:MAX_CHAPTERS] if len(runs) > MAX_CHAPTERS else runs
-    chapters = [chapter_of_several(runs)] if len(runs) > 1 else []
+    chapters = [chapter_of_several(runs, num_shown=len(shown))] if len(runs) > 1 else []
     for path in places:
         if (path / "study.json").is_file():
             chapters += chapters_of_study(path)
