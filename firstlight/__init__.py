@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from firstlight.errors import FirstlightError
     from firstlight.inspection.compare import compare
     from firstlight.models.build import build_model
+    from firstlight.reports.report import report
     from firstlight.tracking.run import Run, list_runs, load_run
 
 __version__ = "0.1.0"
@@ -39,6 +40,7 @@ _HOMES = {
     "load_run": "tracking.run",
     "make_dataset": "data.dataset",
     "predict": "engine.predict",
+    "report": "reports.report",
     "resume": "engine.train",
     "train": "engine.train",
 }
@@ -59,6 +61,7 @@ __all__ = [
     "load_run",
     "make_dataset",
     "predict",
+    "report",
     "resume",
     "train",
 ]

@@ -262,6 +262,23 @@ def compare(runs: Annotated[list[str], Parameter(negative=())], /, *, out: Path 
 
 
 @app.command
+def report(targets: Annotated[list[str], Parameter(negative=())], /, *, out: Path | None = None, common: Common = COMMON) -> None:
+    """Put all that is known of a run, a study, or several of them into one HTML file that can be handed in.
+
+    Parameters
+    ----------
+    targets
+        Runs or studies, by path or name.
+    out
+        The page (default: report.html in the folder of the run or study; of several, in the current folder).
+    """
+    from firstlight.reports.report import print_report
+    from firstlight.reports.report import report as make_report
+
+    result(common, make_report(*targets, out=out, runs_dir=common.runs_dir), print_report)
+
+
+@app.command
 def note(run: str, text: str, /, *, common: Common = COMMON) -> None:
     """Add a note to a run.
 

@@ -105,10 +105,15 @@ def write_stream(path: Path, chunks: Iterable[bytes]) -> None:
 
 def write_figure(path: Path, figure: "Figure") -> Path:
     """Save a matplotlib figure as PNG (or by the suffix of `path`), and return the path."""
-    buffer = BytesIO()
-    figure.savefig(buffer, format=path.suffix[1:] or "png", dpi=150)
-    write_bytes(path, buffer.getvalue())
+    write_bytes(path, figure_bytes(figure, path.suffix[1:] or "png"))
     return path
+
+
+def figure_bytes(figure: "Figure", kind: str) -> bytes:
+    """Return a matplotlib figure as the content of a file of this kind, such as `png` or `svg`."""
+    buffer = BytesIO()
+    figure.savefig(buffer, format=kind, dpi=150)
+    return buffer.getvalue()
 
 
 def write_pictures(stem: Path, figure: "Figure") -> list[Path]:

@@ -22,7 +22,12 @@ def to_dict(config: Any) -> Any:
 
 def to_yaml(config: Config) -> str:
     """Return the resolved config as YAML that load_config reads back to an equal config."""
-    return "".join(_section(key, json.dumps(value)) for key, value in to_dict(config).items())
+    return tree_to_yaml(to_dict(config))
+
+
+def tree_to_yaml(tree: Mapping[str, Any]) -> str:
+    """Return plain data as YAML, a section a key, in the form in which configs are written."""
+    return "".join(_section(key, json.dumps(value)) for key, value in tree.items())
 
 
 def describe(config: Config, origins: Mapping[tuple[str, ...], str]) -> str:

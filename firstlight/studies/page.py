@@ -1,5 +1,9 @@
-"""The table of a study as one HTML file: sortable by a click, readable without a network, every text escaped."""
+"""The table of a study as one HTML file: sortable by a click, readable without a network, every text escaped.
 
+A report is made of the same tables.
+"""
+
+import math
 from collections.abc import Mapping, Sequence
 from html import escape
 from typing import Any
@@ -10,6 +14,8 @@ Rows = Sequence[Mapping[str, Any]]
 
 LARGE = 1000
 """Figures from here on have no decimals to read."""
+LONG = 60
+"""Letters from which on a text is broken into lines."""
 
 HEAD = """<!doctype html>
 <html lang="en">
@@ -38,7 +44,7 @@ th[aria-sort=descending] button::after {{ content: " \\25bc" }}
 <h1>{title}</h1>
 """
 
-SCRIPT = """<script>
+SORT = """
 for (const table of document.querySelectorAll("table")) {
   table.querySelectorAll("th").forEach((head, column) => head.firstChild.addEventListener("click", () => {
     const up = head.getAttribute("aria-sort") !== "ascending";
@@ -54,10 +60,8 @@ for (const table of document.querySelectorAll("table")) {
     head.setAttribute("aria-sort", up ? "ascending" : "descending");
   }));
 }
-</script>
-</body>
-</html>
 """
+"""The script that sorts the tables of a page by a click on a column's name."""
 
 
 def study_page(title: str, *, findings: Sequence[str], warnings: Sequence[str], tables: Sequence[tuple[str, Rows]]) -> str:
@@ -65,29 +69,50 @@ def study_page(title: str, *, findings: Sequence[str], warnings: Sequence[str], 
     parts = [HEAD.format(title=escape(title))]
     parts += [f"<p>{escape(line)}</p>\n" for line in findings]
     parts += [f'<p class="warning">Warning: {escape(line)}</p>\n' for line in warnings]
-    parts += [_table(heading, rows) for heading, rows in tables if rows]
-    return "".join(parts) + SCRIPT
+    parts += [f"<h2>{escape(heading)}</h2>\n{table(rows)}" for heading, rows in tables if rows]
+    return "".join(parts) + f"<script>{SORT}</script>\n</body>\n</html>\n"
 
 
-def _table(heading: str, rows: Rows) -> str:
-    columns = list(rows[0])
-    numeric = {column for column in columns if any(_is_number(row[column]) for row in rows)}
+def table(rows: Rows) -> str:
+    """Return rows as a table in HTML, which scrolls by itself where it is wide; a row may lack a column. All text is escaped."""
+    columns = list(dict.fromkeys(column for row in rows for column in row))
+    numeric = {column for column in columns if {_is_number(row.get(column)) for row in rows if row.get(column) is not None} == {True}}
     heads = "".join(
         f'<th scope="col"{_class(column, numeric)}><button type="button">{escape(column.replace("_", " "))}</button></th>'
         for column in columns
     )
-    body = "".join("<tr>" + "".join(_cell(column, row[column], numeric) for column in columns) + "</tr>\n" for row in rows)
-    return f'<h2>{escape(heading)}</h2>\n<div class="wide"><table><thead><tr>{heads}</tr></thead>\n<tbody>\n{body}</tbody></table></div>\n'
+    body = "".join("<tr>" + "".join(_cell(column, row.get(column), numeric) for column in columns) + "</tr>\n" for row in rows)
+    return f'<div class="wide"><table><thead><tr>{heads}</tr></thead>\n<tbody>\n{body}</tbody></table></div>\n'
 
 
 def _cell(column: str, value: Any, numeric: set[str]) -> str:
-    sorted_by = "" if value is None else str(value)
-    shown = "-" if value is None else f"{value:.4f}" if column.startswith("val_") and abs(value) < LARGE else show_value(value)
-    return f'<td{_class(column, numeric)} data-value="{escape(sorted_by)}">{escape(shown)}</td>'
+    sorted_by = "" if value is None or is_not_finite(value) else str(value)
+    shown = show_cell(value, places=4 if column.startswith("val_") else None)
+    says = len(shown) > LONG and column not in numeric
+    kind = ' class="says"' if says else _class(column, numeric)
+    return f'<td{kind} data-value="{escape(sorted_by)}">{escape(shown)}</td>'
 
 
 def _class(column: str, numeric: set[str]) -> str:
     return ' class="number"' if column in numeric else ' class="says"' if column == "says" else ""
+
+
+def show_cell(value: Any, places: int | None = None) -> str:
+    """Return a value as a page shows it: a dash for none, numbers that broke by name. places: decimals of a number that is not large."""
+    if value is None:
+        return "-"
+    if is_not_finite(value):
+        return "not finite"
+    if isinstance(value, str):
+        return value
+    if isinstance(value, int) and abs(value) >= LARGE * 10:
+        return f"{value:,}"
+    return f"{value:.{places}f}" if places is not None and _is_number(value) and abs(value) < LARGE else show_value(value)
+
+
+def is_not_finite(value: Any) -> bool:
+    """Tell whether a value is NaN or an infinity."""
+    return isinstance(value, float) and not math.isfinite(value)
 
 
 def _is_number(value: Any) -> bool:

@@ -26,7 +26,6 @@ from firstlight.config.load import SHIPPED, find_config
 from firstlight.config.override import as_kind, parse_overrides
 from firstlight.config.schema import Config
 from firstlight.config.yaml import brief, parse_yaml
-from firstlight.engine.sources import config_variants, load_config
 from firstlight.errors import ConfigError, did_you_mean
 from firstlight.limits import Positive, PositiveInt, Range, Seed
 from firstlight.studies.samplers import points
@@ -80,6 +79,8 @@ class Study:
 
     @cached_property
     def _variants(self) -> Callable[[Mapping[str, Any]], Config]:
+        from firstlight.engine.sources import config_variants
+
         return config_variants(self.base)
 
     @property
@@ -95,7 +96,7 @@ class Study:
     @cached_property
     def max_epochs(self) -> int:
         """Epochs of a trial that is trained to its end."""
-        return load_config(self.base, **self.fixed).train.epochs
+        return _experiment(self.base, self.fixed).train.epochs
 
     def best_of(self, rows: Iterable[Row], so_far: float | None = None) -> float | None:
         """Return the best objective of some rows, and of one known before; None where there is none."""
@@ -107,7 +108,7 @@ class Study:
         return {
             "name": self.name,
             "base": self.base,
-            "config": to_dict(load_config(self.base, **self.fixed)),
+            "config": to_dict(_experiment(self.base, self.fixed)),
             "set": self.fixed,
             "space": self.entries,
             "sampler": self.sampler,
@@ -158,7 +159,7 @@ def build_study(tree: Mapping[str, Any], settings: Mapping[str, Any], *, name: s
     space = parse_space(tree.get("space", {}), needs_grid=values["sampler"] == "grid")
     fixed = laid_over(tree.get("set") or {}, dict(_flat(settings)))
     _refuse_test_set(fixed, space, shown)
-    if load_config(str(tree["base"])).train.test_at_end:
+    if _experiment(str(tree["base"])).train.test_at_end:
         fixed = laid_over(fixed, {"train.test_at_end": False})
     study = Study(
         name=name or tree.get("name") or Path(shown).stem,
@@ -181,6 +182,13 @@ def build_study(tree: Mapping[str, Any], settings: Mapping[str, Any], *, name: s
     return study
 
 
+def _experiment(base: str, fixed: Mapping[str, Any] | None = None) -> Config:
+    """Return the checked config of a study's experiment; what loads it imports torch, which reading a finished study does without."""
+    from firstlight.engine.sources import load_config
+
+    return load_config(base, **(fixed or {}))
+
+
 def _refuse_test_set(fixed: Mapping[str, Any], space: Space, shown: str) -> None:
     """Raise ConfigError where a study asks for the test set; an experiment that opens it at its end leaves it shut in a study."""
     train = fixed.get("train")
@@ -192,7 +200,7 @@ def _refuse_test_set(fixed: Mapping[str, Any], space: Space, shown: str) -> None
 
 def _check_values(study: Study, shown: str) -> None:
     """Load the experiment with each value of each parameter alone, and the first point whole, before anything is trained."""
-    config = load_config(study.base, **study.fixed)
+    config = _experiment(study.base, study.fixed)
     if config.split.val_fraction == 0:
         raise ConfigError(
             f"{shown}: the experiment validates nothing (split.val_fraction=0), so no trial has a {study.objective}; set it above 0"

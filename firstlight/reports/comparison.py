@@ -1,0 +1,144 @@
+"""The chapter that puts several runs side by side: their figures, their curves on the same axes, the settings in which they differ."""
+
+import csv
+import math
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from firstlight.inspection.compare import differences
+from firstlight.reports.page import Chapter, Section, Table
+from firstlight.reports.pictures import drawn
+from firstlight.reports.run import best_epoch, safely, spread_of, val_accuracy
+from firstlight.reports.values import duration, low_and_high, number, one_line, part, rows_of, texts
+from firstlight.tracking.run import Run
+
+
+def chapter_of_several(runs: Sequence[Run], *, num_shown: int | None = None) -> Chapter:
+    """Return what several runs say together, best first; those that are damaged are named and left out.
+
+    num_shown: how many of them have a chapter of their own behind this one, if not all.
+    """
+    whole = [run for run in runs if not run.damage]
+    ordered = sorted(whole, key=lambda run: -(val_accuracy(run) or 0.0))
+    parts: dict[str, Callable[[], Section | Sequence[Section]]] = {
+        "Figures": lambda: _figures(ordered, [run for run in runs if run.damage], num_shown),
+        "Curves": lambda: _curves(ordered),
+        "Image by image": lambda: _paired(ordered),
+        "Settings that differ": lambda: _settings(ordered),
+    }
+    sections = [section for title, make in parts.items() for section in safely(title, make)]
+    return Chapter(title=f"{len(runs)} runs", kind="Comparison of", sections=sections, hints=_hints(ordered))
+
+
+def _figures(ordered: Sequence[Run], damaged: Sequence[Run], num_shown: int | None) -> Section:
+    rows = []
+    for name, run in zip(names_of(ordered), ordered, strict=True):
+        best, openings = best_epoch(run), rows_of(run.info.get("test_openings"))
+        tested = [accuracy for row in openings if (accuracy := number(row.get("accuracy"))) is not None]
+        num_val = part(run.info, "data").get("num_val")
+        ends = low_and_high(val_accuracy(run), num_val)
+        rows.append(
+            {
+                "run": name,
+                "val_accuracy": val_accuracy(run),
+                "95 % interval": f"{ends[0]:.4f} to {ends[1]:.4f}" if ends else None,
+                "images": num_val,
+                "val_loss": best.get("val_loss"),
+                "best_epoch": best.get("epoch"),
+                "test_accuracy": tested[-1] if tested else None,
+                "parameters": part(run.info, "network").get("num_parameters"),
+                "time": duration(run.info.get("seconds")),
+                "state": run.state,
+            }
+        )
+    warnings = [f"{run.path} is damaged and left out here ({one_line(run.damage)})" for run in damaged]
+    warnings += [f"{run.name} did not finish, its state is {run.state}" for run in ordered if run.state != "finished"]
+    num = len(ordered) + len(damaged)
+    few = (
+        [f"{num_shown} of {num} runs have a chapter below, the best ones; a report of its own shows any other."]
+        if num_shown not in (None, num)
+        else []
+    )
+    says = [_which_images(ordered)] if len(ordered) > 1 else []
+    return Section(title="Figures", says=says, warnings=warnings, tables=[Table(rows=rows)], remarks=few)
+
+
+def names_of(runs: Sequence[Run]) -> list[str]:
+    """Return the names of runs; where several share one, their paths."""
+    names = [run.name for run in runs]
+    return [name if names.count(name) == 1 else str(run.path) for name, run in zip(names, runs, strict=True)]
+
+
+def _which_images(runs: Sequence[Run]) -> str:
+    """Say whether the runs were validated on the same images, as the hashes in their records tell."""
+    seen = {(part(run.info, "data").get("val_hash"), part(run.info, "data").get("content_hash")) for run in runs}
+    if len(seen) == 1 and seen != {(None, None)}:
+        return "All were validated on the same images."
+    return "They were not all validated on the same images: small differences between their accuracies say nothing."
+
+
+def _curves(ordered: Sequence[Run]) -> Section | list[Section]:
+    from firstlight.plotting.curves import plot_curves
+
+    begun = [run for run in ordered if run.epochs]
+    if not begun:
+        return []
+    said = "Loss and accuracy by epoch: training dashed, validation solid, a star at the best epoch."
+    return Section(
+        title="Curves", pictures=[drawn(plot_curves(dict(zip(names_of(begun), (run.epochs for run in begun), strict=True))), said)]
+    )
+
+
+def _paired(ordered: Sequence[Run]) -> Section | list[Section]:
+    """Compare the best run with each other one over the images that both were asked about (McNemar 1947, exact)."""
+    answers = {name: found for name, run in zip(names_of(ordered), ordered, strict=True) if (found := _right(run))}
+    if len(answers) < 2:
+        return []
+    (best, ours), *others = answers.items()
+    rows = []
+    for name, theirs in others:
+        if [label for label, _ in ours] == [label for label, _ in theirs]:
+            pairs = [(mine, yours) for (_, mine), (_, yours) in zip(ours, theirs, strict=True)]
+            only_best, only_other = pairs.count((True, False)), pairs.count((False, True))
+            figures = {"both right": pairs.count((True, True)), f"only {best} right": only_best, "only this one right": only_other}
+            rows.append({"run": name, **figures, "both wrong": pairs.count((False, False)), "p": mcnemar(only_best, only_other)})
+    says = f"Each run against {best} on the validation images, one by one; p: of the exact McNemar test, not corrected for several runs."
+    return Section(title="Image by image", says=[says], tables=[Table(rows=rows)]) if rows else []
+
+
+def mcnemar(only_a: int, only_b: int) -> float:
+    """Return the two-sided p of the exact McNemar test: how likely chance splits so unevenly the images that one of two got right."""
+    num = only_a + only_b
+    ways = sum(math.comb(num, fewer) for fewer in range(min(only_a, only_b) + 1))
+    return min(1.0, 2 * ways / 2**num)
+
+
+def _right(run: Run) -> list[tuple[str, bool]]:
+    """Return the label of each validation image and whether it was found, from what `inspect predictions` left; else nothing."""
+    try:
+        with (run.path / "inspection" / "predictions-val.csv").open(newline="", encoding="utf-8") as table:
+            return [(row["label"], row["label"] == row["predicted"]) for row in csv.DictReader(table)]
+    except (OSError, ValueError, KeyError, csv.Error):
+        return []
+
+
+def _settings(ordered: Sequence[Run]) -> Section | list[Section]:
+    if len(ordered) < 2:
+        return []
+    found = differences([run.config for run in ordered])
+    if not found:
+        return Section(title="Settings that differ", says=["No setting differs."])
+    names = names_of(ordered)
+    if len(found) <= len(ordered):
+        rows: list[dict[str, Any]] = [
+            {"run": name, **{key: values[index] for key, values in found.items()}} for index, name in enumerate(names)
+        ]
+    else:
+        rows = [{"setting": key, **dict(zip(names, values, strict=True))} for key, values in found.items()]
+    return Section(title="Settings that differ", tables=[Table(rows=rows)])
+
+
+def _hints(ordered: Sequence[Run]) -> Mapping[str, str]:
+    found = differences([run.config for run in ordered]) if len(ordered) > 1 else {}
+    best = f"{ordered[0].name}: validation accuracy {val_accuracy(ordered[0])}, {spread_of(ordered[0])}" if ordered else ""
+    return {"changed": f"The settings that differ: {', '.join(texts(list(found)))}." if found else "", "chance": best}
