@@ -66,7 +66,7 @@ def find_last_layer(model: nn.Module, images: Tensor) -> LastLayer:
     calls: list[tuple[str, nn.Module, Tensor]] = []
     leaves = [(name, module) for name, module in model.named_modules() if not any(module.children())]
     handles = [
-        module.register_forward_pre_hook(lambda module, inputs, name=name: calls.append((name, module, inputs[0])))  # type: ignore[misc]
+        module.register_forward_pre_hook(lambda module, inputs, name=name: calls.append((name, module, inputs[0])))
         for name, module in leaves
     ]
     try:

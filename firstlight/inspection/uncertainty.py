@@ -58,7 +58,7 @@ def refuse_without_dropout(opened: Opened) -> None:
     if "dropout" in kind.options:
         why = f"was trained with model.dropout={kind.options['dropout']:g}; train it with model.dropout=0.3"
     else:
-        others = [name for name, make in MODELS.items() if "dropout" in (getattr(make.__init__, "__kwdefaults__", None) or {})]  # type: ignore[misc]
+        others = [name for name, make in MODELS.items() if "dropout" in (getattr(make.__init__, "__kwdefaults__", None) or {})]
         why = f"has the network {kind.name}, which has no dropout; train one of {', '.join(others)} with model.dropout=0.3"
     raise ConfigError(f"run {opened.run.path} {why}, and look again")
 

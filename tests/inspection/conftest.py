@@ -14,7 +14,7 @@ RUNS = {
     "plain": ("model=mlp", "model.hidden=[24]"),
     "cnn": ("model.widths=[4,8]",),
     "scratch": ("model=scratch_mlp", "model.hidden=[8]"),
-    "no_val": ("model=linear", "split.val_fraction=0", "train.monitor=train_loss"),
+    "no_val": ("model=linear", "split.val_fraction=0"),
 }
 
 

@@ -2,8 +2,8 @@
 
 import csv
 import json
-import math
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +12,19 @@ import torch
 
 from firstlight.__main__ import main
 from firstlight.data.digits import load_digits
+from firstlight.engine.sources import load_config
 from firstlight.errors import ConfigError
-from firstlight.inspection.activations import compare_runs, initial_model, look_at_run, look_at_runs, look_at_variants, variants_of
+from firstlight.inspection.activations import (
+    compare_runs,
+    draw_moments,
+    follow,
+    initial_model,
+    look_at_run,
+    look_at_runs,
+    look_at_variants,
+    say_moments,
+    variants_of,
+)  # fmt: skip
 from firstlight.inspection.opened import opened
 from firstlight.models.build import build_model
 
@@ -75,22 +86,20 @@ def test_variants_show_what_batch_norm_and_init_do(tmp_path: Path) -> None:
     assert f"with {without}" in result["says"] and f"with {with_norm}" in result["says"]
 
 
-def test_variants_come_again_and_leave_the_generator_alone(tmp_path: Path) -> None:
-    before = torch.get_rng_state()
-    first, again = (look_at_variants("quickstart", SMALL, [], num_steps=2, out=tmp_path) for _ in range(2))
+def test_steps_come_again_and_leave_the_generator_alone() -> None:
+    config, before = load_config("quickstart", *SMALL), torch.get_rng_state()
+    first, again = (follow("cnn5", config, 2, Path()) for _ in range(2))
     assert first == again and torch.equal(torch.get_rng_state(), before)
+    assert first[0] == follow("cnn5", config, 0, Path())[0]  # no steps: a look at the new network alone
 
 
-def test_a_variant_that_diverges_is_said_and_the_others_are_drawn(tmp_path: Path) -> None:
-    words = ["model=mlp", "model.hidden=[16,16]", "model.init_scale=1e6", "device.threads=1", "optim=sgd"]
-    result = look_at_variants("quickstart", words, ["optim.lr=1e-9,1e30"], num_steps=5, out=tmp_path)
-    assert "lr=1e30 diverged at step" in result["says"]
-    assert {row["when"] for row in result["layers"] if row["name"] == "lr=1e-9"} == {"at its start", "after 5 steps"}
-
-
-def test_no_steps_is_a_look_at_the_new_network(tmp_path: Path) -> None:
-    result = look_at_variants("quickstart", SMALL, [], num_steps=0, out=tmp_path)
-    assert {row["when"] for row in result["layers"]} == {"at its start"} and not math.isnan(result["layers"][0]["std"])
+def test_a_training_that_diverges_is_said(tmp_path: Path) -> None:
+    words = ["model=mlp", "model.hidden=[16,16]", "model.init_scale=1e6", "device.threads=1", "optim=sgd", "optim.lr=1e30"]
+    new, broken = follow("wild", load_config("quickstart", *words), 5, Path())
+    assert new.layers and not broken.layers and broken.when.startswith("diverged at step")
+    assert say_moments([new, broken]).endswith(f"it {broken.when}")
+    assert say_moments([new, broken, replace(new, name="tame")]).endswith(f"wild {broken.when}")
+    assert len(draw_moments(tmp_path / "two", [new, broken], "one is drawn")) == 4
 
 
 def test_a_grid_is_every_combination_over_the_overrides() -> None:
@@ -121,9 +130,15 @@ def test_wrong_input_is_one_line(trained_run: Find, tmp_path: Path) -> None:
     assert not (tmp_path / "no").exists()
 
 
+def run(words: list[str]) -> None:
+    with pytest.raises(SystemExit) as left:
+        main(words)
+    assert not left.value.code
+
+
 def test_the_command_takes_a_run_or_an_experiment(trained_run: Find, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    main(["inspect", "activations", str(trained_run("plain")), "--compare", str(trained_run("dropout")), "--json"])
+    run(["inspect", "activations", str(trained_run("plain")), "--compare", str(trained_run("dropout")), "--json"])
     assert json.loads(capsys.readouterr().out)["what"] == "activations-compare"
-    main(["inspect", "activations", "quickstart", "model=linear", "--steps", "1", "--out", str(tmp_path / "pictures")])
+    run(["inspect", "activations", "quickstart", "model=linear", "--steps", "1", "--out", str(tmp_path / "pictures")])
     out = capsys.readouterr().out
     assert "linear1" in out and (tmp_path / "pictures" / "activations.png").is_file()
