@@ -180,7 +180,7 @@ def say_split(figures: dict[str, Any], num_images: int, num_classes: int) -> str
         )
     areas = figures["auroc"]
     return (
-        f"predictive entropy finds the {figures['num_mistakes']:,} mistakes with AUROC {areas['predictive_entropy']:.3f} "
+        f"predictive entropy finds the {_count(figures['num_mistakes'], 'mistake')} with AUROC {areas['predictive_entropy']:.3f} "
         f"(mutual information {areas['mutual_information']:.3f}, one look without dropout {_or_dash(areas[SCORES[3]])}); "
         f"it is {mean['wrong']:.2f} nats where wrong, {mean['right']:.2f} where right"
     )
@@ -220,6 +220,10 @@ def _by_class(names: tuple[str, ...], values: Tensor) -> dict[str, float]:
 
 def _mean(values: Tensor) -> float | None:
     return float(values.mean()) if len(values) else None
+
+
+def _count(num: int, what: str) -> str:
+    return f"{num:,} {what}{'s' * (num != 1)}"
 
 
 def _or_dash(value: float | None) -> str:

@@ -19,6 +19,7 @@ from firstlight.inspection.activations import (
     draw_moments,
     follow,
     initial_model,
+    is_run,
     look_at_run,
     look_at_runs,
     look_at_variants,
@@ -113,6 +114,7 @@ def test_a_grid_is_every_combination_over_the_overrides() -> None:
 def test_wrong_input_is_one_line(trained_run: Find, tmp_path: Path) -> None:
     calls: list[tuple[Callable[[], Any], str]] = [
         (lambda: look_at_run(trained_run("scratch")), "scratch_mlp, whose parts are raw tensors without names; take model=mlp"),
+        (lambda: is_run("mnope", tmp_path), f"mnope is no run in {tmp_path}, no experiment and no file"),
         (lambda: look_at_run(trained_run("cnn"), image="999"), "images are 0 to 143"),
         (lambda: look_at_runs([trained_run("cnn")], refused=["optim.lr=1"]), "is a run, whose settings stand; leave out optim.lr=1"),
         (lambda: compare_runs([trained_run("cnn")] * 9), "at most 8"),
