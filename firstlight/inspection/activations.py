@@ -13,6 +13,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from firstlight.config.load import shipped_experiments
 from firstlight.config.schema import Config
 from firstlight.data.loader import Batch
 from firstlight.engine.device import Arithmetic, choose_device
@@ -23,7 +24,7 @@ from firstlight.engine.places import data_dir_of, runs_dir_of
 from firstlight.engine.seeding import private_randomness
 from firstlight.engine.sources import load_config
 from firstlight.engine.train import prepare
-from firstlight.errors import ConfigError
+from firstlight.errors import ConfigError, RunNotFoundError
 from firstlight.files import make_dir, write_json, write_pictures
 from firstlight.inspection.csv_table import write_csv
 from firstlight.inspection.layer_images import feature_maps, filters_of, first_layer_change
@@ -62,8 +63,14 @@ class Measured:
 
 
 def is_run(source: str, runs_dir: str | Path | None) -> bool:
-    """Tell whether a word names a run, and not a config."""
-    return any((folder / "run.json").is_file() for folder in (Path(source), runs_dir_of(runs_dir) / source))
+    """Tell whether a word names a run, and not a config. Raises RunNotFoundError where it is neither."""
+    if any((folder / "run.json").is_file() for folder in (Path(source), runs_dir_of(runs_dir) / source)):
+        return True
+    if source not in shipped_experiments() and not Path(source).is_file():
+        raise RunNotFoundError(
+            f"{source} is no run in {runs_dir_of(runs_dir)}, no experiment and no file; `firstlight runs` lists the runs there are"
+        )
+    return False
 
 
 def look_at_runs(

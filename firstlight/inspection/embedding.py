@@ -62,6 +62,7 @@ def embedding(
         assert labels is not None
         components = principal_components(features, PCA_FIRST)
         narrow = components.points if features.shape[1] > PCA_FIRST else features.double()
+        shares = components.shares[:2].tolist()
         points = components.points[:, :2] if place is None else place(narrow, seed)
         figures = {
             "method": method,
@@ -74,11 +75,11 @@ def embedding(
             "neighbour_accuracy_on_map": neighbour_accuracy(points, labels, k=NEIGHBOURS),
             "silhouette": silhouette(features, labels),
             "silhouette_on_map": silhouette(points, labels),
-            "explained_variance": components.shares[:2].tolist(),
+            "explained_variance": shares,
         }
         says = say_embedding(figures, len(found.dataset), split)
         picture = plot_embedding(
-            points.numpy(), labels.numpy(), predicted.numpy(), names, axes=_axes(method, figures["explained_variance"]),
+            points.numpy(), labels.numpy(), predicted.numpy(), names, axes=_axes(method, shares),
             title=f"{found.run.name}: {says}",
         )  # fmt: skip
         rows = [

@@ -19,8 +19,7 @@ def filters_of(model: nn.Module, image_shape: tuple[int, int, int], num: int) ->
     where the first layer sees no image.
     """
     name, layer = weight_layers(model)[0]
-    weight = layer.weight.detach().float().cpu()[:num]
-    assert isinstance(weight, Tensor)
+    weight = weight_of(layer)[:num]
     if weight.ndim == 2:
         if weight.shape[1] != math.prod(image_shape):
             return None
@@ -48,7 +47,13 @@ def feature_maps(model: nn.Module, images: Tensor, num: int) -> list[tuple[str, 
     return found
 
 
+def weight_of(layer: nn.Module) -> Tensor:
+    """Return a copy of a layer's weights, float32 on the CPU."""
+    assert isinstance(layer.weight, Tensor)
+    return layer.weight.detach().float().cpu()
+
+
 def first_layer_change(before: nn.Module, after: nn.Module) -> float:
     """Return how far the first layer's weights moved, as a share of their first norm."""
-    old, new = (weight_layers(model)[0][1].weight.detach().float().cpu() for model in (before, after))
+    old, new = (weight_of(weight_layers(model)[0][1]) for model in (before, after))
     return float(torch.linalg.vector_norm(new - old) / torch.linalg.vector_norm(old).clamp(min=torch.finfo(torch.float32).tiny))

@@ -83,7 +83,7 @@ class Watch(TorchFunctionMode):
     def on(self, model: nn.Module) -> Iterator[None]:
         """Watch the network in the block."""
         handles = [
-            layer.register_forward_hook(lambda layer, inputs, output, name=name: self._enter(name, layer, output))  # type: ignore[misc]
+            layer.register_forward_hook(lambda layer, inputs, output, name=name: self._enter(name, layer, output))
             for name, layer in weight_layers(model)
         ]
         try:
@@ -119,7 +119,7 @@ def measure_layers(model: nn.Module, batch: Batch, *, seed: int, device: str, la
         with watch.on(copy):
             logits = copy(batch.images)
         loss = F.cross_entropy(logits.float(), batch.labels, label_smoothing=label_smoothing)
-        loss.backward()  # type: ignore[no-untyped-call]
+        loss.backward()
     return float(loss.detach()), [_figures(seen, len(batch.labels)) for seen in watch.seen]
 
 

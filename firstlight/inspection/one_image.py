@@ -24,7 +24,7 @@ def one_image(opened: Opened, image: str) -> tuple[Opened, str]:
         return replace(opened, what=f"{opened.what}-image{index}", dataset=chosen), f"{opened.split} image {index}"
     if not Path(image).exists():
         raise ConfigError(f"--image {image} is neither a number nor a file; name an image of {opened.split} by its place, or an image file")
-    chosen, paths = load_images([Path(image)], opened.dataset.image_shape, opened.dataset.class_names)
-    if len(paths) > 1:
-        raise ConfigError(f"--image {image} is a folder of {len(paths)} images; name one of them")
-    return replace(opened, what=f"{opened.what}-{paths[0].stem}", split="file", dataset=chosen), paths[0].name
+    if Path(image).is_dir():
+        raise ConfigError(f"--image {image} is a folder; name one image in it")
+    chosen, (path,) = load_images([Path(image)], opened.dataset.image_shape, opened.dataset.class_names)
+    return replace(opened, what=f"{opened.what}-{path.stem}", split="file", dataset=chosen), path.name

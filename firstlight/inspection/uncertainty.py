@@ -58,7 +58,7 @@ def refuse_without_dropout(opened: Opened) -> None:
     if "dropout" in kind.options:
         why = f"was trained with model.dropout={kind.options['dropout']:g}; train it with model.dropout=0.3"
     else:
-        others = [name for name, make in MODELS.items() if "dropout" in (getattr(make.__init__, "__kwdefaults__", None) or {})]  # type: ignore[misc]
+        others = [name for name, make in MODELS.items() if "dropout" in (getattr(make.__init__, "__kwdefaults__", None) or {})]
         why = f"has the network {kind.name}, which has no dropout; train one of {', '.join(others)} with model.dropout=0.3"
     raise ConfigError(f"run {opened.run.path} {why}, and look again")
 
@@ -180,7 +180,7 @@ def say_split(figures: dict[str, Any], num_images: int, num_classes: int) -> str
         )
     areas = figures["auroc"]
     return (
-        f"predictive entropy finds the {figures['num_mistakes']:,} mistakes with AUROC {areas['predictive_entropy']:.3f} "
+        f"predictive entropy finds the {_count(figures['num_mistakes'], 'mistake')} with AUROC {areas['predictive_entropy']:.3f} "
         f"(mutual information {areas['mutual_information']:.3f}, one look without dropout {_or_dash(areas[SCORES[3]])}); "
         f"it is {mean['wrong']:.2f} nats where wrong, {mean['right']:.2f} where right"
     )
@@ -220,6 +220,10 @@ def _by_class(names: tuple[str, ...], values: Tensor) -> dict[str, float]:
 
 def _mean(values: Tensor) -> float | None:
     return float(values.mean()) if len(values) else None
+
+
+def _count(num: int, what: str) -> str:
+    return f"{num:,} {what}{'s' * (num != 1)}"
 
 
 def _or_dash(value: float | None) -> str:

@@ -38,8 +38,8 @@ class PassTotals:
     @staticmethod
     def joined(parts: "list[PassTotals]") -> "PassTotals":
         """Return the sums of several batches, one below the other."""
-        columns = ([part.probabilities for part in parts], [part.entropies for part in parts], [part.votes for part in parts])
-        return PassTotals(*(torch.cat(column) for column in columns), parts[0].num_passes)
+        probabilities, entropies, votes = zip(*((part.probabilities, part.entropies, part.votes) for part in parts), strict=True)
+        return PassTotals(torch.cat(probabilities), torch.cat(entropies), torch.cat(votes), parts[0].num_passes)
 
     @property
     def mean(self) -> Tensor:
@@ -49,7 +49,8 @@ class PassTotals:
     @property
     def predictive_entropy(self) -> Tensor:
         """The entropy of the mean probabilities, float64 [B]: all that the network does not know."""
-        return entr(self.mean).sum(1)
+        entropy: Tensor = entr(self.mean).sum(1)
+        return entropy
 
     @property
     def expected_entropy(self) -> Tensor:

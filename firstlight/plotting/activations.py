@@ -26,6 +26,8 @@ PANELS = (
 """Key of the figure, its factor, its scale, and its name on the axis."""
 MAX_TICKS = 12
 """Layers that are all named on an axis."""
+LEAST_RANGE = 10
+"""Factor between the ends of a logarithmic axis."""
 MAX_ROWS = 8
 """Convolutions whose feature maps are drawn."""
 EXPONENTS = (-12.0, 2.0)
@@ -59,6 +61,8 @@ def plot_depth(series: Sequence[Series], *, title: str) -> "Figure":
             panel.plot(range(1, len(values) + 1), drawn, marker="o", markersize=4, linewidth=1.6, **look)
         if scale == "log":
             _scale_log(panel)
+        elif key == "mean":
+            panel.set_ylim(min(panel.get_ylim()[0], 0), max(panel.get_ylim()[1], 0))
         elif key in ("zeros", "dead"):
             panel.set_ylim(-3, 103)
         if not any(_known(_value(layer, key, factor)) for one in series for layer in one.layers):
@@ -110,6 +114,7 @@ def plot_filters(moments: Mapping[str, NDArray[Any]], *, title: str) -> "Figure"
     columns = 8
     rows = math.ceil(len(next(iter(moments.values()))) / columns)
     figure, panels = new_figure(1, len(moments), width=4.6 * len(moments) + 1, height=0.56 * rows + 1.2)
+    figure.get_layout_engine().set(wspace=0.05)  # type: ignore[union-attr, call-arg]
     for panel, (name, filters) in zip(panels, moments.items(), strict=True):
         largest = float(np.abs(filters).max()) or 1.0
         image = panel.imshow(tiled(filters / largest, columns), cmap="RdBu_r", vmin=-1, vmax=1, interpolation="nearest")
@@ -177,6 +182,9 @@ def _scale_log(panel: "Axes") -> None:
 
     panel.set_yscale("log")
     low, high = panel.get_ylim()
+    wider = max(math.sqrt(LEAST_RANGE * low / high), 1.0)  # small differences stay small to the eye
+    low, high = low / wider, high * wider
+    panel.set_ylim(low, high)
     narrow = high < 50 * low
     panel.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
     panel.yaxis.set_minor_locator(LogLocator(subs=(2, 5) if narrow else range(2, 10)))

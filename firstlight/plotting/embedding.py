@@ -32,11 +32,20 @@ def plot_embedding(
     present, counts = np.unique(labels, return_counts=True)
     for number in present:
         own = points[labels == number]
-        panel.scatter(*own.T, s=size, marker=marker(number), color=color_of(number), alpha=0.7, linewidths=0)
+        panel.scatter(own[:, 0], own[:, 1], s=size, marker=marker(number), color=color_of(number), alpha=0.7, linewidths=0)
     wrong = labels != predicted
     if wrong.any():
         text = f"wrong answers ({int(wrong.sum()):,})"
-        panel.scatter(*points[wrong].T, s=2.6 * size + 14, marker="o", facecolors="none", edgecolors="black", linewidths=0.9, label=text)
+        panel.scatter(
+            points[wrong, 0],
+            points[wrong, 1],
+            s=2 * size + 12,
+            marker="o",
+            facecolors="none",
+            edgecolors="black",
+            linewidths=0.7,
+            label=text,
+        )
         panel.legend(frameon=True, framealpha=0.9, fontsize=9, loc="best")
     named = present[np.argsort(-counts, kind="stable")][:MAX_NAMED]
     places = np.array([np.median(points[labels == number], axis=0) for number in named])
@@ -74,7 +83,8 @@ def spaced(places: NDArray[Any], points: NDArray[Any]) -> NDArray[Any]:
                     moved = True
         if not moved:
             break
-    return scaled * width + low
+    shifted: NDArray[Any] = scaled * width + low
+    return shifted
 
 
 def _cut(name: str) -> str:
