@@ -55,4 +55,4 @@ def flops_per_image(model: Any, image_shape: tuple[int, int, int]) -> int:
     with torch.no_grad(), torch.random.fork_rng(devices=[]), CountFlops() as counter:
         model(torch.zeros(1, *image_shape))
     model.train(was_training)
-    return counter.flops
+    return int(counter.flops)

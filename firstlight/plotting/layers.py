@@ -8,16 +8,18 @@ from firstlight.plotting.style import PALETTE, list_classes, new_figure, set_tit
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
+LITTLE = 0.005
+"""Share of the parameters, or of the FLOPs, from which on a layer has a row of its own."""
 MAX_NAME = 28
 """Characters of a layer's name; of a longer one the end is shown, which tells it from its neighbours."""
 
 
 def plot_layers(layers: Sequence[Mapping[str, Any]], *, title: str) -> "Figure":
-    """Return two bars for each layer that has parameters or multiplies: its parameters, and its FLOPs of one image.
+    """Return two bars for each layer: its parameters, and its FLOPs of one image. Those with next to nothing of either share a row.
 
     layers: rows with `layer`, `kind`, `parameters` and `flops`, from the images to the logits.
     """
-    shown = [row for row in layers if row["parameters"] or row["flops"]] or list(layers)
+    shown = _joined(layers)
     figure, axes = new_figure(1, 2, width=9.6, height=0.24 * len(shown) + 1.8, sharey=True)
     for panel, key, color, label in zip(
         axes, ("parameters", "flops"), (PALETTE[0], PALETTE[1]), ("parameters", "FLOPs of one image (2 a multiply-add)"), strict=True
@@ -35,10 +37,20 @@ def plot_layers(layers: Sequence[Mapping[str, Any]], *, title: str) -> "Figure":
     return figure
 
 
+def _joined(layers: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
+    """Return the layers with more than the share LITTLE of the parameters or of the FLOPs, and behind them one row for all others."""
+    totals = {key: sum(row[key] for row in layers) for key in ("parameters", "flops")}
+    large = [row for row in layers if any(row[key] > LITTLE * total for key, total in totals.items())]
+    rest = [row for row in layers if row not in large and (row["parameters"] or row["flops"])]
+    if len(rest) < 2:
+        return [row for row in layers if row in large or row in rest] or list(layers)
+    return [*large, {"layer": f"{len(rest)} small layers", "kind": "", **{key: sum(row[key] for row in rest) for key in totals}}]
+
+
 def _name(row: Mapping[str, Any]) -> str:
     name = str(row["layer"])
     name = name if len(name) <= MAX_NAME else f"…{name[1 - MAX_NAME :]}"
-    return f"{name}  {row['kind']}"
+    return f"{name}  {row['kind']}".rstrip()
 
 
 def _short(value: float, _: Any) -> str:

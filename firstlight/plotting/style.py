@@ -61,7 +61,7 @@ def tidy(axes: "Axes", *, x: str, y: str, title: str | None = None) -> None:
 
 def set_title(figure: "Figure", title: str) -> None:
     """Say above the whole figure what it shows, in as many lines as its width asks for."""
-    letters_per_inch = 12  # at this size
+    letters_per_inch = 12  # at this size; 13 run over the edge where many are digits or capitals
     figure.suptitle(textwrap.fill(title, max(int(figure.get_figwidth() * letters_per_inch), 20)), fontsize=11)
 
 

@@ -63,28 +63,33 @@ def _draw_speed(axes: "Axes", points: Sequence[Mapping[str, Any]], failed: Seque
     axes.axvline(knee, color="#888888", linewidth=0.9)
     for place, size in enumerate(sorted(failed)):
         axes.axvline(size, color=PALETTE[1], linewidth=1.2, linestyle="-.", label="out of memory" if place == 0 else None)
-    axes.set_xscale("log", base=2)
+    _by_twos(axes, [point["batch_size"] for point in _apart(points)])
     axes.set_xlim(min(sizes) / 1.5, max([*sizes, *failed]) * 1.5)
     axes.set_yscale("log")
     roofs = [value for point in points for value in point["ceilings"].values()]
     axes.set_ylim(min(speeds) / 2, min(max([*speeds, *roofs]), 30 * max(speeds)) * 1.3)
-    for axis in (axes.xaxis, axes.yaxis):
-        axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.0f}"))
+    axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.0f}"))
     axes.annotate(f"knee: {knee:,}", (knee, min(speeds) / 2), xytext=(4, 6), textcoords="offset points", fontsize=9, color="#555555")
     axes.legend(frameon=False, fontsize=8, loc="upper left", bbox_to_anchor=(1, 1))
     tidy(axes, x="batch size (images)", y="training speed (images/s)")
 
 
+def _by_twos(axes: "Axes", sizes: Sequence[int]) -> None:
+    """Make a batch twice as large one further, and write these sizes below the axis."""
+    axes.set_xscale("log", base=2)
+    axes.set_xticks(sizes, [f"{size:,}" for size in sizes], fontsize=9)
+    axes.set_xticks([], minor=True)
+
+
 def _draw_shares(axes: "Axes", sizes: Sequence[int], shares: Mapping[str, Sequence[float]], colors: Mapping[str, str], title: str) -> None:
-    from matplotlib.ticker import FuncFormatter, PercentFormatter
+    from matplotlib.ticker import PercentFormatter
 
     bottom = [0.0] * len(sizes)
     left, width = [size / BAR for size in sizes], [size * BAR - size / BAR for size in sizes]
     for name, values in shares.items():
         axes.bar(left, values, width, bottom, align="edge", color=colors[name], label=name)
         bottom = [low + value for low, value in zip(bottom, values, strict=True)]
-    axes.set_xscale("log", base=2)
-    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.0f}"))
+    _by_twos(axes, sizes)
     axes.set_ylim(0, 1)
     axes.yaxis.set_major_formatter(PercentFormatter(1))
     axes.legend(frameon=False, fontsize=8, loc="upper left", bbox_to_anchor=(1, 1))

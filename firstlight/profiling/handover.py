@@ -53,7 +53,7 @@ def random_data(image_shape: tuple[int, int, int], num_classes: int, num_images:
 
 
 def _bytes_of(tensor: Tensor) -> memoryview:
-    return memoryview(tensor.reshape(-1).view(torch.uint8).numpy())
+    return memoryview(tensor.reshape(-1).view(torch.uint8).numpy())  # type: ignore[arg-type]  # numpy has the buffer protocol
 
 
 def _fill(target: memoryview, stream: IO[bytes]) -> None:

@@ -81,7 +81,7 @@ class _Watch(TorchDispatchMode):
         return False  # or torch imports its compiler, 2 s of it, on the first call
 
     def __init__(self, device: str) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self._device = device
         self._number = torch.ones(1, device=device)
         self.sizes = True
@@ -138,6 +138,7 @@ class Watcher:
         self._training = training
         self._watch = _Watch(training.setup.arithmetic.device)
         self._turns: list[list[float]] = []
+        training.step_on(training.next_batch())  # the optimizer's first step is another one than the rest
         self._step()  # in which torch sets itself up for the mode
         self._watch.sizes = False
         began = time.perf_counter()
@@ -206,13 +207,13 @@ def _added_product(args: Sequence[Any], result: Any) -> int:
 
 
 def _convolution(args: Sequence[Any], result: Any) -> int:
-    return int(result.numel()) * math.prod(args[1].shape[1:])
+    return int(result.numel() * math.prod(args[1].shape[1:]))
 
 
 def _convolution_backward(args: Sequence[Any], result: Any) -> int:
     slope, _, weight = args[:3]
     wanted = args[10]  # by the images, by the weights, by the bias
-    return int(slope.numel()) * math.prod(weight.shape[1:]) * sum(wanted[:2])
+    return int(slope.numel() * math.prod(weight.shape[1:]) * sum(wanted[:2]))
 
 
 MULTIPLY_ADDS: Mapping[str, Callable[[Sequence[Any], Any], int]] = {

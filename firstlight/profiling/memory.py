@@ -16,8 +16,15 @@ from firstlight.files import make_dir, write_json, write_pictures
 from firstlight.profiling.subject import FOLDER, Subject, find_subject
 from firstlight.tracking.console import Console
 
-COUNTED = ("parameters", "gradients", "optimizer", "average", "activations")
-"""What is counted from tensors, bytes: `average` is the moving average of the weights where the training keeps one."""
+NAMES = {
+    "parameters": "parameters",
+    "gradients": "gradients",
+    "optimizer": "optimizer state",
+    "average": "moving average",
+    "activations": "activations",
+}
+"""What is counted from tensors, in bytes, and what it is called; the moving average of the weights where the training keeps one."""
+COUNTED = tuple(NAMES)
 
 
 def profile_memory(
@@ -99,16 +106,16 @@ def explain(rows: Sequence[dict[str, Any]], batch_size: int) -> str:
     """Return the finding in one sentence."""
     if len(rows) == 1:
         row = rows[0]
-        return f"{row['network']} takes {mib(row['peak'])} for a step on {batch_size:,} images, {_most(row)}"
+        return f"{row['network']} takes {mib(row['peak'])} for a step on {batch_size:,} images; {_largest(row)}"
     low, high = (choose(rows, key=lambda row: row["peak"]) for choose in (min, max))
-    each = " and ".join(f"{row['network']} {mib(row['peak'])} ({_most(row)})" for row in (low, high))
+    each = " and ".join(f"{row['network']} {mib(row['peak'])} ({_largest(row)})" for row in (low, high))
     times = high["peak"] / max(low["peak"], 1)
     return f"at batch {batch_size:,} {high['network']} takes {times:,.3g} times the memory of {low['network']}: {each}"
 
 
-def _most(row: dict[str, Any]) -> str:
+def _largest(row: dict[str, Any]) -> str:
     largest = max(COUNTED, key=lambda name: int(row[name]))
-    return f"most of it {largest}, {mib(row[largest])}"
+    return f"largest part: {NAMES[largest]}, {mib(row[largest])}"
 
 
 def mib(num_bytes: float) -> str:

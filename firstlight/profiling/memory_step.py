@@ -4,10 +4,9 @@ Parameters, gradients and the optimizer's memory are added up over their storage
 pass (torch.autograd.graph.saved_tensors_hooks); the peak is the allocator's on a GPU, the resident set's on the host.
 """
 
-import os
 import sys
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from copy import copy
 from pathlib import Path
 from typing import Any
@@ -19,13 +18,14 @@ from firstlight.data.loader import Batch
 from firstlight.engine import step as engine_step
 from firstlight.engine.children import OUT_OF_MEMORY, answer, answer_errors, read_asked
 from firstlight.engine.device import Arithmetic
-from firstlight.engine.memory import host_memory, is_out_of_memory, keep_freed_memory, out_of_memory, peak_memory_mib
+from firstlight.engine.memory import is_out_of_memory, keep_freed_memory, out_of_memory, peak_memory_mib
 from firstlight.engine.seeding import private_randomness
 from firstlight.engine.sources import config_from
 from firstlight.engine.step import train_step
 from firstlight.engine.train import Prepared, prepare
 from firstlight.profiling.handover import random_data
 from firstlight.profiling.parts import replaced, synchronize
+from firstlight.profiling.peak import memory_in_use, reset_peak
 
 NUM_STEPS = 3
 """Behind one that warms up."""
@@ -114,25 +114,6 @@ def counted(prepared: Prepared) -> Iterator[dict[str, int]]:
 def bytes_of(tensors: Iterable[Tensor]) -> int:
     """Return the bytes of the storages of some tensors, each once."""
     return sum({_storage(tensor): tensor.untyped_storage().nbytes() for tensor in tensors}.values())
-
-
-def memory_in_use(device: str) -> int:
-    """Return the bytes in use: of the GPU, else of the host."""
-    return torch.cuda.memory_allocated() if device == "cuda" else host_memory("VmRSS") or 0
-
-
-def reset_peak(device: str) -> bool:
-    """Let the peak of this process begin anew; tell whether the system could (CUDA and Linux can)."""
-    if device == "cuda":
-        torch.cuda.reset_peak_memory_stats()
-        return True
-    with suppress(OSError):
-        handle = os.open("/proc/self/clear_refs", os.O_WRONLY)
-        try:
-            return os.write(handle, b"5") == 1  # proc(5): VmHWM is what is in use now
-        finally:
-            os.close(handle)
-    return False
 
 
 def _batch_of(prepared: Prepared, batch_size: int) -> Batch:

@@ -67,7 +67,7 @@ class _Endless(Loader):
     So the making of an epoch's order is paid as often as in training, and not once a round.
     """
 
-    num_batches = 1  # type: ignore[assignment]  # a setting here
+    num_batches = 1  # a setting here
 
     def __init__(self, loader: Loader, batch_size: int) -> None:
         inner = copy(loader)
@@ -75,6 +75,11 @@ class _Endless(Loader):
         self.__dict__.update(vars(inner))
         self._all = (batch for epoch in range(2**31) for batch in inner.batches(epoch, reuse_buffers=True))
         self.clock: Clock | None = None
+
+    @property
+    def num_images(self) -> int:
+        """Images in an epoch, which may see some of them several times."""
+        return self.num_batches * self.batch_size
 
     def batches(self, epoch: int, start: int = 0, *, reuse_buffers: bool = False) -> Iterator[Batch]:
         """Yield the next batches, and mark when they were asked for and when they were there."""
@@ -129,12 +134,17 @@ class Training:
 
 @dataclass(frozen=True)
 class Timing:
-    """Steps on batches of a size. whole_seconds: of a step in each round; parts_seconds: of a step, by part, in each round with marks."""
+    """Steps on batches of a size.
+
+    whole_seconds: of a step in each round; parts_seconds: of a step, by part, in each round with marks; processor_share: how much of the
+    time of the rounds without marks this process was on a processor.
+    """
 
     batch_size: int
     num_steps: int
     whole_seconds: tuple[float, ...]
     parts_seconds: tuple[dict[str, float], ...]
+    processor_share: float = 1.0
 
     @property
     def seconds(self) -> float:
@@ -153,20 +163,23 @@ class Timing:
         return statistics.median(sum(parts.values()) / whole for whole, parts in pairs)
 
 
-def measure_parts(training: Training, batch_size: int, between: Callable[[], None] = lambda: None) -> Timing:
-    """Time steps whole and in parts, turn by turn; `between` is called at each turn."""
+def measure_parts(
+    training: Training, batch_size: int, between: Callable[[], None] = lambda: None, *, num_rounds: int = NUM_ROUNDS
+) -> Timing:
+    """Time steps whole and in parts, turn by turn; `between` is called at each turn. Long steps get fewer rounds than `num_rounds`."""
     training.round(1)
     first = training.round(2) / 2
     num_steps = min(max(round(ROUND_SECONDS / first), 2), 5000)
-    num_rounds = NUM_ROUNDS
     if 2 * num_rounds * num_steps * first > MOST_SECONDS:
         num_steps = 1
-        num_rounds = min(max(int(MOST_SECONDS / (2 * first)), 2), NUM_ROUNDS)
+        num_rounds = min(max(int(MOST_SECONDS / (2 * first)), 2), num_rounds)
     accumulate = training.setup.train.accumulate
     num_steps = -(-num_steps // accumulate) * accumulate
-    whole, parts = [], []
+    whole, parts, spent = [], [], 0.0
     for _ in range(num_rounds):
+        began = time.process_time()
         whole.append(training.round(num_steps) / num_steps)
+        spent += time.process_time() - began
         clock = Clock(training.setup.arithmetic.device)
         clock.mark("rest")
         training.round(num_steps, clock)
@@ -174,7 +187,7 @@ def measure_parts(training: Training, batch_size: int, between: Callable[[], Non
         synchronize(training.setup.arithmetic.device)
         parts.append({part: seconds / num_steps for part, seconds in clock.seconds().items()})
         between()
-    return Timing(batch_size, num_steps, tuple(whole), tuple(parts))
+    return Timing(batch_size, num_steps, tuple(whole), tuple(parts), spent / (num_steps * sum(whole)))
 
 
 @contextmanager

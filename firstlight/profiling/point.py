@@ -9,12 +9,10 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from firstlight.engine.batch_probe import limit_memory
 from firstlight.engine.children import OUT_OF_MEMORY, answer, answer_errors, read_asked
 from firstlight.engine.device import Arithmetic
-from firstlight.engine.memory import host_memory, is_out_of_memory, keep_freed_memory, out_of_memory, peak_memory_mib
+from firstlight.engine.memory import is_out_of_memory, keep_freed_memory, out_of_memory, peak_memory_mib
 from firstlight.engine.seeding import private_randomness
 from firstlight.engine.sources import config_from
 from firstlight.engine.train import Prepared, prepare
@@ -22,7 +20,11 @@ from firstlight.errors import OutOfMemoryError
 from firstlight.profiling.handover import unpack
 from firstlight.profiling.kernels import Watcher
 from firstlight.profiling.parts import measure_parts, training_on
+from firstlight.profiling.peak import memory_in_use, reset_peak
 from firstlight.profiling.roofs import measure_roofs
+
+UNDISTURBED = 0.9
+"""Share of its time that a training on the CPU is on a processor where no other process wants it."""
 
 
 def main() -> None:
@@ -60,7 +62,8 @@ def measure_point(prepared: Prepared, batch_size: int, memory_mib: float | None,
         with training_on(prepared, min(2, len(prepared.setup.train_loader.labels)), scratch / "warm") as training:
             training.round(2)  # threads and libraries take their part before the limit is set
         limit_memory(device, memory_mib)
-        before = _memory_now(device)
+        reset_peak(device)
+        before = memory_in_use(device) / 2**20
         with training_on(prepared, batch_size, scratch / "run") as training:
             training.round(2)
             peak = peak_memory_mib()
@@ -74,20 +77,13 @@ def measure_point(prepared: Prepared, batch_size: int, memory_mib: float | None,
         "seconds": timing.seconds,
         "parts": timing.parts,
         "sum_over_whole": timing.sum_over_whole,
+        "busy": device == "cpu" and timing.processor_share < UNDISTURBED,
         "kernels": [asdict(kernel) for kernel in kernels.kernels],
         "num_calls": kernels.num_calls,
         "call_seconds": kernels.call_seconds,
         "peak_mib": peak,
         "step_mib": max(peak - before, 0.0),
     }
-
-
-def _memory_now(device: str) -> float:
-    """Return the MiB in use: of the GPU, else of the host."""
-    if device == "cuda":
-        torch.cuda.reset_peak_memory_stats()
-        return torch.cuda.memory_allocated() / 2**20
-    return (host_memory("VmRSS") or 0) / 2**20
 
 
 if __name__ == "__main__":

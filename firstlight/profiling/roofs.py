@@ -42,7 +42,7 @@ class Roofs:
             return self.copy_bytes[min(place, len(sizes) - 1)][1]
         (low, slow), (high, fast) = self.copy_bytes[place - 1 : place + 1]
         share = math.log(num_bytes / low) / math.log(high / low)
-        return slow * (fast / slow) ** share
+        return float(slow * (fast / slow) ** share)
 
     def least_seconds(self, kernel: Kernel) -> tuple[float, float]:
         """Return what a kernel takes at least for its multiply-adds and for its bytes; the larger one is its roof."""

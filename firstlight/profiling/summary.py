@@ -159,9 +159,13 @@ def explain(name: str, layers: list[dict[str, Any]], total: dict[str, Any], imag
     """Return the finding in one sentence: the totals, and the layers that hold most of them."""
     size = f"{image_shape[0]}x{image_shape[1]}x{image_shape[2]}"
     head = f"{name} on {size}: {total['parameters']:,} parameters, {total['flops'] / 1e6:,.1f} MFLOP an image"
-    parts = []
-    for key, what in (("parameters", "parameters"), ("flops", "FLOPs")):
-        most = max(layers, key=lambda layer, key=key: layer[key])  # type: ignore[misc]
-        if total[key] and len(layers) > 1:
-            parts.append(f"{most['layer']} has {most[key] / total[key]:.0%} of the {what}")
-    return "; ".join([head, *parts])
+    if len(layers) == 1 or not total["parameters"] or not total["flops"]:
+        return head
+    heavy, busy = (max(layers, key=lambda layer, key=key: layer[key]) for key in ("parameters", "flops"))  # type: ignore[misc]
+    weights, work = (
+        f"{heavy['parameters'] / total['parameters']:.0%} of the parameters",
+        f"{busy['flops'] / total['flops']:.0%} of the FLOPs",
+    )
+    if heavy is busy:
+        return f"{head}; {heavy['layer']} has {weights} and {work}"
+    return f"{head}; {heavy['layer']} has {weights}, {busy['layer']} {work}"

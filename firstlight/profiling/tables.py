@@ -25,6 +25,8 @@ def print_throughput(found: dict[str, Any]) -> None:
     print()
     for point in found["points"]:
         print(point["says"])
+    for remark in found["remarks"]:
+        print(f"warning: {remark}")
     print(f"\n{found['says']}")
     print(*found["files"], sep="\n")
 

@@ -62,6 +62,7 @@ class Point:
     seconds: float = 0.0
     parts: dict[str, float] | None = None
     sum_over_whole: float = 0.0
+    busy: bool = False
     kernels: Sequence[Kernel] = ()
     fixed_seconds: Sequence[float] = ()
     num_calls: int = 0
@@ -178,6 +179,7 @@ class Point:
             "step_seconds": self.seconds,
             "part_seconds": self.parts,
             "parts_over_step": self.sum_over_whole,
+            "busy": self.busy,
             "cause_seconds": self.causes,
             "binds": self.binds,
             "flops": self.flops,
@@ -193,11 +195,12 @@ class Point:
         }
 
     def _top(self) -> list[dict[str, Any]]:
-        seconds: Counter[str] = Counter()
+        seconds: dict[str, float] = {}
         for kernel in self.kernels:
-            seconds[kernel.name] += kernel.seconds
+            seconds[kernel.name] = seconds.get(kernel.name, 0.0) + kernel.seconds
+        longest = sorted(seconds.items(), key=lambda item: -item[1])[:NUM_TOP]
         times = Counter(kernel.name for kernel in self.kernels)
-        return [{"name": name, "times": times[name], "seconds": value} for name, value in seconds.most_common(NUM_TOP)]
+        return [{"name": name, "times": times[name], "seconds": value} for name, value in longest]
 
 
 def profile_throughput(
@@ -240,6 +243,7 @@ def profile_throughput(
         "knee": knee.batch_size,
         "binds": knee.binds,
         "arithmetic": arithmetic.describe(),
+        "remarks": remarks(fitting, graph=subject.config.device.graph),
         "roofs": asdict(roofs),
         "points": [point.to_json() for point in points],
     }
@@ -250,36 +254,36 @@ def measure(
     subject: Subject, data: TrainingData, *, memory_mib: float | None, limit: int | None, console: Console
 ) -> tuple[Roofs, Arithmetic, list[Point]]:
     """Return the limits of the machine, the arithmetic that was settled on, and every batch size that was tried, in that order."""
-    settled = subject.arithmetic
-    with _child(subject, data, settled, memory_mib) as child:
-        settled = Arithmetic(**child.ready["arithmetic"])
-        found = child.tell(b"roofs\n")
-        if found is None or "why" in found:
-            raise FirstlightError(f"the limits of this machine could not be measured: {child.end()}; free some memory")
-        roofs = Roofs(found["gemm_flops"], found["conv_flops"], tuple(map(tuple, found["copy_bytes"])), found["call_seconds"])
-    console.line(f"device: {settled.describe()}")
-    console.line(show_roofs(roofs))
+    settled, roofs = subject.arithmetic, None
     most = min(limit or len(data.train), len(data.train))
     points: list[Point] = []
 
     def attempt(size: int) -> bool:
-        points.append(_measure_point(subject, data, settled, memory_mib, size, roofs))
+        nonlocal settled, roofs
+        with _child(subject, data, settled, memory_mib) as child:
+            if roofs is None or settled is None:
+                settled, roofs = Arithmetic(**child.ready["arithmetic"]), _ask_roofs(child)
+                console.line(f"device: {settled.describe()}")
+                console.line(show_roofs(roofs))
+            points.append(_ask_point(child, size, roofs))
         console.line(show_point(points[-1]))
         if points[-1].why not in (None, OUT_OF_MEMORY):
             raise FirstlightError(f"a step on {size} images failed: {points[-1].why}; try `firstlight train` with train.batch_size={size}")
         return points[-1].fits
 
-    size, largest, failed = 1, 0, None
+    size, largest = 1, 0
+    failed: int | None = None
     while failed is None:
         if not attempt(size):
             failed = size
         elif size == most or (memory_mib is None and limit is None and is_past_the_knee(points)):
-            return roofs, settled, points
+            break
         else:
             largest, size = size, min(2 * size, most)
-    while failed - largest > max(1, largest // NEAR):
+    while failed is not None and failed - largest > max(1, largest // NEAR):
         middle = (largest + failed) // 2
         largest, failed = (middle, failed) if attempt(middle) else (largest, middle)
+    assert roofs is not None and settled is not None
     return roofs, settled, points
 
 
@@ -331,6 +335,13 @@ def explain(name: str, points: Sequence[Point], failed: Sequence[int]) -> str:
     return f"{head}; {largest}"
 
 
+def remarks(points: Sequence[Point], *, graph: bool) -> list[str]:
+    """Return what to know before the figures are believed."""
+    busy = [f"{point.batch_size:,}" for point in points if point.busy]
+    found = [f"other processes were on the processors while batch {', '.join(busy)} ran; the figures are too low there"] if busy else []
+    return [*found, *(["device.graph is on, but the steps were measured without the CUDA graph, which has no parts"] if graph else [])]
+
+
 def show_roofs(roofs: Roofs) -> str:
     """Return one line about the limits of the machine."""
     cache, memory = max(rate for _, rate in roofs.copy_bytes), roofs.copy_bytes[-1][1]
@@ -365,14 +376,21 @@ def _child(subject: Subject, data: TrainingData, settled: Arithmetic | None, mem
             child.close()
 
 
-def _measure_point(subject: Subject, data: TrainingData, settled: Arithmetic, memory_mib: float | None, size: int, roofs: Roofs) -> Point:
-    """Measure one batch size in a process of its own."""
-    with _child(subject, data, settled, memory_mib) as child:
-        found = child.tell(f"{size}\n".encode())
-        if found is None:
-            return Point(size, roofs, child.end())
-        if "why" in found:
-            return Point(size, roofs, found["why"])
+def _ask_roofs(child: Child) -> Roofs:
+    """Let a child measure the limits of the machine, before it does anything else."""
+    found = child.tell(b"roofs\n")
+    if found is None or "why" in found:
+        raise FirstlightError(f"the limits of this machine could not be measured: {child.end()}; free some memory")
+    return Roofs(found["gemm_flops"], found["conv_flops"], tuple(map(tuple, found["copy_bytes"])), found["call_seconds"])
+
+
+def _ask_point(child: Child, size: int, roofs: Roofs) -> Point:
+    """Let a child measure one batch size, which is all that it lives for."""
+    found = child.tell(f"{size}\n".encode())
+    if found is None:
+        return Point(size, roofs, child.end())
+    if "why" in found:
+        return Point(size, roofs, found["why"])
     kernels = [Kernel(**kernel) for kernel in found.pop("kernels")]
     return Point(roofs=roofs, kernels=kernels, **found)
 

@@ -51,13 +51,22 @@ def test_memory_shows_what_there_is() -> None:
     assert figure.axes[0].containers[0][0].get_width() == 1.0
 
 
-def test_layers_without_weights_are_left_out() -> None:
-    layers = [
-        {"layer": "a", "kind": "Linear", "parameters": 30, "flops": 60},
-        {"layer": "b", "kind": "ReLU", "parameters": 0, "flops": 0},
-        {"layer": "stages." * 9, "kind": "Linear", "parameters": 10, "flops": 20},
+def layer(name: str, kind: str, parameters: int, flops: int) -> dict[str, Any]:
+    return {"layer": name, "kind": kind, "parameters": parameters, "flops": flops}
+
+
+def test_layers_with_next_to_nothing_share_a_row() -> None:
+    rows = [
+        layer("a", "Linear", 30_000, 60_000),
+        layer("b", "ReLU", 0, 0),
+        layer("norm1", "BatchNorm2d", 20, 0),
+        layer("norm2", "BatchNorm2d", 30, 0),
+        layer("stages." * 9, "Linear", 10_000, 20_000),
     ]
-    found = texts(plot_layers(layers, title="t"))
-    assert {"a  Linear", "75%", "25%"} <= set(found)
-    assert not [text for text in found if "ReLU" in text]
-    assert [text for text in found if text.startswith("…ages.stages.")]
+    figure = plot_layers(rows, title="t")
+    found = texts(figure)
+    assert {"a  Linear", "75%", "25%", "2 small layers"} <= set(found)
+    assert not [text for text in found if "ReLU" in text or "norm1" in text]
+    assert [text for text in found if text.startswith("…") and text.endswith("stages.  Linear")]
+    assert [bar.get_width() for bar in figure.axes[0].containers[0]] == [30_000, 10_000, 50]
+    assert "norm1  BatchNorm2d" in texts(plot_layers(rows[:3], title="t"))

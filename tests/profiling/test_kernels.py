@@ -55,11 +55,9 @@ def test_shares_survive_a_machine_that_slows_down(tiny: Path, tmp_path: Path) ->
     with training_on(made, 4, tmp_path / "run") as training:
         watcher = Watcher(training)
         watcher.turn()
-        quiet = [value for value in watcher._turns[0]]
+        quiet = list(watcher._turns[0])
         watcher._turns = [quiet, [2 * value for value in quiet], [50 * value for value in quiet]]
         found = watcher.result([1.0, 2.0, 50.0])
-        expected = watcher.result([1.0, 2.0, 50.0])
     assert found.call_seconds == pytest.approx(2.0 * quiet[-1])
-    assert found.seconds == expected.seconds
     kernels = [value for call, value in zip(watcher._watch.calls, quiet, strict=False) if call.is_kernel]
     assert [kernel.seconds for kernel in found.kernels] == pytest.approx([max(2 * (value - quiet[-1]), 0.0) for value in kernels])

@@ -48,9 +48,9 @@ def row(name: str, peak: int, **parts: int) -> dict[str, Any]:
 
 def test_the_finding_is_one_sentence() -> None:
     small, large = row("a", 20 * 2**20, activations=2**20), row("b", 60 * 2**20, optimizer=30 * 2**20)
-    assert explain([small], 4) == "a takes 20 MiB for a step on 4 images, most of it activations, 1 MiB"
+    assert explain([small], 4) == "a takes 20 MiB for a step on 4 images; largest part: activations, 1 MiB"
     assert explain([large, small], 4).startswith(
-        "at batch 4 b takes 3 times the memory of a: a 20 MiB (most of it activations, 1 MiB) and b 60"
+        "at batch 4 b takes 3 times the memory of a: a 20 MiB (largest part: activations, 1 MiB) and b 60"
     )
 
 
