@@ -13,7 +13,8 @@ import torch
 from torch import Tensor
 
 from firstlight.config.schema import Config
-from firstlight.data.build import load_training_data
+from firstlight.data.build import load_training_data, make_loader
+from firstlight.data.dataset import Dataset
 from firstlight.data.loader import Batch, Loader
 from firstlight.engine.device import Arithmetic
 from firstlight.engine.evaluate import eval_mode, evaluate_model
@@ -57,8 +58,8 @@ WORK = 4e11
 """Floating-point operations that the trials of an experiment may take together; on one Zen 4 core the quickstart's took XX s."""
 NUM_TRIALS = 6
 LR_TRIALS = {0.01: "lr / 100", 0.1: "lr / 10", 10.0: "lr x 10"}
-MAX_IMAGES = 4096
-"""Images that the trials see, of each part."""
+MAX_IMAGES, MAX_VAL_IMAGES = 4096, 1024
+"""Images that the trials learn from, and those that judge them."""
 MAX_VALUES = 2**26
 """Values of those images, 256 MiB in float32."""
 HELD_OUT = 0.2
@@ -253,21 +254,23 @@ def health_of(config: Config, data_dir: Path, *, num_steps: int | None = None, a
     with out_of_memory("building the network", "try a smaller one (its settings stand under `model`)"):
         prepared = prepare(config, data_dir, arithmetic=arithmetic)
     with prepared.setup.arithmetic.on_threads(), out_of_memory("trying the training", "try a smaller train.batch_size"):
-        pixels = load_training_data(config, data_dir)
-        val = pixels.train.images[:0] if pixels.val is None else pixels.val.images
-        return examine(loop_of(config, prepared, num_steps=num_steps), pixels=(pixels.train.images, val))
+        images = load_training_data(config, data_dir)
+        val = images.train.images[:0] if images.val is None else images.val.images
+        return examine(loop_of(config, prepared, images.val, num_steps=num_steps), pixels=(images.train.images, val))
 
 
-def loop_of(config: Config, prepared: Prepared, *, num_steps: int | None = None) -> Loop:
-    """Return the training loop of an experiment on a sample of its images, with a constant number of images a step.
+def loop_of(config: Config, prepared: Prepared, val: Dataset | None, *, num_steps: int | None = None) -> Loop:
+    """Return the training loop of an experiment on a sample of its training images and of `val`, with as many images in each step.
 
     The schedule is pressed into the steps of a trial. A network that needs much work gets smaller batches and fewer steps.
     """
     setup, state = prepared.setup, prepared.state
     state = TrainState(state.model, state.optimizer, state.schedule_state, step=setup.total_steps)  # behind `early_size`, and no average
     train_images, train_labels = sample(setup.train_loader)
-    if setup.val_loader is not None:
-        val_images, val_labels = sample(setup.val_loader)
+    if val is not None:
+        few = val.subset(spread(len(val), MAX_VAL_IMAGES))
+        place: dict[str, Any] = {"device": setup.arithmetic.device, "channels_last": setup.arithmetic.channels_last}
+        val_images, val_labels = sample(make_loader(few, config, prepared.data.normalize, **place))
     else:
         held = max(1, round(HELD_OUT * len(train_labels)))
         val_images, val_labels = train_images[:held], train_labels[:held]

@@ -3,7 +3,7 @@
 import json
 from collections import OrderedDict
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import pytest
@@ -13,7 +13,9 @@ from torch.nn.functional import cross_entropy
 
 import firstlight as fl
 from firstlight.data.normalize import Normalize
+from firstlight.errors import ConfigError
 from firstlight.inspection.health import Health, check_health
+from firstlight.models.scratch import ScratchMLP, sgd_step
 
 SEEDS = (0, 1, 2)
 Net = Callable[[], nn.Module]
@@ -70,7 +72,7 @@ class MyLoop:
         return loss.item()
 
     def health(self, data: Data, **more: Any) -> Health:
-        settings = {"num_steps": 80, "batch_size": 32, "optimizer": self.optimizer, **more}
+        settings = {"num_steps": 60, "batch_size": 32, "optimizer": self.optimizer, **more}
         return check_health(self.model, *data, step=self.step, evaluate=self.evaluate, **settings)
 
 
@@ -215,30 +217,58 @@ def input_blanked_in_the_step(data: Data) -> tuple[MyLoop, Data]:
     return loop, data
 
 
+def no_backward(data: Data) -> tuple[MyLoop, Data]:
+    loop = MyLoop(mlp())
+
+    def step(model: nn.Module, images: Tensor, labels: Tensor) -> None:
+        loop.optimizer.zero_grad()
+        cross_entropy(model(images), labels)
+        loop.optimizer.step()
+
+    loop.step = step  # type: ignore[assignment, method-assign]
+    return loop, data
+
+
+def no_step(data: Data) -> tuple[MyLoop, Data]:
+    loop = MyLoop(mlp())
+
+    def step(model: nn.Module, images: Tensor, labels: Tensor) -> None:
+        loop.optimizer.zero_grad()
+        cross_entropy(model(images), labels).backward()
+
+    loop.step = step  # type: ignore[assignment, method-assign]
+    return loop, data
+
+
 PLANTED = [
     (dead_relu, "dead units"),
     (no_zero_grad, "training step"),
     (lr_times_100, "learning rate"),
     (shuffled_labels, "labels"),
-    (labels_shuffled_in_the_step, "labels"),
     (not_normalised, "input scale"),
     (frozen_layer, "frozen layers"),
-    (layer_left_out_of_the_optimizer, "frozen layers"),
     (zero_init, "symmetry"),
-    (constant_init, "symmetry"),
     (exploding_init, "initial loss"),
     (network_with_softmax, "softmax"),
-    (softmax_in_the_step, "softmax"),
     (evaluation_with_dropout, "evaluation"),
-    (evaluation_with_batch_statistics, "evaluation"),
     (leaked_test_set, "leak"),
     (constant_input, "distinct images"),
-    (input_blanked_in_the_step, "uses its input"),
 ]
+"""The twelve, and below other ways to make the same mistakes."""
+ALSO = [
+    (labels_shuffled_in_the_step, "labels"),
+    (layer_left_out_of_the_optimizer, "frozen layers"),
+    (constant_init, "symmetry"),
+    (softmax_in_the_step, "softmax"),
+    (evaluation_with_batch_statistics, "evaluation"),
+    (input_blanked_in_the_step, "uses its input"),
+    (no_backward, "training step"),
+    (no_step, "training step"),
+]
+CASES = [(plant, name, seed) for plant, name in PLANTED for seed in SEEDS] + [(plant, name, 0) for plant, name in ALSO]
 
 
-@pytest.mark.parametrize("seed", SEEDS)
-@pytest.mark.parametrize(("plant", "name"), PLANTED, ids=[plant.__name__ for plant, _ in PLANTED])
+@pytest.mark.parametrize(("plant", "name", "seed"), CASES, ids=[f"{plant.__name__}-{seed}" for plant, _, seed in CASES])
 def test_a_planted_fault_is_found_by_name(plant: Callable[[Data], tuple[MyLoop, Data]], name: str, seed: int, digits: Data) -> None:
     """A15, B5, C3, F7: the check that is meant for it says `fault`, with advice, whatever the seed."""
     torch.manual_seed(seed)
@@ -247,3 +277,73 @@ def test_a_planted_fault_is_found_by_name(plant: Callable[[Data], tuple[MyLoop, 
     assert found[name].verdict == "fault", found[name]
     assert found[name].advice
     assert json.loads(json.dumps(found.to_json()))["checks"]
+
+
+def test_a_loop_is_as_it_was_behind_the_checks(digits: Data) -> None:
+    """Weights, buffers, the optimizer's memory and rates, gradients, mode and random numbers are those of before."""
+    torch.manual_seed(0)
+    loop = MyLoop(mlp(norm=nn.BatchNorm1d(32)))
+    loop.step(loop.model, digits[0][:32], digits[1][:32])
+    loop.model.eval()
+    torch.manual_seed(5)
+    before = [{key: value.clone() for key, value in loop.model.state_dict().items()}, [p.grad for p in loop.model.parameters()]]
+    memory = [state["momentum_buffer"].clone() for state in loop.optimizer.state.values()]
+    first = torch.rand(3)
+    torch.manual_seed(5)
+    loop.health(digits, num_steps=10)
+    assert torch.equal(torch.rand(3), first)
+    assert all(torch.equal(value, before[0][key]) for key, value in loop.model.state_dict().items())  # type: ignore[call-overload]
+    assert all(p.grad is kept for p, kept in zip(loop.model.parameters(), before[1], strict=True))
+    assert all(torch.equal(state["momentum_buffer"], kept) for state, kept in zip(loop.optimizer.state.values(), memory, strict=True))
+    assert not loop.model.training
+    assert [group["lr"] for group in loop.optimizer.param_groups] == [0.05]
+
+
+def test_the_same_seed_gives_the_same_figures(digits: Data) -> None:
+    torch.manual_seed(0)
+    loop = MyLoop(mlp(dropout=nn.Dropout(0.5)))
+    assert loop.health(digits, num_steps=10).to_json() == loop.health(digits, num_steps=10).to_json()
+
+
+def test_a_loop_without_torch_nn_and_without_optimizer(digits: Data) -> None:
+    """A5: raw tensors and a hand-written step are checked as far as they can be seen, and pass."""
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        model = ScratchMLP((1, 8, 8), 10, hidden=(32,))
+
+    def step(model: ScratchMLP, images: Tensor, labels: Tensor) -> None:
+        cross_entropy(model(images), labels).backward()
+        sgd_step(model.parameters(), 0.3)
+
+    found = check_health(model, *digits, step=step, evaluate=accuracy, num_steps=60)  # type: ignore[arg-type]
+    assert found.findings == {}
+    assert {check.name for check in found.checks if check.verdict == "not applicable"} == {"training step", "softmax", "learning rate"}
+    assert found["dead units"].figures["share_by_layer"].keys() == {"activation 1"}
+
+
+def test_layers_that_are_frozen_on_purpose_are_no_fault(digits: Data) -> None:
+    loop, _ = frozen_layer(digits)
+    assert loop.health(digits, frozen=["two"])["frozen layers"].verdict == "ok"
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda data: (data[0], data[1][:-1], data[2], data[3]), r"train: images have shape \[800, 1, 8, 8\] and labels \[799\]; give one"),
+        (lambda data: (data[0], data[1], data[2][:0], data[3][:0]), r"val: images have shape \[0, .*; give one label an image, and one"),
+    ],
+)
+def test_images_and_labels_must_fit(change: Callable[[Data], Data], message: str, digits: Data) -> None:
+    with pytest.raises(ConfigError, match=message):
+        MyLoop(mlp()).health(change(digits))
+
+
+def test_an_evaluation_must_return_an_accuracy(digits: Data) -> None:
+    loop = replace(MyLoop(mlp()), evaluate=lambda model, images, labels: 93.5)
+    with pytest.raises(ConfigError, match=r"evaluate returned 93\.5, which is no accuracy; return the share of images that are right"):
+        loop.health(digits)
+
+
+def test_few_steps_show_nothing(digits: Data) -> None:
+    with pytest.raises(ConfigError, match="num_steps is 3, which shows nothing; take 10 or more"):
+        MyLoop(mlp()).health(digits, num_steps=3)
