@@ -139,8 +139,9 @@ def look_at_split(opened: Opened, num_passes: int, num: int, console: Console) -
         f"{entropy[chosen[-1]]:.2f} nats; {int(wrong[chosen].sum())} of them are mistakes",
     )
     pictures += write_pictures(opened.stem.with_name(f"{opened.stem.name}-sheet"), sheet)
-    rows = [
-        {
+
+    def row(index: int) -> dict[str, Any]:
+        return {
             "image": index,
             "label": names[int(labels[index])],
             "predicted": names[int(predicted[index])],
@@ -148,10 +149,9 @@ def look_at_split(opened: Opened, num_passes: int, num: int, console: Console) -
             "votes": int(totals.votes[index, predicted[index]]),
             **{score: float(values[index]) for score, values in scores.items()},
         }
-        for index in range(len(labels))
-    ]
-    table = write_csv(opened.stem.with_name(f"{opened.stem.name}.csv"), rows)
-    most = [rows[index] for index in chosen.tolist()]
+
+    table = write_csv(opened.stem.with_name(f"{opened.stem.name}.csv"), map(row, range(len(labels))))
+    most = [row(index) for index in chosen.tolist()]
     return opened.keep({"says": says, **figures, "most_uncertain": most}, [*pictures, table])
 
 

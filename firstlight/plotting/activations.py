@@ -62,7 +62,7 @@ def plot_depth(series: Sequence[Series], *, title: str) -> "Figure":
         if scale == "log":
             _scale_log(panel)
         elif key == "mean":
-            panel.set_ylim(min(panel.get_ylim()[0], 0), max(panel.get_ylim()[1], 0))
+            panel.axhline(0, color="black", linewidth=0.8)  # so that the axis reaches to zero
         elif key in ("zeros", "dead"):
             panel.set_ylim(-3, 103)
         if not any(_known(_value(layer, key, factor)) for one in series for layer in one.layers):
