@@ -1,7 +1,7 @@
 """A report of a study of 100 trials: its bytes, the time to make it, and the time until a browser has it open.
 
-`python -m benchmarks.report_size [--repeats 7] [--force]`. The study is trained first (digits, 50 points, two seeds, side by side). The file
-is opened in a headless Chromium that is already there: from the start of the navigation until all of the page stands (domComplete).
+`python -m benchmarks.report_size [--repeats 7] [--force]`. The study is trained first (digits, 50 points, two seeds, side by side). The
+file is opened in a headless Chromium that is already there: from the start of the navigation until all of it stands (domComplete).
 """
 
 import argparse

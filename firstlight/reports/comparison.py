@@ -110,7 +110,7 @@ def mcnemar(only_a: int, only_b: int) -> float:
     """Return the two-sided p of the exact McNemar test: how likely chance splits so unevenly the images that one of two got right."""
     num = only_a + only_b
     ways = sum(math.comb(num, fewer) for fewer in range(min(only_a, only_b) + 1))
-    return min(1.0, 2 * ways / 2**num)
+    return min(1.0, float(2 * ways / 2**num))
 
 
 def _right(run: Run) -> list[tuple[str, bool]]:

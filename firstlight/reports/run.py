@@ -89,7 +89,7 @@ def _test_figure(openings: Sequence[Tree]) -> Figure:
     measured = [row for row in openings if number(row.get("accuracy")) is not None]
     if not openings:
         return Figure(name="test accuracy", value="sealed", below="the test set was not opened")
-    times = f"opened {len(openings)} time{'s' * (len(openings) > 1)}"
+    times = "opened once" if len(openings) == 1 else f"opened {len(openings)} times"
     if not measured:
         return Figure(name="test accuracy", value="-", below=f"{times}, without an accuracy")
     last = measured[-1]

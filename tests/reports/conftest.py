@@ -11,7 +11,6 @@ import pytest
 import firstlight as fl
 from firstlight.files import write_json, write_pictures
 from firstlight.plotting.images import plot_class_bars
-from firstlight.studies.report import report as report_study
 from firstlight.studies.runner import open_study, run_study
 from firstlight.tracking.console import Console
 from firstlight.tracking.run import load_run
@@ -76,8 +75,13 @@ def study_of_100(tmp_path_factory: pytest.TempPathFactory) -> Path:
     grid = ["optim.lr=log:1e-3:1:10", "optim.momentum=lin:0:0.9:5"]
     study, store = open_study(folder / "tiny.yaml", ["seeds=2"], grid=grid, name="hundred", runs_dir=folder / "runs")
     run_study(study, store, Console(quiet=True), lanes="on")
-    report_study(study, store)
     return store.path
+
+
+@pytest.fixture(scope="session")
+def study_page(study_of_100: Path) -> tuple[dict[str, Any], "Parsed"]:
+    """The report of that study: what the command says of it, and the page."""
+    return report_of(study_of_100)
 
 
 VOID = {"meta", "img", "br", "link", "input", "hr"}
