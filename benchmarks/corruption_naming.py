@@ -157,7 +157,8 @@ def table(found: list[dict[str, Any]], first: int, last: int) -> list[dict[str, 
     for group in dict.fromkeys(entry["group"] for entry in found):
         chosen = [entry for entry in found if entry["group"] == group]
         wrong = [f"{entry['kind']} {entry['true']} taken for {' and '.join(entry['named'])}" for entry in chosen if not entry["right"]]
-        note = f"images {first:,} to {last - 1:,}; {np.mean([entry['seconds'] for entry in chosen]):.0f} s each; {'; '.join(wrong) or 'none wrong'}"
+        seconds = np.mean([entry["seconds"] for entry in chosen])
+        note = f"images {first:,} to {last - 1:,}; {seconds:.0f} s each; {'; '.join(wrong) or 'none wrong'}"
         right = sum(entry["first"] for entry in chosen)
         alone = sum(entry["right"] for entry in chosen)
         rows.append(

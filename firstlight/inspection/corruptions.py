@@ -39,6 +39,7 @@ TERMS: Mapping[str, Term] = {
     "move_x": Term("translation", "pixels to the right"),
     "move_y": Term("translation", "pixels downwards"),
     "move_drawn": Term("translation", "pixels either way", drawn=True),
+    "softness": Term("", "square pixels (variance) that the interpolation of a warp blurred"),
     "blur": Term("blur", "pixels (sigma)"),
     "contrast": Term("contrast", "times, about each image's mean", 1.0),
     "contrast_middle": Term("contrast", "times, about middle grey", 1.0),
@@ -48,41 +49,53 @@ TERMS: Mapping[str, Term] = {
 }
 """Every term of a recipe. All lengths are in pixels of the images as they are given; pixel values lie in [0, 1]."""
 
-KINDS = tuple(dict.fromkeys(term.kind for term in TERMS.values()))
+KINDS = tuple(dict.fromkeys(term.kind for term in TERMS.values() if term.kind))
 """The eight kinds that can be named."""
+LEAST_BLUR = 0.1
+"""Pixels; a narrower Gaussian changes nothing."""
+FINENESS = 3
+"""Images are warped from copies with so many pixels for one in each direction; odd, so that old pixels are among the new."""
 
 
 @dataclass(frozen=True)
-class Chance:
-    """The random numbers of a sample, drawn once, so that a figure is a smooth function of the strengths.
+class Originals:
+    """Images that are corrupted again and again, with what is made and drawn once, so that a figure is a smooth function of the strengths.
 
-    signs: float32 [N, 5] in [-1, 1] for rotation, shear, scale and the two moves; normal: float32 [N, C, H, W].
+    images: float32 [N, C, H, W] in [0, 1]; fine: the same, FINENESS times as wide and high; signs: float32 [N, 5] in [-1, 1] for rotation,
+    shear, scale and the two moves; normal: float32 [N, C, H, W].
     """
 
+    images: Tensor
+    fine: Tensor
     signs: Tensor
     normal: Tensor
 
     @classmethod
-    def of(cls, images: Tensor, seed: int) -> "Chance":
-        """Draw for images [N, C, H, W]."""
+    def of(cls, images: Tensor, seed: int) -> "Originals":
+        """Prepare images [N, C, H, W]."""
         generator = torch.Generator().manual_seed(seed)
-        return cls(torch.rand(len(images), 5, generator=generator) * 2 - 1, torch.randn(images.shape, generator=generator))
+        fine = F.interpolate(images, scale_factor=FINENESS, mode="bicubic").clamp_(0, 1)
+        signs = torch.rand(len(images), 5, generator=generator) * 2 - 1
+        return cls(images, fine, signs, torch.randn(images.shape, generator=generator))
 
-    def first(self, num: int) -> "Chance":
-        """Return those of the first images."""
-        return Chance(self.signs[:num], self.normal[:num])
+    def first(self, num: int) -> "Originals":
+        """Return the first images alone."""
+        return Originals(self.images[:num], self.fine[:num], self.signs[:num], self.normal[:num])
 
 
-def corrupt(images: Tensor, recipe: Mapping[str, float], chance: Chance) -> Tensor:
-    """Return the images with every term of the recipe done to them; float32 [N, C, H, W] in [0, 1] both.
+def corrupt(originals: Originals, recipe: Mapping[str, float]) -> Tensor:
+    """Return the images with every term of the recipe done to them, float32 [N, C, H, W] in [0, 1].
 
-    Beyond their edges images are black. Pixels are cut to [0, 1] at the end. Raises KeyError for a term that is none of TERMS.
+    Beyond their edges images are black. Pixels are cut to [0, 1] at the end. `softness` is the variance that the interpolation of a warp
+    adds: 1/6 for bilinear, none or less for cubic splines; it is done to warped images alone.
     """
     strength = {name: term.neutral for name, term in TERMS.items()} | dict(recipe)
     assert strength.keys() == TERMS.keys(), f"no such term: {strength.keys() - TERMS.keys()}"
+    images = originals.images
     if any(strength[name] != TERMS[name].neutral for name in GEOMETRY):
-        images = _warp(images, *_affine(strength, chance.signs))
-    if strength["blur"] > 0:
+        images = _warp(originals.fine, images.shape, *_affine(strength, originals.signs))
+        images = _soften(images, strength["softness"])
+    if strength["blur"] > LEAST_BLUR:
         images = gaussian_blur(images, strength["blur"])
     for name, pivot in (("contrast", None), ("contrast_middle", 0.5), ("contrast_black", 0.0)):
         if strength[name] != 1:
@@ -91,7 +104,7 @@ def corrupt(images: Tensor, recipe: Mapping[str, float], chance: Chance) -> Tens
     if strength["inversion"]:
         images = 1 - images
     if strength["noise"] > 0:
-        images = images + strength["noise"] * chance.normal
+        images = images + strength["noise"] * originals.normal
     return images.clamp(0, 1)
 
 
@@ -116,16 +129,27 @@ def _matrix(a: Tensor, b: Tensor, c: Tensor, d: Tensor) -> Tensor:
     return torch.stack((torch.stack((a, b), 1), torch.stack((c, d), 1)), 1)
 
 
-def _warp(images: Tensor, matrices: Tensor, moved: Tensor) -> Tensor:
-    """Return the images with each pixel at its new place, bilinear, black beyond the edges."""
-    height, width = images.shape[2:]
+def _warp(fine: Tensor, shape: torch.Size, matrices: Tensor, moved: Tensor) -> Tensor:
+    """Return images of a shape with each pixel at its new place, between the pixels of fine copies, black beyond the edges."""
+    height, width = shape[2:]
     back = torch.linalg.inv(matrices)
     half = torch.tensor([width / 2, height / 2])
     # grid_sample measures places in half widths and half heights, and wants where each new pixel comes from
     linear = back * (half[None, None, :] / half[None, :, None])
     shift = -(back @ moved[:, :, None]) / half[None, :, None]
-    grid = F.affine_grid(torch.cat((linear, shift), 2), list(images.shape), align_corners=False)
-    return F.grid_sample(images, grid, mode="bilinear", padding_mode="zeros", align_corners=False)
+    grid = F.affine_grid(torch.cat((linear, shift), 2), list(shape), align_corners=False)
+    return F.grid_sample(fine, grid, mode="bilinear", padding_mode="zeros", align_corners=False)
+
+
+def _soften(images: Tensor, variance: float) -> Tensor:
+    """Blur by a kernel of three pixels each way with this variance; a negative one sharpens."""
+    if variance:
+        for dim in (2, 3):
+            first, last = images.narrow(dim, 0, 1), images.narrow(dim, images.shape[dim] - 1, 1)
+            before = torch.cat((first, images.narrow(dim, 0, images.shape[dim] - 1)), dim)
+            after = torch.cat((images.narrow(dim, 1, images.shape[dim] - 1), last), dim)
+            images = images.lerp((before + after) / 2, variance)
+    return images
 
 
 def gaussian_blur(images: Tensor, sigma: float) -> Tensor:

@@ -13,7 +13,7 @@ from torch.nn import functional as F
 
 from firstlight.inspection.corruptions import grey
 
-THRESHOLDS = tuple((2 * step + 1) / 20 for step in range(10))
+THRESHOLDS = tuple((2 * step + 1) / 14 for step in range(7))
 """Grey values; of each image the share of pixels above each one is a feature."""
 SIDE = 7
 """The image in so few pixels square."""
@@ -27,7 +27,7 @@ LEAST_SPREAD = {"values": 0.02, "places": 0.03, "moments": 0.1, "bands": 0.1, "s
 
 
 def features(images: Tensor) -> Tensor:
-    """Return the features of float32 images [N, C, H, W] in [0, 1], float32 [N, 78], in the order of GROUPS."""
+    """Return the features of float32 images [N, C, H, W] in [0, 1], float32 [N, 75], in the order of GROUPS."""
     pixels = grey(images)
     values = torch.stack([(pixels > threshold).float().mean((1, 2)) for threshold in THRESHOLDS], 1)
     places = F.adaptive_avg_pool2d(pixels[:, None], SIDE).flatten(1)

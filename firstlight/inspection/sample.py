@@ -10,7 +10,7 @@ from firstlight.data.normalize import pixel_scale
 from firstlight.errors import DataError
 from firstlight.inspection.corruptions import grey
 
-MAX_IMAGES = 2000
+MAX_IMAGES = 1000
 """Images of each set in a sample."""
 MAX_CLASSES = 50
 """Classes in a sample; of more, those with the most images."""
