@@ -155,7 +155,7 @@ def _soften(images: Tensor, variance: float) -> Tensor:
 def gaussian_blur(images: Tensor, sigma: float) -> Tensor:
     """Return float images [N, C, H, W] blurred by a Gaussian of this many pixels, cut at four sigma; edges are reflected."""
     for dim in (2, 3):
-        radius = min(max(1, round(4 * sigma)), images.shape[dim] - 1)
+        radius = min(max(1, int(4 * sigma + 0.5)), images.shape[dim] - 1)
         places = torch.arange(-radius, radius + 1, dtype=torch.float32)
         kernel = torch.exp(-0.5 * (places / sigma) ** 2)
         shape = [1, 1, 1, 1]

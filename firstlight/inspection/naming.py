@@ -20,10 +20,10 @@ SOFTNESS = 0.08
 """Where the fit of a warp's interpolation begins, between a cubic spline and bilinear."""
 SCREENED = 400
 """Images on which every way of warping is tried before the best are fitted on all."""
-FITTED = 4
-"""Ways of warping that are fitted, those that came nearest on few images."""
-HALVINGS = 5
-"""Times that the step of a fit is halved."""
+FITTED = 3
+"""Ways of warping that are fitted, those that came nearest on few images, beside the nearest of each kind."""
+COARSE, FINE = 3, 3
+"""Times that the step of a fit is halved for every way, and further for the two that came nearest."""
 MAX_KINDS = 4
 """Kinds that are named at most."""
 RESAMPLES = 50
@@ -172,7 +172,7 @@ def name_corruption(sample: Sample, *, seed: int = 0, watch: Callable[[str], Non
         found[way] = search.resample(recipe, tried, seed)
         recipe |= strengths
         for old in found if len(found) > 1 else ():
-            recipe |= search.fit(old, recipe, [recipe[term] for term in old.terms], share=0.25)[1]
+            recipe |= search.fit(old, recipe, [recipe[term] for term in old.terms], 0.25, FINE)[1]
         after = search.distance(recipe)
     for way in [*found]:
         if len(found) > 1 and search.distance(way.without(recipe)) - after < worth:
@@ -247,20 +247,28 @@ class _Search:
             if way.kind not in without
         ]
         warps = sorted((entry for entry in screened if entry[2].warps), key=lambda entry: entry[0])
-        plain = [entry for entry in screened if not entry[2].warps]
-        fitted = [(*self.fit(way, recipe, start), way) for _, start, way in (*warps[:FITTED], *plain)]
+        nearest = {entry[2].kind: entry for entry in reversed(warps)}
+        chosen = [entry for entry in screened if not entry[2].warps or entry in warps[:FITTED] or entry is nearest[entry[2].kind]]
+        fitted = [(*self.fit(way, recipe, start), way) for _, start, way in chosen]
         best: dict[str, tuple[float, Way, dict[str, float]]] = {}
-        for reached, strengths, way in sorted(fitted, key=lambda entry: entry[0] + self.floor[1] * len(entry[2].terms)):
+        for reached, strengths, way in sorted(fitted, key=self._handicapped):
             best.setdefault(way.kind, (reached, way, strengths))
-        return list(best.values())
+        leaders = [(*self.fit(way, recipe, [*at.values()], 0.5**COARSE, FINE), way) for _, way, at in [*best.values()][:2]]
+        ordered = [(reached, way, strengths) for reached, strengths, way in sorted(leaders, key=self._handicapped)]
+        return ordered + [*best.values()][2:]
 
-    def fit(self, way: Way, recipe: Recipe, start: Sequence[float], share: float = 1.0) -> tuple[float, dict[str, float]]:
+    def _handicapped(self, entry: tuple[float, Recipe, Way]) -> float:
+        return entry[0] + self.floor[1] * len(entry[2].terms)
+
+    def fit(
+        self, way: Way, recipe: Recipe, start: Sequence[float], share: float = 1.0, halvings: int = COARSE
+    ) -> tuple[float, dict[str, float]]:
         """Return the least distance and the strengths of a way, beside a recipe that stays; share: of the first steps.
 
         Each strength goes on as long as that helps; then the steps are halved.
         """
         best, at = self.distance({**recipe, **way.at(start)}), way.at(start)
-        for halving in range(HALVINGS):
+        for halving in range(halvings):
             for term, sign in itertools.product(way.terms, (1, -1)):
                 step, low, high = self.bounds[term]
                 while True:

@@ -49,7 +49,7 @@ def compare_data(
     says = sentence(naming, names, sample.shrunk)
     stem = make_dir(out) / f"compare-{names[0]}-{names[1]}".replace("/", "-").replace(" ", "-")
     figures = {
-        "sheets": _draw_sheets(sample, class_names, names),
+        "sheets": _draw_sheets(sample, class_names, names, naming),
         "means": _draw_means(sample, corrected, class_names, names, naming),
         "pixels": _draw_pixels(sample, corrected, names, naming),
         "kinds": plot_distances(naming.tried, naming.before, naming.floor, naming.after, title=f"{_alone(naming)}"),
@@ -112,6 +112,12 @@ def sentence(naming: Naming, names: tuple[str, str], shrunk: int = 1) -> str:
     explained = 1 - naming.left
     tail = "" if explained >= MEANINGFUL else "; most of the difference is something else"
     return f"{second} looks like {first} with {words}; this explains {explained:.0%} of the difference ({sure}){tail}"
+
+
+def _finding(naming: Naming, names: tuple[str, str]) -> str:
+    """Return what was found in a few words, for a title."""
+    kinds = " and ".join(named.kind for named in naming.named)
+    return f"{names[1]} looks like {names[0]} with {kinds}" if kinds else "no corruption to name"
 
 
 def _always(naming: Naming) -> bool:
@@ -193,7 +199,7 @@ def _figures(images: Tensor, shrunk: int) -> dict[str, float]:
     }
 
 
-def _draw_sheets(sample: Sample, class_names: tuple[str, ...], names: tuple[str, str]) -> Any:
+def _draw_sheets(sample: Sample, class_names: tuple[str, ...], names: tuple[str, str], naming: Naming) -> Any:
     """Return images of both sets, a row a class: the first set left, the second right."""
     shown: list[Any] = []
     titles: list[str] = []
@@ -209,8 +215,9 @@ def _draw_sheets(sample: Sample, class_names: tuple[str, ...], names: tuple[str,
         ]
         name = class_names[label] if sample.num_classes else ""
         titles += [name] * SIDE_IMAGES + [""] + [name] * SIDE_IMAGES
-    pairs = "; the same images in both" if sample.other is None else ""
-    return plot_images(shown, titles, columns=2 * SIDE_IMAGES + 1, title=f"left: {names[0]}; right: {names[1]}{pairs}")
+    pairs = ", the same images" if sample.other is None else ""
+    title = f"left: {names[0]}, right: {names[1]}{pairs}: {_finding(naming, names)}"
+    return plot_images(shown, titles, columns=2 * SIDE_IMAGES + 1, title=title)
 
 
 def _pixels(image: Tensor) -> Any:
@@ -224,7 +231,7 @@ def _draw_means(sample: Sample, corrected: Tensor, class_names: tuple[str, ...],
     if naming.named:
         rows.append((f"{names[0]}\nwith {' and '.join(named.kind for named in naming.named)}", corrected))
     shown = [(name, [_pixels(images[sample.labels == label].mean(0)) for label in labels]) for name, images in rows]
-    title = f"mean images of {len(sample.first):,} images of each set"
+    title = f"mean images of {len(sample.first):,} images of each set: {_finding(naming, names)}"
     return plot_image_rows(shown, [class_names[label] if sample.num_classes else "all" for label in labels], title=title)
 
 
@@ -234,8 +241,7 @@ def _draw_pixels(sample: Sample, corrected: Tensor, names: tuple[str, str], nami
         *((histogram(images).numpy(), radial_power(grey(images)).mean(0).numpy()) for images in (sample.first, sample.second, corrected)),
         strict=True,
     )
-    kinds = " and ".join(named.kind for named in naming.named)
-    title = f"{kinds} brings {names[0]} to the values and frequencies of {names[1]}" if kinds else "values and frequencies of both sets"
+    title = f"values and frequencies of both sets: {_finding(naming, names)}"
     return plot_two_histograms(names, values[:2], waves[:2], fitted=(values[2], waves[2]) if naming.named else None, title=title)
 
 

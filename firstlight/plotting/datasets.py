@@ -106,8 +106,9 @@ def plot_two_histograms(
 
 def _steps(axes: "Axes", shares: Any, color: str, line: str, label: str) -> None:
     num = len(shares)
+    values = [share if share > 0 else float("nan") for share in shares]
     places = [(place + 0.5) / num for place in range(num)]
-    axes.plot(places, [share if share > 0 else None for share in shares], color=color, linestyle=line, drawstyle="steps-mid", label=label)
+    axes.plot(places, values, color=color, linestyle=line, drawstyle="steps-mid", label=label)
 
 
 def _waves(axes: "Axes", power: Any, color: str, line: str, label: str) -> None:
@@ -125,11 +126,12 @@ def plot_distances(left: Mapping[str, float], before: float, floor: float, after
     colors[0] = colors[-1] = "#888888"
     if left:
         colors[-2] = PALETTE[1]
-    bars = axes.barh(range(len(rows)), [value for _, value in rows], color=colors)
-    axes.bar_label(bars, [f"{value:.2f}" for _, value in rows], padding=3, fontsize=8)
+    most = max(1.4 * before, after, floor)  # an inversion leaves so much that the others would not be told apart
+    bars = axes.barh(range(len(rows)), [min(value, most) for _, value in rows], color=colors)
+    axes.bar_label(bars, [f"{value:.2f}" + (" (cut off)" if value > most else "") for _, value in rows], padding=3, fontsize=8)
     list_classes(axes, [name for name, _ in rows])
     axes.axvline(floor, color="black", linestyle="--", label=f"two draws of the first set, {floor:.2f}")
-    axes.set_xlim(0, max(value for _, value in rows) * 1.12)
+    axes.set_xlim(0, most * 1.14)
     axes.legend(frameon=False, fontsize=9, loc="lower right", bbox_to_anchor=(1, 1), borderaxespad=0)
     tidy(axes, x="distance that is left (within-class deviations of a feature, averaged)", y="done to the first set")
     axes.grid(visible=False, axis="y")
