@@ -367,6 +367,59 @@ def data_describe(source: str, /, *settings: str, out: Path | None = None, commo
     result(common, describe_source(source, settings, common.data_dir, out=out or Path()), print_description)
 
 
+@inspect.command(name="data")
+def inspect_data(
+    *words: str,
+    compare: Annotated[bool, FLAG] = False,
+    test: Annotated[bool, FLAG] = False,
+    out: Path = Path("inspection"),
+    common: Common = COMMON,
+) -> None:
+    """Look at data as they are and as the network sees them, or at two sets beside each other: `inspect data --compare A B`.
+
+    Parameters
+    ----------
+    words
+        A data set, a folder of class folders, an experiment or a run (two with --compare), and settings such as augment.rotation=15.
+    compare
+        Put two sets beside each other, and name what was likely done to the first to make the second.
+    test
+        Look for duplicates of test images, too: pixels are compared, labels stay unread; a run records it.
+    out
+        Folder for pictures and figures (those of a run lie in the run).
+    """
+    from firstlight.inspection.data_look import look, print_look
+
+    places: dict[str, Any] = {"runs_dir": common.runs_dir, "data_dir": common.data_dir}
+    result(common, look(words, compare=compare, test=test, out=out, console=Console(quiet=common.json), **places), print_look)
+
+
+@inspect.command(name="warmup")
+def inspect_warmup(
+    source: str = "mnist", /, *settings: str, num: int = 500, seed: int = 0, out: Path = Path("inspection"), common: Common = COMMON
+) -> None:
+    """Show a random digit, and tell odd digits from even ones by least squares in closed form.
+
+    Parameters
+    ----------
+    source
+        A data set whose classes are numbers.
+    settings
+        Settings of it.
+    num
+        Images that the weights are fitted to.
+    seed
+        Which images.
+    out
+        Folder for the picture.
+    """
+    from firstlight.inspection.subject import find_subject
+    from firstlight.inspection.warmup import print_warmup, warm_up
+
+    subject = find_subject(source, settings, runs_dir=common.runs_dir, data_dir=common.data_dir)
+    result(common, warm_up(subject, num=num, seed=seed, out=out), print_warmup)
+
+
 @tune.command(name="lr")
 def tune_lr(
     *settings: str, low: float = 1e-6, high: float = 10.0, steps: int = 100, out: Path = Path("lr-range.png"), common: Common = COMMON

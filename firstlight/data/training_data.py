@@ -121,7 +121,7 @@ def _found_among(images: Tensor, wanted: Tensor) -> NDArray[np.bool_]:
     """
     if not len(images) or not len(wanted):
         return np.zeros(len(wanted), bool)
-    known, asked = _fingerprints(images), _fingerprints(wanted)
+    known, asked = fingerprints(images), fingerprints(wanted)
     found = np.isin(asked, known)
     for place in np.flatnonzero(found):
         candidates = np.flatnonzero(known == asked[place])
@@ -129,7 +129,7 @@ def _found_among(images: Tensor, wanted: Tensor) -> NDArray[np.bool_]:
     return found
 
 
-def _fingerprints(images: Tensor) -> NDArray[np.uint64]:
+def fingerprints(images: Tensor) -> NDArray[np.uint64]:
     """Return a number for each image, uint64 [N]: the words of its bytes times fixed odd numbers, added up."""
     num_bytes = images[0].numel() * images.element_size()
     rows = images.contiguous().numpy().reshape(len(images), -1).view(np.uint8)

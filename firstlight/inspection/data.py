@@ -18,13 +18,10 @@ from firstlight.engine.doctor import describe_data
 from firstlight.engine.places import data_dir_of
 from firstlight.errors import ConfigError, DataError, did_you_mean
 from firstlight.files import make_dir, write_figure
+from firstlight.inspection.sheets import draw_sheet
 from firstlight.plotting.balance import plot_class_balance
-from firstlight.plotting.images import plot_images
 from firstlight.tracking.console import Console
 from firstlight.tracking.table import print_table
-
-SHEET_SIZE = 10
-"""Images on the sheet of each of up to ten classes."""
 
 
 def parse_source(source: str, settings: Sequence[str]) -> Kind:
@@ -105,16 +102,6 @@ def describe_source(source: str, settings: Sequence[str], data_dir: Path | None,
         "classes": [{"class": name, "images": n, "share": n / len(dataset)} for name, n in zip(dataset.class_names, counts, strict=True)],
         "files": [str(sheet), str(balance)],
     }
-
-
-def draw_sheet(dataset: Dataset) -> Any:
-    """Return a figure with up to ten images of each of up to ten classes, labelled."""
-    assert dataset.labels is not None
-    rows = [(dataset.labels == label).nonzero().flatten()[:SHEET_SIZE] for label in range(min(dataset.num_classes, SHEET_SIZE))]
-    chosen = torch.cat(rows)
-    images = [dataset.pixels(int(index)) for index in chosen]
-    titles = [dataset.class_names[int(dataset.labels[index])] for index in chosen]
-    return plot_images(images, titles, columns=SHEET_SIZE, title=dataset.source)
 
 
 def print_sources(result: dict[str, Any]) -> None:

@@ -11,7 +11,8 @@ from firstlight.data.build import SOURCES, load_part
 from firstlight.data.dataset import make_dataset
 from firstlight.engine.doctor import DATA_PLACES, describe_data
 from firstlight.errors import ConfigError, DataError
-from firstlight.inspection.data import draw_sheet, parse_source, refuse_findings
+from firstlight.inspection.data import parse_source, refuse_findings
+from firstlight.inspection.sheets import draw_sheet
 
 
 def test_the_sheet_shows_ten_labelled_images_of_each_class() -> None:
