@@ -65,7 +65,8 @@ def blurred(images: Images, sigma: float) -> Images:
 def contrasted(images: Images, factor: float) -> Images:
     """Scale about the mean of each image, as torchvision and Pillow do."""
     mean = images.mean((1, 2), keepdims=True)
-    return mean + factor * (images - mean)
+    scaled_values: Images = mean + factor * (images - mean)
+    return scaled_values
 
 
 Change = Callable[[Images, np.random.Generator], Images]

@@ -9,6 +9,8 @@ from torch import Tensor
 
 from firstlight.data.dataset import Dataset
 from firstlight.data.normalize import channel_statistics
+from firstlight.engine.finished import MORE_MEMORY
+from firstlight.engine.memory import out_of_memory
 from firstlight.errors import ConfigError
 from firstlight.files import make_dir, write_json, write_pictures
 from firstlight.inspection.duplicates import NEAR, Duplicates, Pair, find_duplicates
@@ -49,12 +51,13 @@ def look(
     if len(names) != 1 + compare:
         wanted = "two data sets, such as --compare mnist corrupted_mnist" if compare else "one data set, experiment or run, such as mnist"
         raise ConfigError(f"inspect data was given {' and '.join(names) or 'nothing to look at'}; name {wanted}")
-    subjects = [find_subject(name, settings, runs_dir=runs_dir, data_dir=data_dir) for name in names]
-    if not compare:
-        return inspect_data(subjects[0], test=test, out=out, console=console)
-    if test:
+    if compare and test:
         raise ConfigError("--test looks for duplicates of test images in one set; leave it out with --compare")
-    return compare_data(subjects[0], subjects[1], out=out, console=console)
+    subjects = [find_subject(name, settings, runs_dir=runs_dir, data_dir=data_dir) for name in names]
+    with out_of_memory("reading and comparing the images", MORE_MEMORY):
+        if compare:
+            return compare_data(subjects[0], subjects[1], out=out, console=console)
+        return inspect_data(subjects[0], test=test, out=out, console=console)
 
 
 def print_look(result: dict[str, Any]) -> None:

@@ -81,7 +81,8 @@ def find_duplicates(parts: Mapping[str, Tensor], *, seed: int = 0) -> Duplicates
     names = [part for part, places in chosen.items() for _ in range(len(places))]
     places = torch.cat(list(chosen.values())).tolist()
     twins = {(pair.second_part, pair.second) for pair in exact}
-    near, complete = [], True
+    near: list[Pair] = []
+    complete = True
     for first, second, correlation in _nearly(thumbnails, seed):
         if (names[first], places[first]) in twins or (names[second], places[second]) in twins:
             continue
@@ -168,5 +169,5 @@ def _directions(thumbnails: Tensor, seed: int) -> Tensor:
     """Return at most DIRECTIONS orthonormal columns along which thumbnails differ most, by a sample of them."""
     generator = torch.Generator().manual_seed(seed)
     sample = thumbnails[torch.randperm(len(thumbnails), generator=generator)[: 2 * _BLOCK]]
-    values = torch.linalg.eigh(sample.T @ sample)
-    return values.eigenvectors[:, -DIRECTIONS:]
+    directions: Tensor = torch.linalg.eigh(sample.T @ sample).eigenvectors
+    return directions[:, -DIRECTIONS:]

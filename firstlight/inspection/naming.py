@@ -18,7 +18,7 @@ from firstlight.inspection.sample import Sample
 
 SOFTNESS = 0.08
 """Where the fit of a warp's interpolation begins, between a cubic spline and bilinear."""
-SCREENED = 400
+SCREENED = 300
 """Images on which every way of warping is tried before the best are fitted on all."""
 FITTED = 3
 """Ways of warping that are fitted, those that came nearest on few images, beside the nearest of each kind."""
@@ -27,7 +27,11 @@ COARSE, FINE = 3, 3
 MAX_KINDS = 4
 """Kinds that are named at most."""
 RESAMPLES = 50
+"""Bootstrap resamples of the images by which it is said how sure a name is."""
+RIVALS = 3
+"""Other kinds that a name is held against in them, those that came next."""
 SPLITS = 20
+"""Pairs of draws of the first set, for their distance."""
 PAIRED_FLOOR = (0.02, 0.005)
 """What stands for the distance of two draws where both sets hold the same images: it only tells a change from rounding."""
 
@@ -62,7 +66,7 @@ class Way:
 
 def ways(size: int) -> list[Way]:
     """Return every way that is tried on images of about `size` pixels."""
-    turns = [*range(-180, -15, 15), -10, 10, *range(15, 180, 15)]
+    turns = [*range(-180, -20, 20), -12, 12, *range(20, 180, 20)]
     leans = [-0.7, -0.45, -0.2, 0.2, 0.45, 0.7]
     sizes = [0.5, 0.65, 0.8, 0.9, 1.1, 1.25, 1.5, 1.8]
     moves = [share * size for share in (-0.25, -0.125, 0.0, 0.125, 0.25)]
@@ -279,8 +283,8 @@ class _Search:
         return best, at
 
     def resample(self, recipe: Recipe, tried: Sequence[tuple[float, Way, Recipe]], seed: int) -> tuple[float, str]:
-        """Return in which share of resamples of the images the first way tried is nearer than all others and than none, and its rival."""
-        found = [self.features({**recipe, **strengths}) for _, _, strengths in tried] + [self.features(recipe)]
+        """Return in which share of resamples of the images the first way tried is nearer than its rivals and than none, and the first rival."""
+        found = [self.features({**recipe, **strengths}) for _, _, strengths in tried[: 1 + RIVALS]] + [self.features(recipe)]
         generator = torch.Generator().manual_seed(seed)
         wins = 0
         for _ in range(RESAMPLES):

@@ -12,6 +12,8 @@ from firstlight.inspection.corruptions import grey
 
 MAX_IMAGES = 1000
 """Images of each set in a sample."""
+MAX_VALUES = 3_000_000
+"""Pixel values of a sample: 244 colour images of 64 x 64."""
 MAX_CLASSES = 50
 """Classes in a sample; of more, those with the most images."""
 LEAST_IMAGES = 10
@@ -57,11 +59,12 @@ def draw_sample(first: Tensor, first_labels: Tensor, second: Tensor, second_labe
     mine, theirs = ([_shuffled(labels, label, generator) for label in classes] for labels in (first_labels, second_labels))
     if paired:
         theirs = mine
-    num = min(MAX_IMAGES // len(classes), *(min(len(a) // (1 if paired else 2), len(b)) for a, b in zip(mine, theirs, strict=True)))
+    shrunk = -(-max(first.shape[2:]) // MAX_SIDE)
+    most = min(MAX_IMAGES, MAX_VALUES * shrunk**2 // first[0].numel())
+    num = min(max(most // len(classes), 1), *(min(len(a) // (1 if paired else 2), len(b)) for a, b in zip(mine, theirs, strict=True)))
     turns = torch.stack([places[:num] for places in mine], 1).flatten()
     further = None if paired else torch.stack([places[num : 2 * num] for places in mine], 1).flatten()
     partners = torch.stack([places[:num] for places in theirs], 1).flatten()
-    shrunk = -(-max(first.shape[2:]) // MAX_SIDE)
     labels = torch.tensor(classes).repeat(num)
     other = None if further is None else _floats(first[further], shrunk)
     return Sample(_floats(first[turns], shrunk), _floats(second[partners], shrunk), labels, other, shrunk, len(classes))
@@ -111,7 +114,8 @@ def _likeness(one: Tensor, other: Tensor) -> Tensor:
     """Return the size of the correlation of two images, as thumbnails of 12 x 12, for each pair."""
     thumbnails = [F.adaptive_avg_pool2d(grey(_floats(images, 1))[:, None], 12).flatten(1) for images in (one, other)]
     first, second = (values - values.mean(1, keepdim=True) for values in thumbnails)
-    return ((first * second).sum(1) / (first.norm(dim=1) * second.norm(dim=1)).clamp(min=1e-6)).abs()
+    found: Tensor = ((first * second).sum(1) / (first.norm(dim=1) * second.norm(dim=1)).clamp(min=1e-6)).abs()
+    return found
 
 
 def _size(images: Tensor) -> str:

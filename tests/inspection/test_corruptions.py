@@ -51,13 +51,13 @@ def test_whole_pixels_are_moved_exactly() -> None:
     ("recipe", "row", "column"),
     [
         ({"shear_x": 0.5}, 4, 13),  # 6 above the middle: 3 to the right
-        ({"shear_y": 0.5}, 1, 16),  # 6 right of the middle: 3 upwards
+        ({"shear_y": 0.5}, 5, 16),  # 6 right of the middle: 3 upwards
         ({"scale": 1.5}, 4, 10),
         ({"rotation": 90.0}, 10, 4),
     ],
 )
 def test_a_dot_goes_where_the_strength_says(recipe: dict[str, float], row: int, column: int) -> None:
-    start = dot(4, 10) if "shear_x" in recipe or "rotation" in recipe else dot(4, 16) if "shear_y" in recipe else dot(6, 10)
+    start = dot(4, 10) if "shear_x" in recipe or "rotation" in recipe else dot(8, 16) if "shear_y" in recipe else dot(6, 10)
     assert middle(done(start, **recipe)) == pytest.approx((row, column), abs=0.02)
 
 

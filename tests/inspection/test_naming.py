@@ -22,8 +22,8 @@ def mnist(shared_data: Path) -> tuple[Tensor, Tensor]:
     """MNIST at 14 x 14, the means of squares of four pixels, uint8."""
     data = load_part(Kind("mnist"), "train", shared_data)
     assert data.labels is not None
-    small = torch.nn.functional.avg_pool2d(data.images[:6000].float(), 2).round().to(torch.uint8)
-    return small, data.labels[:6000]
+    small = torch.nn.functional.avg_pool2d(data.images[:1600].float(), 2).round().to(torch.uint8)
+    return small, data.labels[:1600]
 
 
 def warped(image: Any, matrix: Any) -> Any:
@@ -81,7 +81,7 @@ def test_two_kinds_the_stronger_first(mnist: tuple[Tensor, Tensor]) -> None:
 
 def test_the_same_images_are_noticed_and_a_small_change_is_found(mnist: tuple[Tensor, Tensor]) -> None:
     """Pairs: no sampling noise hides a turn by two degrees."""
-    images, labels = mnist[0][:1500], mnist[1][:1500]
+    images, labels = mnist[0][:500], mnist[1][:500]
     angle = np.deg2rad(4)
     turn = [[np.cos(angle), np.sin(angle)], [-np.sin(angle), np.cos(angle)]]
     sample = draw_sample(images, labels, changed(images, lambda image: warped(image, turn)), labels)
@@ -92,7 +92,7 @@ def test_the_same_images_are_noticed_and_a_small_change_is_found(mnist: tuple[Te
 
 
 def test_the_same_answer_twice(mnist: tuple[Tensor, Tensor]) -> None:
-    images, labels = mnist[0][:1200], mnist[1][:1200]
+    images, labels = mnist[0][:800], mnist[1][:800]
     one, other = (named_between(images, labels, CHANGES["contrast"][0]) for _ in range(2))
     assert one == other
 
