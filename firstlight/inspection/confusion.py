@@ -51,6 +51,7 @@ def inspect_confusion(run: str | Path, *, split: str = "val", **places: Any) -> 
         figures = result.to_json(o.dataset.class_names)
         files += _tables(o.stem, figures)
         figures |= {"says": says, "class_names": list(o.dataset.class_names), "pairs": pairs, "remarks": remarks}
+        figures["confusion"] = result.matrix.tolist()
         return o.keep(figures | {"calibration": reliable, "selective": selective}, files)
 
 
@@ -131,7 +132,7 @@ def _selective(coverage: NDArray[np.float64], risk: NDArray[np.float64]) -> Row:
     answered = {f"{limit:g}": float(coverage[risk <= limit].max(initial=0.0)) for limit in RISKS}
     limit = RISKS[0]
     if risk[-1] <= limit:
-        says = f"all images answered, {risk[-1]:.2%} of them are wrong"
+        says = f"all images answered, {f'{risk[-1]:.2%}' if risk[-1] else 'none'} of them wrong"
     else:
         says = f"with at most {limit:.0%} errors, {answered[f'{limit:g}']:.1%} of the images can be answered"
     chosen = np.unique(np.linspace(0, len(risk) - 1, min(NUM_POINTS, len(risk))).round().astype(int))

@@ -55,16 +55,18 @@ def inspect_mistakes(
         pairs = confused_pairs(answers)
         shown = _grouped(answers, [index for index in worst if wanted in (None, _pair_of(answers, index))][:num], pairs)
         looked_at = list(dict.fromkeys([*shown, *worst[:MOST_LOOKED_AT]]))
-        rows = {row["index"]: row for row in _with_neighbours(o, answers, looked_at)}
+        training = o.training_images() if worst else o.dataset
+        rows = {row["index"]: row for row in _with_neighbours(o, answers, looked_at, training)}
         says = _says(o, answers, pairs, rows, pair)
-        files = write_pictures(o.stem, _draw(o, [rows[index] for index in shown], says, pair, smooth=saliency == "smooth"))
+        drawn = [rows[index] for index in shown]
+        files = write_pictures(o.stem, _draw(o, drawn, training, says, pair, smooth=saliency == "smooth"))
         files.append(_write_table(o.stem, (rows[index] if index in rows else answers.row(index) for index in worst)))
         figures = {
             "says": says,
             "num_mistakes": len(worst),
             "class_names": list(o.dataset.class_names),
             "pairs": pairs,
-            "mistakes": [rows[index] for index in shown],
+            "mistakes": drawn,
             "possible_label_errors": [row["index"] for row in rows.values() if row["possible_label_error"]],
             "looked_at": len(looked_at),
         }
@@ -117,12 +119,11 @@ def _grouped(answers: Answers, chosen: list[int], pairs: list[Row]) -> list[int]
     return sorted(chosen, key=lambda index: rank[_pair_of(answers, index)])
 
 
-def _with_neighbours(o: Opened, answers: Answers, indices: list[int]) -> list[Row]:
+def _with_neighbours(o: Opened, answers: Answers, indices: list[int], training: Dataset) -> list[Row]:
     """Return what is known of each mistake with its nearest training images, and whether its label is doubted."""
     if not indices:
         return []
     places = torch.tensor(indices)
-    training = o.training_images()
     assert training.labels is not None
     queries = features_of(o.model, o.loader(o.dataset.subset(places)), o.arithmetic)
     blocks = ((features, batch.indices) for features, _, batch in feature_batches(o.model, o.loader(training), o.arithmetic))
@@ -142,12 +143,11 @@ def _row(answers: Answers, index: int, near: Neighbours, labels: torch.Tensor, p
     return {**row, "neighbours": neighbours, "possible_label_error": agree and row["probability"] >= sure}
 
 
-def _draw(o: Opened, rows: list[Row], says: str, pair: str | None, *, smooth: bool) -> Any:
+def _draw(o: Opened, rows: list[Row], training: Dataset, says: str, pair: str | None, *, smooth: bool) -> Any:
     if not rows:
         return plot_nothing(f"no {o.split} image is wrong" if pair is None else f"no mistake of the kind {pair}", title=says)
     shown = o.dataset.subset(torch.tensor([row["index"] for row in rows]))
     maps = saliency_of(o.model, o.loader(shown), smooth=smooth).numpy()
-    training = o.training_images()
     mistakes = [_picture(row, shown.pixels(place), maps[place], training) for place, row in enumerate(rows)]
     first = f"; the {len(rows)} of the largest loss, by confusion" if len(rows) > 1 else ""
     return plot_mistakes(mistakes, title=f"{says}{first}")

@@ -57,10 +57,11 @@ class Reliability:
         return float(self.counts[there] @ (self.confidence - self.accuracy)[there] / self.counts.sum())
 
     def rows(self) -> list[dict[str, Any]]:
-        """Return a row a bin."""
+        """Return a row a bin; None for the means of an empty one."""
         columns = (self.lows, self.highs, self.counts, self.confidence, self.accuracy)
         keys = ("above", "up_to", "images", "confidence", "accuracy")
-        return [dict(zip(keys, row, strict=True)) for row in zip(*(column.tolist() for column in columns), strict=True)]
+        rows = zip(*(column.tolist() for column in columns), strict=True)
+        return [{key: None if value != value else value for key, value in zip(keys, row, strict=True)} for row in rows]
 
 
 def log_softmax(logits: Logits, temperature: float = 1.0) -> Array:

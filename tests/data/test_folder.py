@@ -13,6 +13,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 from firstlight.data import archive as archives
@@ -97,6 +98,8 @@ def test_train_and_test_folders(tmp_path: Path, pack: Callable[[Files, Path], Pa
         assert train.labels.tolist() == [0, 0, 1]
         assert (test.images[:, 0, 0, 0].tolist(), test.labels.tolist()) == ([4], [1])
         assert train.class_names == test.class_names == ("cat", "dog")
+        assert [Path(name).as_posix().rpartition("train/")[2] for name in train.names] == ["cat/1.png", "cat/2.png", "dog/deep/3.png"]
+        assert train.subset(torch.tensor([2, 0])).names == (train.names[2], train.names[0])
         assert train.source == f"{path.name} (3 training images, val/ unused)"
 
 
@@ -239,6 +242,7 @@ def test_a_skipped_image_is_replaced_by_the_next_of_its_class(tmp_path: Path, pa
         assert train.images[[999, 1500], 0, 0, 0].tolist() == [0, 1501 % 256]
         assert train.images[[998, 1499, 1501], 0, 0, 0].tolist() == [998 % 256, 1499 % 256, 1501 % 256]
         assert train.labels.tolist() == [0] * 1000 + [1] * 1000
+        assert [train.names[index] for index in (998, 999, 1500)] == ["a/0998.png", "a/0000.png", "b/1501.png"]
         assert train.source.endswith("(2,000 training images, 0% held out to test, 2 bad replaced)")
     (warning,) = part_training_data(train, val_fraction=0.0, split_seed=0, num_train=None, normalize=False).warnings
     assert warning.startswith("2 of 2,000 training images are bad, replaced by others of their class: a/0999.png: damaged image")

@@ -22,8 +22,16 @@ from firstlight.inspection.predictions import inspect_predictions
 @pytest.fixture(scope="module")
 def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A small network on the digits, wrong on some."""
-    words = ["model={name: mlp, hidden: [16]}", "train.epochs=2", "train.test_at_end=false", "split.val_fraction=0.3"]
+    words = ["model={name: mlp, hidden: [16]}", "train.epochs=6", "train.test_at_end=false", "split.val_fraction=0.3"]
     return fl.train("quickstart", *words, name="digits", runs_dir=tmp_path_factory.mktemp("inspected")).path
+
+
+@pytest.fixture(scope="module")
+def found(run: Path) -> dict[str, Any]:
+    """The 20 worst mistakes on the validation images, beside the tables of mistakes (`table`) and predictions (`all`)."""
+    figures = inspect_mistakes(run)
+    inspect_predictions(run)
+    return figures | {"table": rows_of(run / "inspection" / "mistakes-val.csv"), "all": rows_of(run / "inspection" / "predictions-val.csv")}
 
 
 def rows_of(path: Path) -> list[dict[str, str]]:
@@ -36,22 +44,18 @@ def features(run: Path, split: str) -> np.ndarray[Any, Any]:
         return features_of(o.model, o.loader(), o.arithmetic).double().numpy()
 
 
-def test_the_table_has_every_mistake_worst_first(run: Path) -> None:
+def test_the_table_has_every_mistake_worst_first(found: dict[str, Any]) -> None:
     """C9: with the figures of the table of predictions."""
-    found = inspect_mistakes(run)
-    rows = rows_of(run / "inspection" / "mistakes-val.csv")
-    inspect_predictions(run)
-    wrong = [row for row in rows_of(run / "inspection" / "predictions-val.csv") if row["right"] == "no"]
+    rows, wrong = found["table"], [row for row in found["all"] if row["right"] == "no"]
     assert len(rows) == len(wrong) == found["num_mistakes"] > 25
     expected = sorted(wrong, key=lambda row: -float(row["loss"]))
     assert [row["index"] for row in rows] == [row["index"] for row in expected]
     assert [row["label_probability"] for row in rows] == [row["label_probability"] for row in expected]
 
 
-def test_the_worst_are_drawn_by_confusion_the_most_frequent_first(run: Path) -> None:
+def test_the_worst_are_drawn_by_confusion_the_most_frequent_first(found: dict[str, Any]) -> None:
     """C9: grouped by confusion pair."""
-    found = inspect_mistakes(run, num=20)
-    rows = rows_of(run / "inspection" / "mistakes-val.csv")
+    rows = found["table"]
     counts: dict[tuple[str, str], int] = {}
     for row in rows:
         counts[row["label"], row["predicted"]] = counts.get((row["label"], row["predicted"]), 0) + 1
@@ -65,10 +69,8 @@ def test_the_worst_are_drawn_by_confusion_the_most_frequent_first(run: Path) -> 
     assert all(a["loss"] >= b["loss"] for a, b, i, j in zip(drawn, drawn[1:], places, places[1:], strict=False) if i == j)
 
 
-def test_the_shares_are_those_of_the_true_class(run: Path) -> None:
-    found = inspect_mistakes(run)
-    inspect_predictions(run)
-    labels = [row["label"] for row in rows_of(run / "inspection" / "predictions-val.csv")]
+def test_the_shares_are_those_of_the_true_class(found: dict[str, Any]) -> None:
+    labels = [row["label"] for row in found["all"]]
     assert all(row["share"] == pytest.approx(row["images"] / labels.count(row["label"])) for row in found["pairs"])
 
 
@@ -89,16 +91,16 @@ def test_each_mistake_has_its_nearest_training_images(run: Path, split: str) -> 
     assert all(other["label"] == str(labels[other["index"]]) for row in found["mistakes"] for other in row["neighbours"])
 
 
-def test_one_confusion_alone(run: Path) -> None:
-    pair = inspect_mistakes(run)["pairs"][1]
+def test_one_confusion_alone(run: Path, found: dict[str, Any]) -> None:
+    pair = found["pairs"][1]
     found = inspect_mistakes(run, pair=f"{pair['label']},{pair['predicted']}", num=200, saliency="gradient")
     assert len(found["mistakes"]) == pair["images"]
     assert {(row["label"], row["predicted"]) for row in found["mistakes"]} == {(pair["label"], pair["predicted"])}
     assert f"{pair['label']} taken for {pair['predicted']}: {pair['images']}" in found["says"]
 
 
-def test_a_confusion_that_does_not_occur_is_a_picture_that_says_so(run: Path) -> None:
-    pairs = {(row["label"], row["predicted"]) for row in inspect_mistakes(run)["pairs"]}
+def test_a_confusion_that_does_not_occur_is_a_picture_that_says_so(run: Path, found: dict[str, Any]) -> None:
+    pairs = {(row["label"], row["predicted"]) for row in found["pairs"]}
     label, guess = next((a, b) for a in "0123456789" for b in "0123456789" if a != b and (a, b) not in pairs)
     found = inspect_mistakes(run, pair=f"{label},{guess}")
     assert found["mistakes"] == [] and found["says"].split("; ")[1] == f"{label} taken for {guess}: 0"
@@ -170,10 +172,10 @@ def test_a_network_on_raw_tensors(tmp_path: Path) -> None:
 
 def test_the_command(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
     words = ["inspect", "mistakes", str(run), "--num", "3"]
-    with pytest.raises(SystemExit, match="^0$"):
+    with pytest.raises(SystemExit, match=r"^0$"):
         main([*words, "--json"])
     found = json.loads(capsys.readouterr().out)
     assert found == json.loads((run / "inspection" / "mistakes-val.json").read_text())
-    with pytest.raises(SystemExit, match="^0$"):
+    with pytest.raises(SystemExit, match=r"^0$"):
         main(words)
     assert "nearest" in (out := capsys.readouterr().out) and found["says"] in out

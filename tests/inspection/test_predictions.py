@@ -192,7 +192,7 @@ def test_an_image_that_is_not_there(run: Path, image: str, error: type[Exception
 
 def test_the_command_prints_one_json_object_or_a_table(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
     def printed(*words: str) -> str:
-        with pytest.raises(SystemExit, match="^0$"):
+        with pytest.raises(SystemExit, match=r"^0$"):
             main(["inspect", "predictions", str(run), *words])
         return capsys.readouterr().out
 

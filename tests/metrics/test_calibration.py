@@ -46,7 +46,13 @@ def test_reliability_agrees_with_scikit_learn() -> None:
     np.testing.assert_allclose(found.accuracy[there], accuracy, atol=1e-6)
     np.testing.assert_allclose(found.confidence[there], confidence, atol=1e-6)
     assert not there.all()  # with 5 classes no confidence lies below 0.2
-    assert np.isnan(found.accuracy[~there]).all() and found.rows()[0]["images"] == 0
+    assert np.isnan(found.accuracy[~there]).all() and found.rows()[0] == {
+        "above": 0,
+        "up_to": 1 / 15,
+        "images": 0,
+        "confidence": None,
+        "accuracy": None,
+    }
 
 
 def plain_ece(confidence: np.ndarray, correct: np.ndarray, num_bins: int = 15) -> tuple[float, float]:

@@ -84,7 +84,7 @@ def test_shades_are_dark_enough_for_white_paper() -> None:
 def test_a_title_stays_inside_its_figure() -> None:
     figure, _ = new_figure(width=5.75, height=3)
     set_title(figure, "m: 5,494 of 6,000 val images right (91.57%); 10 of 127 wrong val images of class 4,9, worst first")
-    figure.canvas.draw()
+    figure.draw_without_rendering()
     box = figure._suptitle.get_window_extent()  # type: ignore[attr-defined]
     assert box.x0 >= 0 and box.x1 <= figure.bbox.width
 
