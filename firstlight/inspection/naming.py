@@ -283,7 +283,7 @@ class _Search:
         return best, at
 
     def resample(self, recipe: Recipe, tried: Sequence[tuple[float, Way, Recipe]], seed: int) -> tuple[float, str]:
-        """Return in which share of resamples of the images the first way tried is nearer than its rivals and than none, and the first rival."""
+        """Return in which share of resamples the first way tried is nearer than its rivals and than none, and the first rival."""
         found = [self.features({**recipe, **strengths}) for _, _, strengths in tried[: 1 + RIVALS]] + [self.features(recipe)]
         generator = torch.Generator().manual_seed(seed)
         wins = 0

@@ -54,6 +54,7 @@ def draw_sample(first: Tensor, first_labels: Tensor, second: Tensor, second_labe
     paired = _are_pairs(first, first_labels, second, second_labels, seed)
     generator = torch.Generator().manual_seed(seed)
     classes = _common_classes(first_labels, second_labels, share=1 if paired else 2)
+    num_classes = len(classes)
     if not classes:
         first_labels, second_labels, classes = torch.zeros_like(first_labels), torch.zeros_like(second_labels), [0]
     mine, theirs = ([_shuffled(labels, label, generator) for label in classes] for labels in (first_labels, second_labels))
@@ -67,7 +68,7 @@ def draw_sample(first: Tensor, first_labels: Tensor, second: Tensor, second_labe
     partners = torch.stack([places[:num] for places in theirs], 1).flatten()
     labels = torch.tensor(classes).repeat(num)
     other = None if further is None else _floats(first[further], shrunk)
-    return Sample(_floats(first[turns], shrunk), _floats(second[partners], shrunk), labels, other, shrunk, len(classes))
+    return Sample(_floats(first[turns], shrunk), _floats(second[partners], shrunk), labels, other, shrunk, num_classes)
 
 
 def _floats(images: Tensor, shrunk: int) -> Tensor:

@@ -10,7 +10,7 @@ from firstlight.data.augment import Augment, Draws
 from firstlight.data.build import make_train_loader
 from firstlight.data.dataset import Dataset
 from firstlight.data.normalize import Normalize
-from firstlight.plotting.images import plot_images
+from firstlight.plotting.datasets import plot_sheet
 
 COLUMNS = 10
 """Images of each class on a sheet."""
@@ -34,9 +34,10 @@ def chosen_images(dataset: Dataset, per_class: int = COLUMNS) -> Tensor:
 
 
 def draw_sheet(dataset: Dataset, title: str | None = None) -> Any:
-    """Return a figure with up to ten images of each of up to ten classes, a row a class, labelled."""
-    chosen = chosen_images(dataset)
-    return _sheet([dataset.pixels(int(index)) for index in chosen], _names(dataset, chosen), title or dataset.source)
+    """Return a figure with up to ten images of each of up to ten classes, a row a class."""
+    chosen = _chosen_rows(dataset)
+    rows = [[dataset.pixels(index) for index in places] for places in chosen.values()]
+    return plot_sheet(rows, list(chosen), title=title or dataset.source)
 
 
 def draw_as_seen(dataset: Dataset, config: Config, normalize: Normalize, *, seed: int, title: str) -> tuple[Any, dict[str, float]]:
@@ -49,24 +50,26 @@ def draw_as_seen(dataset: Dataset, config: Config, normalize: Normalize, *, seed
     assert dataset.labels is not None
     augmented = loader.augment != Augment()
     chosen = chosen_images(dataset, 1 if augmented else COLUMNS)
-    views = []
+    seen_views = []
     for epoch in range(EPOCHS if augmented else 1):
         drawn = Draws(loader.augment, seed, epoch).of(chosen, *dataset.image_shape[1:])
-        views.append(loader.make(drawn).images.contiguous())
-    seen = torch.stack(views, 1)
+        seen_views.append(loader.make(drawn).images.contiguous())
+    seen = torch.stack(seen_views, 1)
     values = {"least": float(seen.min()), "greatest": float(seen.max()), "mean": float(seen.mean()), "std": float(seen.std(correction=0))}
-    images, titles = [], []
-    for row, index in enumerate(chosen.tolist()):
-        name = dataset.class_names[int(dataset.labels[index])]
-        images += [dataset.pixels(index)] if augmented else []
-        images += [to_pixels(view, normalize) for view in seen[row]]
-        titles += [name, *(f"epoch {epoch + 1}" for epoch in range(EPOCHS))] if augmented else [name]
     said = (
         f"{title}: values from {values['least']:.2f} to {values['greatest']:.2f}, mean {values['mean']:.2f}, deviation {values['std']:.2f}"
     )
     if augmented:
-        return plot_images(images, titles, columns=COLUMNS, title=f"{said}; first column as it is"), values
-    return _sheet(images, titles, f"{said}; no augmentation is set"), values
+        names = [dataset.class_names[label] for label in dataset.labels[chosen].tolist()]
+        rows = [
+            [dataset.pixels(index), *(to_pixels(view, normalize) for view in views)]
+            for index, views in zip(chosen.tolist(), seen, strict=True)
+        ]
+        columns = ["as it is", *(f"epoch {epoch + 1}" for epoch in range(EPOCHS))]
+        return plot_sheet(rows, names, column_names=columns, title=said), values
+    shown = dict(zip(chosen.tolist(), seen[:, 0], strict=True))
+    plain = {name: [to_pixels(shown[index], normalize) for index in places] for name, places in _chosen_rows(dataset).items()}
+    return plot_sheet(list(plain.values()), list(plain), title=f"{said}; no augmentation is set"), values
 
 
 def to_pixels(image: Tensor, normalize: Normalize) -> Any:
@@ -76,20 +79,10 @@ def to_pixels(image: Tensor, normalize: Normalize) -> Any:
     return pixels.squeeze(2).numpy() if pixels.shape[2] == 1 else pixels.numpy()
 
 
-def _names(dataset: Dataset, chosen: Tensor) -> list[str]:
+def _chosen_rows(dataset: Dataset) -> dict[str, list[int]]:
+    """Return the places of the chosen images by the name of their class."""
     assert dataset.labels is not None
-    return [dataset.class_names[label] for label in dataset.labels[chosen].tolist()]
-
-
-def _sheet(images: list[Any], titles: list[str], title: str) -> Any:
-    """Return a sheet that begins a row for each class; rows of classes with few images end in blanks."""
-    shown: list[Any] = []
-    names: list[str] = []
-    for place, (image, name) in enumerate(zip(images, titles, strict=True)):
-        if place and name != titles[place - 1] and len(shown) % COLUMNS:
-            blanks = COLUMNS - len(shown) % COLUMNS
-            shown += [None] * blanks
-            names += [""] * blanks
-        shown.append(image)
-        names.append(name)
-    return plot_images(shown, names, columns=COLUMNS, title=title)
+    rows: dict[str, list[int]] = {}
+    for index in chosen_images(dataset).tolist():
+        rows.setdefault(dataset.class_names[int(dataset.labels[index])], []).append(index)
+    return rows

@@ -15,8 +15,7 @@ from firstlight.inspection.naming import RESAMPLES, Named, Naming, name_corrupti
 from firstlight.inspection.pixels import histogram
 from firstlight.inspection.sample import Sample, draw_sample
 from firstlight.inspection.subject import Subject
-from firstlight.plotting.datasets import plot_distances, plot_image_rows, plot_two_histograms
-from firstlight.plotting.images import plot_images
+from firstlight.plotting.datasets import plot_distances, plot_image_rows, plot_sheet, plot_two_histograms
 from firstlight.tracking.console import Console
 from firstlight.tracking.table import print_table
 
@@ -195,29 +194,21 @@ def _figures(images: Tensor, shrunk: int) -> dict[str, float]:
         "middle of the foreground, down (pixels)": y * shrunk,
         "width (rms, pixels)": wide * shrunk,
         "height (rms, pixels)": tall * shrunk,
-        "slant to the right (rms, pixels)": slant * shrunk,
+        "slant to the right (pixels a row)": slant,
     }
 
 
 def _draw_sheets(sample: Sample, class_names: tuple[str, ...], names: tuple[str, str], naming: Naming) -> Any:
     """Return images of both sets, a row a class: the first set left, the second right."""
-    shown: list[Any] = []
-    titles: list[str] = []
+    rows, row_names = [], []
     for label in sample.labels.unique()[:SHOWN_CLASSES].tolist():
         places = (sample.labels == label).nonzero().flatten()[:SIDE_IMAGES].tolist()
-        pad = [None] * (SIDE_IMAGES - len(places))
-        shown += [
-            *(_pixels(sample.first[place]) for place in places),
-            *pad,
-            None,
-            *(_pixels(sample.second[place]) for place in places),
-            *pad,
-        ]
-        name = class_names[label] if sample.num_classes else ""
-        titles += [name] * SIDE_IMAGES + [""] + [name] * SIDE_IMAGES
+        blank = [None] * (SIDE_IMAGES - len(places) + 1)
+        rows.append([*(_pixels(sample.first[place]) for place in places), *blank, *(_pixels(sample.second[place]) for place in places)])
+        row_names.append(class_names[label] if sample.num_classes else "all")
     pairs = ", the same images" if sample.other is None else ""
     title = f"left: {names[0]}, right: {names[1]}{pairs}: {_finding(naming, names)}"
-    return plot_images(shown, titles, columns=2 * SIDE_IMAGES + 1, title=title)
+    return plot_sheet(rows, row_names, title=title)
 
 
 def _pixels(image: Tensor) -> Any:

@@ -10,6 +10,8 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
+PIXELS_SEEN = 64
+"""Pixels of an image to which each is drawn as a square; larger images are smoothed to the size of the picture."""
 MAX_NAME = 12
 """Characters of a class name above a small image."""
 
@@ -17,6 +19,39 @@ MAX_NAME = 12
 def shortened(name: str, most: int = MAX_NAME) -> str:
     """Return a name that fits above a small image."""
     return name if len(name) <= most else name[: most - 1] + "…"
+
+
+def plot_sheet(rows: Sequence[Sequence[Any]], row_names: Sequence[str], *, column_names: Sequence[str] = (), title: str) -> "Figure":
+    """Return images in rows that are named at their left; None leaves a gap.
+
+    rows: uint8 arrays [H, W] or [H, W, 3] of one shape. All are drawn as one picture: a hundred axes of their own took 20 times as long.
+    """
+    import numpy as np
+
+    first = next(image for row in rows for image in row if image is not None)
+    height, width = first.shape[:2]
+    gap = max(1, max(height, width) // 10)
+    num_columns = max(map(len, rows))
+    canvas = np.full((len(rows) * (height + gap) - gap, num_columns * (width + gap) - gap, *first.shape[2:]), 255, np.uint8)
+    for row, images in enumerate(rows):
+        for column, image in enumerate(images):
+            if image is not None:
+                top, left = row * (height + gap), column * (width + gap)
+                canvas[top : top + height, left : left + width] = image
+    size = 0.92 * min(1.0, 10 / num_columns)
+    figure, (axes,) = new_figure(width=size * num_columns + 1.3, height=size * len(rows) * height / width + (0.9 if column_names else 0.7))
+    axes.imshow(canvas, cmap="gray", vmin=0, vmax=255, interpolation="nearest" if max(height, width) <= PIXELS_SEEN else "auto")
+    axes.spines[:].set_visible(False)
+    axes.tick_params(length=0)
+    axes.set_yticks(
+        [row * (height + gap) + height / 2 - 0.5 for row in range(len(rows))], [shortened(name) for name in row_names], fontsize=9
+    )
+    axes.set_ylabel("class")
+    axes.xaxis.tick_top()
+    places = [column * (width + gap) + width / 2 - 0.5 for column in range(len(column_names))]
+    axes.set_xticks(places, [shortened(name) for name in column_names], fontsize=8)
+    set_title(figure, title)
+    return figure
 
 
 def plot_image_rows(rows: Sequence[tuple[str, Sequence[Any]]], class_names: Sequence[str], *, title: str) -> "Figure":

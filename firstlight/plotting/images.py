@@ -21,15 +21,13 @@ def plot_images(
 ) -> "Figure":
     """Return a sheet of images, each below its title.
 
-    images: uint8 arrays [H, W] or [H, W, 3]; None leaves a gap. colors: of the titles, such as RIGHT and WRONG.
+    images: uint8 arrays [H, W] or [H, W, 3]. colors: of the titles, such as RIGHT and WRONG.
     """
     rows = max(math.ceil(len(images) / columns), 1)
     figure, axes = new_figure(rows, columns, width=1.15 * columns, height=1.4 * rows + 0.5)
     for panel in axes:
         panel.axis("off")
     for index, (panel, image, text) in enumerate(zip(axes, images, titles, strict=False)):
-        if image is None:
-            continue
         show_image(panel, image)
         shown = text if len(text) <= MAX_TITLE or "\n" in text else text[: MAX_TITLE - 1] + "…"
         panel.set_title(shown, fontsize=8, color="black" if colors is None else colors[index])

@@ -9,7 +9,7 @@ import torch
 from firstlight.config.schema import Kind
 from firstlight.data.build import load_part
 from firstlight.inspection import duplicates
-from firstlight.inspection.duplicates import NEAR, find_duplicates
+from firstlight.inspection.duplicates import find_duplicates
 
 
 @pytest.fixture(scope="module")
@@ -18,12 +18,12 @@ def digits() -> torch.Tensor:
 
 
 def plain_search(images: torch.Tensor) -> dict[tuple[int, int], float]:
-    """Every pair with a correlation of NEAR or more, by numpy in float64."""
+    """Every pair with a correlation of 0.97 or more, by numpy in float64."""
     rows = images.flatten(1).double().numpy()
     rows = rows - rows.mean(1, keepdims=True)
     rows /= np.linalg.norm(rows, axis=1, keepdims=True)
     found = np.triu(rows @ rows.T, 1)
-    return {(int(i), int(j)): float(found[i, j]) for i, j in np.argwhere(found >= NEAR)}
+    return {(int(i), int(j)): float(found[i, j]) for i, j in np.argwhere(found >= 0.97)}
 
 
 @pytest.mark.parametrize("block", [64, 2048])
@@ -31,11 +31,12 @@ def test_no_pair_is_missed(digits: torch.Tensor, block: int, monkeypatch: pytest
     """Fault 33: the same pairs as a search over all, whatever the blocks."""
     monkeypatch.setattr(duplicates, "_BLOCK", block)
     monkeypatch.setattr(duplicates, "DIRECTIONS", 8)
+    monkeypatch.setattr(duplicates, "NEAR", 0.97)
     expected = plain_search(digits)
     found = find_duplicates({"train": digits})
     assert len(expected) > 10 and found.complete
     pairs = {(pair.first, pair.second): pair.correlation for pair in (*found.near, *found.exact)}
-    sure = {pair for pair, value in expected.items() if value > NEAR + 1e-5}
+    sure = {pair for pair, value in expected.items() if value > 0.97 + 1e-5}
     assert sure <= pairs.keys() <= set(expected)
     for pair, correlation in pairs.items():
         assert correlation == pytest.approx(expected[pair], abs=1e-5)

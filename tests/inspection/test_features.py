@@ -24,7 +24,7 @@ def test_moments_of_a_bar_that_leans() -> None:
     x, y, wide, tall, slant = moments(bar)[0].tolist()
     assert (x, y) == pytest.approx((columns.mean() - 10, rows.mean() - 10), abs=1e-3)
     assert (wide, tall) == pytest.approx((columns.std(), rows.std()), abs=1e-2)
-    assert slant == pytest.approx(-np.mean((columns - columns.mean()) * (rows - rows.mean())) / rows.std(), abs=1e-2)
+    assert slant == pytest.approx(-np.mean((columns - columns.mean()) * (rows - rows.mean())) / rows.var(), abs=1e-2)
     assert slant > 0 > moments(bar.flip(2))[0, 4]
 
 

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from firstlight.plotting.datasets import plot_distances, plot_image_rows, plot_pairs, plot_two_histograms, plot_warmup
+from firstlight.plotting.datasets import plot_distances, plot_image_rows, plot_pairs, plot_sheet, plot_two_histograms, plot_warmup
 from tests.plotting.conftest import texts
 
 GREY = np.arange(16, dtype=np.uint8).reshape(4, 4)
@@ -13,6 +13,24 @@ def test_rows_of_images_are_named_and_columns_are_classes() -> None:
     assert [axes.get_ylabel() for axes in figure.axes[::2]] == ["mean", "deviation"]
     assert [axes.get_title() for axes in figure.axes[:2]] == ["cat", "a class of …"]
     assert "no image" in texts(figure) and figure.get_suptitle() == "Means"
+
+
+def test_a_sheet_is_one_picture_with_named_rows_and_columns() -> None:
+    """D10: of many images, grey and colour."""
+    figure = plot_sheet([[GREY, None], [GREY + 1, GREY + 2]], ["cat", "dog"], column_names=["as it is", "epoch 1"], title="Sheet")
+    (axes,) = figure.axes
+    canvas = axes.images[0].get_array()
+    np.testing.assert_array_equal(canvas[5:, 5:], GREY + 2)
+    assert canvas[:4, 4:].min() == 255 and axes.images[0].get_clim() == (0, 255)
+    assert [text for text in texts(figure) if text in ("cat", "dog", "as it is", "epoch 1", "Sheet")] == [
+        "as it is",
+        "epoch 1",
+        "cat",
+        "dog",
+        "Sheet",
+    ]
+    colours = plot_sheet([[np.stack([GREY] * 3, axis=2)]], ["a"], title="Colours")
+    assert colours.axes[0].images[0].get_array().shape == (4, 4, 3)
 
 
 def test_pairs_stand_above_each_other() -> None:
