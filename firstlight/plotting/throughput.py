@@ -18,10 +18,11 @@ BAR = 2**0.4
 """Half a bar, on an axis where a batch twice as large is one further."""
 
 
-def plot_throughput(points: Sequence[Mapping[str, Any]], *, failed: Sequence[int], knee: int, title: str) -> "Figure":
+def plot_throughput(points: Sequence[Mapping[str, Any]], *, failed: Sequence[int], knee: int | None, title: str) -> "Figure":
     """Return images/s over the batch size with its roofs, and below it the shares of a step by part and by cause.
 
-    points: by growing batch size, the plain data of profiling/throughput.py; failed: batches for which memory did not suffice.
+    points: by growing batch size, the plain data of profiling/throughput.py; failed: batches for which memory did not suffice; knee: the
+    batch that is marked.
     """
     figure, (speed, parts, causes) = new_figure(3, width=8.4, height=9.6, height_ratios=(2.2, 1, 1))
     _draw_speed(speed, points, failed, knee)
@@ -47,7 +48,7 @@ def _apart(points: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
     return kept
 
 
-def _draw_speed(axes: "Axes", points: Sequence[Mapping[str, Any]], failed: Sequence[int], knee: int) -> None:
+def _draw_speed(axes: "Axes", points: Sequence[Mapping[str, Any]], failed: Sequence[int], knee: int | None) -> None:
     from matplotlib.ticker import FuncFormatter
 
     sizes, speeds = [point["batch_size"] for point in points], [point["images_per_second"] for point in points]
@@ -60,7 +61,6 @@ def _draw_speed(axes: "Axes", points: Sequence[Mapping[str, Any]], failed: Seque
             *zip(*known, strict=True), color=CAUSE_COLORS[cause], linestyle=style, linewidth=1.3, label=CEILINGS[cause]
         ) if known else None
     axes.errorbar(sizes, speeds, (below, above), color="black", marker="o", markersize=4, capsize=3, linewidth=1.8, label="measured")
-    axes.axvline(knee, color="#888888", linewidth=0.9)
     for place, size in enumerate(sorted(failed)):
         axes.axvline(size, color=PALETTE[1], linewidth=1.2, linestyle="-.", label="out of memory" if place == 0 else None)
     _by_twos(axes, [point["batch_size"] for point in _apart(points)])
@@ -69,7 +69,9 @@ def _draw_speed(axes: "Axes", points: Sequence[Mapping[str, Any]], failed: Seque
     roofs = [value for point in points for value in point["ceilings"].values()]
     axes.set_ylim(min(speeds) / 2, min(max([*speeds, *roofs]), 30 * max(speeds)) * 1.3)
     axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.0f}"))
-    axes.annotate(f"knee: {knee:,}", (knee, min(speeds) / 2), xytext=(4, 6), textcoords="offset points", fontsize=9, color="#555555")
+    if knee is not None:
+        axes.axvline(knee, color="#888888", linewidth=0.9)
+        axes.annotate(f"knee: {knee:,}", (knee, min(speeds) / 2), xytext=(4, 6), textcoords="offset points", fontsize=9, color="#555555")
     axes.legend(frameon=False, fontsize=8, loc="upper left", bbox_to_anchor=(1, 1))
     tidy(axes, x="batch size (images)", y="training speed (images/s)")
 

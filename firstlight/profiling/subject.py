@@ -92,7 +92,7 @@ def find_subject(source: str | None, overrides: tuple[str, ...] | list[str], run
         try:
             return _of_run(find_run(name, runs_dir_of(runs_dir)), words)
         except RunNotFoundError:
-            raise error from None
+            raise ConfigError(f"{error}, and no run in {runs_dir_of(runs_dir)}; `firstlight runs` lists the runs there are") from None
     return Subject(load_config(name, *words), None, words)
 
 

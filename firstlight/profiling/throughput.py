@@ -220,8 +220,10 @@ def profile_throughput(
     """
     from firstlight.plotting.throughput import plot_throughput
 
-    if (memory_mib is not None and memory_mib <= 0) or (limit is not None and limit < 1):
-        raise ConfigError(f"memory {memory_mib} MiB and limit {limit} leave nothing to measure; take numbers above 0")
+    if memory_mib is not None and memory_mib <= 0:
+        raise ConfigError(f"--memory is {memory_mib:g} MiB, which leaves nothing to measure; take a number above 0")
+    if limit is not None and limit < 1:
+        raise ConfigError(f"--limit is {limit}, which leaves nothing to measure; take 1 or more")
     subject = find_subject(source, overrides, runs_dir)
     with out_of_memory("reading the data", "try a smaller input.image_size, or fewer images"):
         data = load_training_data(subject.config, data_dir_of(data_dir))
@@ -232,16 +234,19 @@ def profile_throughput(
     if not fitting:
         raise OutOfMemoryError(f"not even a batch of one image of {subject.name} fits; try a smaller network or more memory")
     failed = [point.batch_size for point in points if point.why == OUT_OF_MEMORY]
-    knee, says = knee_of(fitting), explain(subject.name, fitting, failed)
-    figure = plot_throughput([point.to_json() for point in fitting], failed=failed, knee=knee.batch_size, title=says)
+    says = explain(subject.name, fitting, failed)
+    knee = None if still_grows(fitting) else knee_of(fitting)
+    figure = plot_throughput(
+        [point.to_json() for point in fitting], failed=failed, knee=None if knee is None else knee.batch_size, title=says
+    )
     figures = {
         "num_images": data.record.num_train,
         "says": says,
         "largest": fitting[-1].batch_size,
         "out_of_memory": failed,
         "fastest": max(fitting, key=lambda point: point.images_per_second).batch_size,
-        "knee": knee.batch_size,
-        "binds": knee.binds,
+        "knee": None if knee is None else knee.batch_size,
+        "binds": (knee or fitting[-1]).binds,
         "arithmetic": arithmetic.describe(),
         "remarks": remarks(fitting, graph=subject.config.device.graph),
         "roofs": asdict(roofs),
@@ -321,12 +326,24 @@ def knee_of(points: Sequence[Point]) -> Point:
     return next(point for point in points if point.images_per_second >= KNEE * best)
 
 
+def still_grows(points: Sequence[Point]) -> bool:
+    """Tell whether the largest batch is faster, by GAIN, than all of at most two thirds of it: then there is no knee to be seen yet."""
+    last = points[-1]
+    before = [point.images_per_second for point in points if point.batch_size * 3 <= last.batch_size * 2]
+    return bool(before) and last.images_per_second >= GAIN * max(before)
+
+
 def explain(name: str, points: Sequence[Point], failed: Sequence[int]) -> str:
     """Return the finding in one sentence: where the knee is and what binds there, and the largest batch."""
-    knee, first, last = knee_of(points), points[0], points[-1]
+    first, last = points[0], points[-1]
+    knee = last if still_grows(points) else knee_of(points)
     share = knee.causes[knee.binds] / knee.seconds
     speed = f"{knee.images_per_second:,.0f} images/s"
-    if knee is first and len(points) > 1:
+    if still_grows(points):
+        head = f"{name} still gains from a larger batch at {last.batch_size:,} ({speed}): {knee.binds} takes {share:.0%} of a step there"
+    elif len(points) == 1:
+        head = f"{name} at batch 1 ({speed}): {knee.binds} takes {share:.0%} of a step"
+    elif knee is first:
         head = f"{name} is as fast at batch 1 as at any other ({speed}): {knee.binds} takes {share:.0%} of a step"
     else:
         before = f"{first.binds} binds at batch 1, " if first.binds != knee.binds else ""

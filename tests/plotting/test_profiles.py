@@ -37,7 +37,9 @@ def test_throughput_shows_roofs_parts_and_causes() -> None:
 
 
 def test_one_batch_size_is_a_picture_too() -> None:
-    assert "1" in texts(plot_throughput([point(1, 10.0)], failed=[], knee=1, title="t"))
+    found = texts(plot_throughput([point(1, 10.0)], failed=[], knee=None, title="t"))
+    assert "1" in found
+    assert not [text for text in found if text.startswith("knee")]
 
 
 def test_memory_shows_what_there_is() -> None:
