@@ -13,7 +13,7 @@ from pathlib import Path
 from statistics import median
 
 from benchmarks.chromium import Chromium
-from benchmarks.record import Row, refuse_when_busy, write_result
+from benchmarks.record import Row, machine, refuse_when_busy, write_result
 
 MOST_BYTES = 5_000_000
 MOST_SECONDS = 2.0
@@ -34,6 +34,7 @@ def main() -> None:
     parser.add_argument("--force", action="store_true", help="measure on a busy machine, too")
     arguments = parser.parse_args()
     refuse_when_busy(arguments.force)
+    here = {**machine(), "forced": arguments.force}
     with tempfile.TemporaryDirectory() as folder:
         study = train_study(Path(folder))
         made = [make_report(study) for _ in range(arguments.repeats)]
@@ -48,7 +49,7 @@ def main() -> None:
     ]
     for row in rows:
         print(f"{row['what']}: {row['value']:.4g} {row['unit']}")
-    print(write_result("report_size", "A report of 100 trials", "python -m benchmarks.report_size", rows))
+    print(write_result("report_size", "A report of 100 trials", "python -m benchmarks.report_size", rows, here))
 
 
 def train_study(folder: Path) -> Path:

@@ -22,7 +22,7 @@ data: digits
 model: {name: mlp, hidden: [8]}
 optim: {name: sgd, lr: 0.1, momentum: 0.9}
 split: {num_train: 200}
-train: {epochs: 10, batch_size: 50}
+train: {epochs: 3, batch_size: 50}
 device: {name: cpu, precision: float32, memory_format: contiguous, threads: 1}
 """
 
