@@ -40,7 +40,7 @@ DEFAULT_KEYS: dict[str, Any] = {
     "labels_key": "labels-{part}",
     "class_names": None,
     "stream": "auto",
-    "buffer_mib": 256,
+    "buffer_mib": 1024,
 }
 """The settings of load_hdf5 but the path."""
 
@@ -56,7 +56,7 @@ def load_hdf5(
     labels_key: str = "labels-{part}",
     class_names: str | None = None,
     stream: Literal["auto", "on", "off"] = "auto",
-    buffer_mib: PositiveInt = 256,
+    buffer_mib: PositiveInt = 1024,
 ) -> Dataset:
     """Return one part of the images in an HDF5 file, which stay there where they are more than a quarter of the memory.
 
@@ -92,7 +92,7 @@ def load_medium_imagenet(
     path: str | None = None,
     pixels: Literal[96, 224] = 96,
     stream: Literal["auto", "on", "off"] = "auto",
-    buffer_mib: PositiveInt = 256,
+    buffer_mib: PositiveInt = 1024,
 ) -> Dataset:
     """Return one part of Medium ImageNet, 200 classes in one HDF5 file, with its own validation part and no labels to test.
 

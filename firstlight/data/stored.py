@@ -280,7 +280,7 @@ class StoredImages:
     device = torch.device("cpu")
 
     def __init__(
-        self, file: ImageFile, rows: Rows | None = None, *, size: int | None = None, policy: str = "auto", buffer_bytes: int = 256 << 20
+        self, file: ImageFile, rows: Rows | None = None, *, size: int | None = None, policy: str = "auto", buffer_bytes: int = 1 << 30
     ) -> None:
         self.file = file
         self.rows: Rows = np.arange(file.facts.shape[0]) if rows is None else rows
