@@ -219,14 +219,22 @@ class ImageFile:
         return pixels
 
     def _descriptor(self) -> int:
-        pid, handle = self._opened
+        pid, descriptor = self._opened
         if pid != os.getpid():
             try:
-                handle = self.facts.path.open("rb", buffering=0)
+                descriptor = os.open(self.facts.path, os.O_RDONLY | getattr(os, "O_BINARY", 0))
             except OSError as error:
                 raise DataError(f"cannot read {self.facts.path}: {error.strerror}; put the file back, or correct data.path") from error
-            self._opened = (os.getpid(), handle)
-        return int(handle.fileno())
+            self._opened = (os.getpid(), descriptor)
+        return int(descriptor)
+
+    def __del__(self) -> None:
+        pid, opened = self._opened
+        if pid == os.getpid():
+            if self.facts.library:
+                opened.close()
+            else:
+                os.close(opened)
 
     def _pread(self, place: int, target: Pixels) -> None:
         view, descriptor = memoryview(target.data), self._descriptor()

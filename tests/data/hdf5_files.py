@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-NUM, SIZE, CLASSES = 700, 9, 5
+NUM, SIZE, CLASSES = 300, 9, 5
 
 
 def pixels_of(num: int, seed: int, channels: int = 3, size: int = SIZE) -> np.ndarray:

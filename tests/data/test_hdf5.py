@@ -121,8 +121,8 @@ def never_written(file: h5py.File) -> None:
 
 def some_chunks(file: h5py.File) -> None:
     del file["images-train"]
-    images = file.create_dataset("images-train", (NUM, 9, 10, 3), np.uint8, chunks=(100, 9, 10, 3))
-    images[:300] = 1
+    images = file.create_dataset("images-train", (NUM, 9, 10, 3), np.uint8, chunks=(50, 9, 10, 3))
+    images[:100] = 1
 
 
 WRONG: dict[str, tuple[Callable[[Path], object], str]] = {
@@ -139,17 +139,17 @@ WRONG: dict[str, tuple[Callable[[Path], object], str]] = {
     "wrong dtype": (wrong(put("images-train", np.zeros((NUM, 9, 10, 3), np.float32))), "images-train is float32; expected uint8"),
     "wrong shape": (
         wrong(put("images-train", np.zeros((NUM, 270), np.uint8))),
-        r"images-train has shape \[700, 270\]; expected \[N, H, W, C\]",
+        r"images-train has shape \[300, 270\]; expected \[N, H, W, C\]",
     ),
     "four channels": (wrong(put("images-train", np.zeros((NUM, 9, 10, 4), np.uint8))), "with 1 or 3 channels"),
-    "labels short": (wrong(put("labels-train", np.zeros(650, np.int64))), r"labels-train has shape \[650\] for 700 images in images-train"),
+    "labels short": (wrong(put("labels-train", np.zeros(250, np.int64))), r"labels-train has shape \[250\] for 300 images in images-train"),
     "labels are text": (wrong(put("labels-train", np.zeros(NUM, "S3"))), r"labels-train is \|S3; expected whole numbers"),
     "labels are floats": (wrong(put("labels-train", np.zeros(NUM))), "labels-train is float64; expected whole numbers"),
     "label out of range": (wrong(put("labels-train", np.full(NUM, 5))), r"a\.h5 labels-train: row 0 of labels: 5, allowed 0\.\.4"),
     "label negative": (wrong(put("labels-train", np.arange(NUM) % 5 - 1)), r"row 0 of labels: -1, allowed 0\.\.4"),
     "another file": (wrong(link), r"images-train lies in another file \(other\.h5\)"),
     "never written": (wrong(never_written), "nothing was ever written to it"),
-    "chunks missing": (wrong(some_chunks), r"4 of 7 chunks were never written, the first at row 300"),
+    "chunks missing": (wrong(some_chunks), r"4 of 6 chunks were never written, the first at row 100"),
 }
 
 
@@ -178,7 +178,7 @@ def test_a_writer_that_was_killed(tmp_path: Path) -> None:
     code = f"""
 import h5py, numpy as np, os, signal
 file = h5py.File({str(path)!r}, "w", libver="latest")
-file["images-train"] = np.zeros((700, 9, 10, 3), np.uint8)
+file["images-train"] = np.zeros((300, 9, 10, 3), np.uint8)
 file.flush()
 os.kill(os.getpid(), signal.SIGKILL)
 """
@@ -206,10 +206,10 @@ def test_a_crash_of_the_child_is_a_line(tmp_path: Path, monkeypatch: pytest.Monk
 
 
 def test_damaged_files_end_in_a_line_or_in_images(tmp_path: Path) -> None:
-    """Fault 38: 25 files with bytes changed; each gives a data set that can be read, or one line."""
+    """Fault 38: 12 files with bytes changed; each gives a data set that can be read, or one line."""
     valid = make_file(tmp_path / "a.h5", num=40, chunks=(16, 9, 10, 3), compression="gzip").read_bytes()
     told = 0
-    for seed in range(25):
+    for seed in range(12):
         path = tmp_path / f"{seed}.h5"
         path.write_bytes(mutate(valid, seed))
         try:
@@ -218,7 +218,7 @@ def test_damaged_files_end_in_a_line_or_in_images(tmp_path: Path) -> None:
         except DataError as error:
             told += 1
             assert "\n" not in str(error) and path.name in str(error)
-    assert told >= 3
+    assert told >= 2
 
 
 def test_fletcher32_is_that_of_the_library(tmp_path: Path) -> None:

@@ -6,7 +6,6 @@ import shutil
 import signal
 import subprocess
 import sys
-import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +21,8 @@ from firstlight.data.convert import convert_datasets, convert_folder
 from firstlight.data.generate import class_names, draw, generate_hdf5
 from firstlight.data.hdf5 import load_hdf5
 from firstlight.data.hdf5_check import Checked, check_parts
-from firstlight.errors import DataError
+from firstlight.errors import DataError, StorageError
+from firstlight.inspection.data import describe_source
 
 ROOT = Path(__file__).parents[2]
 
@@ -137,21 +137,41 @@ def test_convert_a_data_set_with_a_name(tmp_path: Path) -> None:
         assert torch.equal(written.images.whole(), dataset.images) and torch.equal(written.labels, dataset.labels)
 
 
-@pytest.mark.parametrize("when", [6, 20, 40, 45])
-def test_a_killed_conversion_goes_on_to_the_same_file(photos: Path, tmp_path: Path, when: int) -> None:
-    """Issue 7: killed at a file operation, then started again: the bytes are those of a conversion that nobody disturbed."""
-    whole = convert_folder(photos, tmp_path / "whole.h5", quiet)
-    words = ["data", "convert", "photos", "out.h5"]
-    killed = firstlight(tmp_path, *words, FIRSTLIGHT_FAILPOINT=f"kill:before:{when}:out.h5")
-    assert killed.returncode == -signal.SIGKILL and not (tmp_path / "out.h5").exists()
-    again = firstlight(tmp_path, *words, "--json")
-    assert again.returncode == 0, again.stderr
-    assert json.loads(again.stdout)["parts"][0] == {"part": "train", "images": 54, "labels": "yes"}
+@pytest.mark.parametrize("when", ["kill:half:1:out.h5.part", "kill:before:20:out.h5.part", "kill:before:1:made.h5.part"])
+def test_a_killed_conversion_goes_on_to_the_same_file(photos: Path, tmp_path: Path, when: str) -> None:
+    """Issue 7: killed at a file operation, then started again: the pixels are those of a conversion that nobody disturbed."""
+    whole, out = convert_folder(photos, tmp_path / "whole.h5", quiet), tmp_path / when.rpartition(":")[2].removesuffix(".part")
+    command = f"from pathlib import Path; from firstlight.data.convert import convert_folder; convert_folder(Path({str(photos)!r}), Path({str(out)!r}), print)"
+    environment = {"PYTHONPATH": str(ROOT), "FIRSTLIGHT_FAILPOINT": when}
+    killed = subprocess.run([sys.executable, "-c", command], env=os.environ | environment, check=False, capture_output=True)
+    assert killed.returncode == -signal.SIGKILL and not out.exists()
+    assert convert_folder(photos, out, quiet) == out
     for name in ("train", "val", "test"):
-        one, two = part(whole, name), part(tmp_path / "out.h5", name)
+        one, two = part(whole, name), part(out, name)
         assert torch.equal(one.images.whole(), two.images.whole()) and torch.equal(one.labels, two.labels)
-    assert checked(tmp_path / "out.h5").findings == []
-    assert not list(tmp_path.glob("out.h5.*"))
+    assert checked(out).findings == []
+    assert not list(tmp_path.glob("*.part*"))
+
+
+def test_what_was_written_before_a_kill_is_not_written_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The note beside the file says how many images are there; the source is asked for the others alone."""
+    from firstlight.data import hdf5_write
+    from firstlight.files import Failpoint
+
+    asked: list[int] = []
+    drawn = generate.draw
+    monkeypatch.setattr(hdf5_write, "SAVE_BYTES", 64 * 8 * 8 * 3)
+    monkeypatch.setattr(generate, "draw", lambda labels, size, seed: (asked.append(seed[2]), drawn(labels, size, seed))[1])
+    monkeypatch.setattr("firstlight.files._failpoint", Failpoint("EIO:at:8:made.h5.part"))
+    with pytest.raises(StorageError):
+        generate_hdf5(tmp_path / "made.h5", quiet, num_images=256, size=8, num_classes=4)
+    before = list(asked)
+    monkeypatch.setattr("firstlight.files._failpoint", None)
+    asked.clear()
+    path = generate_hdf5(tmp_path / "made.h5", quiet, num_images=256, size=8, num_classes=4)
+    assert len(before) > 0 and asked[0] > 0
+    whole = generate_hdf5(tmp_path / "whole.h5", quiet, num_images=256, size=8, num_classes=4)
+    assert torch.equal(part(path, "train").images.whole(), part(whole, "train").images.whole())
 
 
 def test_a_bad_image_is_named_and_what_was_done_is_kept(photos: Path, tmp_path: Path) -> None:
@@ -159,10 +179,11 @@ def test_a_bad_image_is_named_and_what_was_done_is_kept(photos: Path, tmp_path: 
     bad = photos / "train" / "b" / "31.png"
     good = bad.read_bytes()
     bad.write_bytes(good[:40])
-    done = firstlight(tmp_path, "data", "convert", str(photos), "out.h5")
-    assert done.returncode == 3 and "train/b/31.png: " in done.stderr and not (tmp_path / "out.h5").exists()
+    with pytest.raises(DataError, match=r"train/b/31\.png: .*; repair or remove it and start again"):
+        convert_folder(photos, tmp_path / "out.h5", quiet)
+    assert not (tmp_path / "out.h5").exists()
     bad.write_bytes(good)
-    assert firstlight(tmp_path, "data", "convert", str(photos), "out.h5").returncode == 0
+    assert convert_folder(photos, tmp_path / "out.h5", quiet).exists()
 
 
 @pytest.mark.parametrize("chunked", [False, True])
@@ -193,11 +214,13 @@ def test_the_full_check_finds_images_in_two_parts(tmp_path: Path) -> None:
     assert ("train", "1 images are there more than once") in found.findings
 
 
-def test_describe_and_list(tmp_path: Path) -> None:
-    generate_hdf5(tmp_path / "made.h5", quiet, num_images=100, size=16, num_classes=4)
-    described = json.loads(firstlight(tmp_path, "data", "describe", "made.h5", "--json").stdout)
-    assert (described["num_images"], described["image_shape"]) == (100, [3, 16, 16])
-    with zipfile.ZipFile(tmp_path / "no.h5", "w") as archive:
-        archive.writestr("a", "b")
-    refused = firstlight(tmp_path, "data", "describe", "no.h5")
-    assert refused.returncode == 3 and "no HDF5 file" in refused.stderr
+def test_the_commands(photos: Path, tmp_path: Path) -> None:
+    """D8: convert, check and describe as a user types them; --json is one object."""
+    converted = firstlight(tmp_path, "data", "convert", "photos", "out.h5", "--json")
+    assert converted.returncode == 0, converted.stderr
+    made = json.loads(converted.stdout)
+    assert made["parts"][0] == {"part": "train", "images": 54, "labels": "yes"} and made["image_shape"] == [3, 10, 12]
+    checked_too = firstlight(tmp_path, "data", "check", "out.h5", "--full")
+    assert checked_too.returncode == 0 and "every checksum matches" in checked_too.stdout
+    described = describe_source(str(tmp_path / "out.h5"), [], tmp_path, out=tmp_path)
+    assert (described["num_images"], described["image_shape"]) == (54, [3, 10, 12])

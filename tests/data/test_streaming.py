@@ -43,7 +43,7 @@ def small_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(stored, "BLOCK_BYTES", 40 * ROW)
 
 
-def streamed(path: Path, part: str = "train", *, buffer: int = 200, size: int | None = None) -> Dataset:
+def streamed(path: Path, part: str = "train", *, buffer: int = 140, size: int | None = None) -> Dataset:
     """Return a part that is streamed through a buffer for so many images."""
     dataset = load_hdf5(part, Path(), path=str(path), stream="on")
     dataset.images.buffer_bytes = buffer * ROW
@@ -103,7 +103,7 @@ def same(some: Batch, other: Batch) -> bool:
     return all(torch.equal(one, two) for one, two in zip(some, other, strict=True))
 
 
-@pytest.mark.parametrize("start", [0, 1, 2, 3, 7, 21])
+@pytest.mark.parametrize("start", [0, 1, 3, 9])
 @pytest.mark.parametrize("storage", ["contiguous", "gzip"])
 def test_an_epoch_goes_on_from_any_batch_to_the_same_bits(tmp_path: Path, storage: str, start: int) -> None:
     """F3, fault 1: the position in the data is two integers here too."""
@@ -142,7 +142,7 @@ def test_drop_last_and_order(tmp_path: Path) -> None:
 def test_a_subset_in_any_order(tmp_path: Path) -> None:
     """Validation that is carved out has gaps, and a subset may come in any order and hold an image twice."""
     path = make_file(tmp_path / "a.h5")
-    chosen = torch.tensor([699, 3, 3, 500, 0, 41, 40, 39, 650])
+    chosen = torch.tensor([299, 3, 3, 200, 0, 41, 40, 39, 250])
     dataset = streamed(path).subset(chosen)
     (batch,) = loader_of(dataset, shuffle=False, normalize=Normalize.identity(3)).batches(0)
     expected = torch.stack([read_plainly(path, "train", int(row)) for row in chosen])
@@ -168,7 +168,7 @@ def test_resize_on_the_way_equals_the_resident_resize(tmp_path: Path) -> None:
 
 def test_the_order_is_well_shuffled(tmp_path: Path) -> None:
     """Blocks are mixed and each window is: in an eighth of the order, images of all eighths of the file."""
-    order = loader_of(streamed(make_file(tmp_path / "a.h5"), buffer=700)).order(0)
+    order = loader_of(streamed(make_file(tmp_path / "a.h5"), buffer=300)).order(0)
     first = order[: NUM // 8] * 8 // NUM
     assert len(first.unique()) >= 5
     assert abs(float(np.corrcoef(order.numpy(), np.arange(NUM))[0, 1])) < 0.3
