@@ -191,7 +191,8 @@ class Items(TorchDataset[tuple[torch.Tensor, int]]):
     """One image at a time, as course code reads them: the file opened at first use in each process."""
 
     def __init__(self, path: Path, case: str, order: list[int]) -> None:
-        self.path, self.case, self.order, self.file = path, case, order, None
+        self.path, self.case, self.order = path, case, order
+        self.file: Any = None
 
     def __len__(self) -> int:
         return len(self.order)

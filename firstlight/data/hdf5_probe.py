@@ -131,7 +131,7 @@ def _images_of(dataset: h5py.Dataset, key: str, path: str, arrays: list[Array]) 
     facts["chunks"] = len(arrays) - 1
     if set(filters) - {DEFLATE, SHUFFLE, FLETCHER32} or not _as_stored(dataset, arrays[-1], path):
         facts["library"] = True
-    dataset[0]  # the library's own filters are there
+        dataset[0]  # raises where the filters are not here
     return facts
 
 

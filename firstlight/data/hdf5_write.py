@@ -4,6 +4,7 @@ The file grows as FILE.part: h5py lays out its arrays and closes it, then pixels
 how many. At the end all is read back for the checksums, and the file gets its name. Reading order: write_hdf5, _skeleton, _fill, _seal.
 """
 
+import hashlib
 import json
 import zlib
 from collections.abc import Callable, Iterator, Mapping
@@ -15,8 +16,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from firstlight.data.hdf5 import facts_of, require_h5py
-from firstlight.data.stored import BLOCK_BYTES, ImageFile, Pixels, Rows
+from firstlight.data.hdf5 import require_h5py
+from firstlight.data.stored import BLOCK_BYTES, Pixels, Rows
 from firstlight.errors import DataError
 from firstlight.files import check_room, make_by, make_dir, move, remove, sha256, write_at, write_json
 
@@ -85,17 +86,18 @@ def write_hdf5(path: Path, plan: FilePlan, progress: Progress) -> Path:
         raise DataError(f"{path} is there already; remove it, or choose another name")
     make_dir(path.parent)
     growing, note = path.with_name(path.name + ".part"), path.with_name(path.name + ".part.json")
-    done = _done_before(growing, note, plan)
-    if done is None:
+    places, done = _places(growing, plan), _done_before(note, plan)
+    if places is None or done is None:
         total = sum(part.num_images for part in plan.parts.values()) * plan.row_bytes
         check_room(path, total * (2 if plan.chunked else 1))
         remove(note)
         make_by(growing, lambda target: _skeleton(target, plan))
-        done = dict.fromkeys(plan.parts, 0)
+        places, done = _places(growing, plan), dict.fromkeys(plan.parts, 0)
         _save(note, plan, done)
+    assert places is not None
     for name in plan.parts:
-        _fill(growing, note, plan, name, done, progress)
-    _seal(growing, plan, progress)
+        _fill(growing, note, plan, name, places[name], done, progress)
+    _seal(growing, plan, places, progress)
     if plan.chunked:
         repacked = path.with_name(path.name + ".chunked.part")
         remove(repacked)
@@ -107,15 +109,25 @@ def write_hdf5(path: Path, plan: FilePlan, progress: Progress) -> Path:
     return path
 
 
-def _done_before(growing: Path, note: Path, plan: FilePlan) -> dict[str, int] | None:
+def _places(growing: Path, plan: FilePlan) -> dict[str, int] | None:
+    """Return where the images of each part begin in a file that an earlier try laid out, None where there is no such file."""
+    import h5py
+
+    try:
+        with h5py.File(growing, "r") as file:
+            arrays = {name: file[f"images-{name}"] for name in plan.parts}
+            fits = all(arrays[name].shape == plan.array_shape(name) for name in plan.parts)
+            return {name: int(array.id.get_offset()) for name, array in arrays.items()} if fits else None
+    except (OSError, RuntimeError, ValueError, KeyError, TypeError):  # none there, or a kill came while h5py wrote
+        return None
+
+
+def _done_before(note: Path, plan: FilePlan) -> dict[str, int] | None:
     """Return how many images of each part an earlier try has written, None where there was none of this plan."""
     try:
         kept = json.loads(note.read_text(encoding="utf-8"))
-        if kept["plan"] != plan.key() or not growing.is_file():
-            return None
-        facts_of(growing, "train", "images-{part}", "labels-{part}")
-        return {name: int(kept["done"][name]) for name in plan.parts}
-    except (OSError, ValueError, KeyError, TypeError, DataError):
+        return {name: int(kept["done"][name]) for name in plan.parts} if kept["plan"] == plan.key() else None
+    except (OSError, ValueError, KeyError, TypeError):
         return None
 
 
@@ -147,12 +159,10 @@ def _write_names(file: Any, plan: FilePlan) -> None:
     file.attrs["written_by"] = "firstlight"
 
 
-def _fill(growing: Path, note: Path, plan: FilePlan, name: str, done: dict[str, int], progress: Progress) -> None:
+def _fill(growing: Path, note: Path, plan: FilePlan, name: str, offset: int, done: dict[str, int], progress: Progress) -> None:
     """Write the pixels of a part that are not there yet, and note every so often how many are."""
     part = plan.parts[name]
-    facts, _, _ = facts_of(growing, name, "images-{part}", "labels-{part}")
-    assert facts is not None and facts.offset is not None
-    offset, blocks = facts.offset, part.produce(done[name])
+    blocks = part.produce(done[name])
     before = sum(other.num_images for other in list(plan.parts.values())[: list(plan.parts).index(name)])
     total = sum(other.num_images for other in plan.parts.values())
     while True:
@@ -194,11 +204,11 @@ def _runs(rows: Rows) -> Iterator[tuple[int, int]]:
     return zip(cuts, islice(cuts, 1, None), strict=False)
 
 
-def _seal(growing: Path, plan: FilePlan, progress: Progress) -> None:
+def _seal(growing: Path, plan: FilePlan, places: Mapping[str, int], progress: Progress) -> None:
     """Read the pixels back and put their checksums into the file."""
     import h5py
 
-    sums = {name: checksums(growing, name, plan.rows_per_block, progress) for name in plan.parts}
+    sums = {name: _checksums(growing, plan, name, places[name], progress) for name in plan.parts}
 
     def seal(target: Path) -> None:
         with h5py.File(target, "r+") as file:
@@ -210,19 +220,17 @@ def _seal(growing: Path, plan: FilePlan, progress: Progress) -> None:
     make_by(growing, seal)
 
 
-def checksums(path: Path, part: str, rows_per_block: int, progress: Progress) -> tuple[str, NDArray[np.uint32]]:
-    """Return the SHA-256 of the pixels of a part, and the CRC-32 of each block of so many images, uint32 [blocks]."""
-    import hashlib
-
-    facts, _, _ = facts_of(path, part, "images-{part}", "labels-{part}")
-    assert facts is not None
-    file, digest, sums = ImageFile(facts), hashlib.sha256(), []
-    for first in range(0, facts.shape[0], rows_per_block):
-        last = min(first + rows_per_block, facts.shape[0])
-        block = b"".join(np.ascontiguousarray(pixels).tobytes() for _, pixels in file.read(np.arange(first, last)))
-        digest.update(block)
-        sums.append(zlib.crc32(block))
-        progress(f"checksums of images-{part}", last, facts.shape[0])
+def _checksums(growing: Path, plan: FilePlan, name: str, offset: int, progress: Progress) -> tuple[str, NDArray[np.uint32]]:
+    """Return the SHA-256 of the pixels of a part, and the CRC-32 of each block of images, uint32 [blocks]."""
+    num, digest, sums = plan.parts[name].num_images, hashlib.sha256(), []
+    with growing.open("rb") as handle:
+        handle.seek(offset)
+        for first in range(0, num, plan.rows_per_block):
+            last = min(first + plan.rows_per_block, num)
+            block = handle.read((last - first) * plan.row_bytes)
+            digest.update(block)
+            sums.append(zlib.crc32(block))
+            progress(f"checksums of images-{name}", last, num)
     return digest.hexdigest(), np.array(sums, np.uint32)
 
 

@@ -16,6 +16,7 @@ import torch
 from PIL import Image
 
 from firstlight.config.schema import Kind
+from firstlight.data import generate
 from firstlight.data.build import load_all_parts
 from firstlight.data.convert import convert_datasets, convert_folder
 from firstlight.data.generate import class_names, draw, generate_hdf5
@@ -141,7 +142,8 @@ def test_convert_a_data_set_with_a_name(tmp_path: Path) -> None:
 def test_a_killed_conversion_goes_on_to_the_same_file(photos: Path, tmp_path: Path, when: str) -> None:
     """Issue 7: killed at a file operation, then started again: the pixels are those of a conversion that nobody disturbed."""
     whole, out = convert_folder(photos, tmp_path / "whole.h5", quiet), tmp_path / when.rpartition(":")[2].removesuffix(".part")
-    command = f"from pathlib import Path; from firstlight.data.convert import convert_folder; convert_folder(Path({str(photos)!r}), Path({str(out)!r}), print)"
+    call = f"convert_folder(Path({str(photos)!r}), Path({str(out)!r}), print)"
+    command = f"from pathlib import Path; from firstlight.data.convert import convert_folder; {call}"
     environment = {"PYTHONPATH": str(ROOT), "FIRSTLIGHT_FAILPOINT": when}
     killed = subprocess.run([sys.executable, "-c", command], env=os.environ | environment, check=False, capture_output=True)
     assert killed.returncode == -signal.SIGKILL and not out.exists()
@@ -195,12 +197,11 @@ def test_a_flipped_byte_is_found_by_the_full_check(tmp_path: Path, chunked: bool
     content = bytearray(path.read_bytes())
     content[offset + 5000] ^= 1
     path.write_bytes(content)
-    quick, full = firstlight(tmp_path, "data", "check", "made.h5"), firstlight(tmp_path, "data", "check", "made.h5", "--full")
-    assert full.returncode == 3
-    assert ("checksum does not match" if chunked else "the pixels of rows 0 to 99 are not those that were written") in " ".join(
-        full.stdout.split()
-    )
-    assert quick.returncode == 0 and "--full reads every pixel" in quick.stdout
+    (found,) = check_source(str(path), [], tmp_path, full=True)["findings"]
+    assert found["image"] == "images-train"
+    assert ("its checksum does not match" if chunked else "the pixels of rows 0 to 99 are not those that were written") in found["wrong"]
+    quick = check_source(str(path), [], tmp_path)
+    assert quick["findings"] == [] and "--full reads every pixel" in quick["says"]
 
 
 def test_the_full_check_finds_images_in_two_parts(tmp_path: Path) -> None:

@@ -22,19 +22,19 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return generate_hdf5(path, lambda what, done, total: None, num_images=600, size=24, num_classes=10)
 
 
-def train(made: Path, folder: Path, *settings: str, name: str, console: Console | None = None) -> fl.Run:
-    words = [*STREAMED, f"data.path={made}", "train.epochs=2", *settings]
+def train(made: Path, folder: Path, *settings: str, name: str, epochs: int = 1, console: Console | None = None) -> fl.Run:
+    words = [*STREAMED, f"data.path={made}", f"train.epochs={epochs}", *settings]
     return fl.train("quickstart", *words, name=name, runs_dir=folder, console=console or Console(quiet=True))
 
 
 def test_a_streamed_training_is_recorded_and_goes_on_to_the_same_bits(made: Path, tmp_path: Path) -> None:
     """D8, F3: validated on its own part; stopped inside an epoch and resumed there, it ends with the bits of one that was not."""
-    whole = train(made, tmp_path, name="whole")
+    whole = train(made, tmp_path, name="whole", epochs=2)
     record = whole.info["data"]
     assert (record["streamed"], record["own_validation"], record["num_train"], record["num_val"]) == (True, True, 600, 60)
     assert "made.h5 (600 training images)" in record["source"]
     with pytest.raises(InterruptedRunError):
-        train(made, tmp_path, "train.log_every=5", name="cut", console=StopAfter(1))
+        train(made, tmp_path, "train.log_every=5", name="cut", epochs=2, console=StopAfter(1))
     resumed = fl.resume(tmp_path / "cut", console=Console(quiet=True))
     assert checkpoint_hashes(resumed) == checkpoint_hashes(whole)
     assert [row["loss"] for row in resumed.steps] == [row["loss"] for row in whole.steps]
@@ -42,14 +42,14 @@ def test_a_streamed_training_is_recorded_and_goes_on_to_the_same_bits(made: Path
 
 def test_a_resident_training_has_the_same_record(made: Path, tmp_path: Path) -> None:
     """The same statistics and the same content hash, wherever the pixels are."""
-    streamed = train(made, tmp_path, "train.epochs=1", name="streamed").info["data"]
-    resident = train(made, tmp_path, "train.epochs=1", "data.stream=off", name="resident").info["data"]
+    streamed = train(made, tmp_path, name="streamed").info["data"]
+    resident = train(made, tmp_path, "data.stream=off", name="resident").info["data"]
     assert {key: value for key, value in streamed.items() if resident[key] != value} == {"streamed": True}
 
 
 def test_unlabelled_images_are_predicted_and_never_evaluated(made: Path, tmp_path: Path) -> None:
     """D8, D11."""
-    run = train(made, tmp_path, "train.epochs=1", name="run")
+    run = train(made, tmp_path, name="run")
     rows = predict(run.path)
     assert len(rows) == 60 and rows[0]["image"] == "test[0]"
     with pytest.raises(DataError, match="the test images have no labels"):
@@ -61,7 +61,8 @@ def test_a_course_config_for_medium_imagenet(made: Path, tmp_path: Path) -> None
     """D1, D8: upper case, as the course writes it; the images are brought to its 32 pixels on the way."""
     (tmp_path / "base.yaml").write_text("MODEL: {NAME: lenet}\nDATA: {PIN_MEMORY: true}\n")
     (tmp_path / "course.yaml").write_text(
-        f"BASE: [base.yaml]\nDATA: {{BATCH_SIZE: 32, DATASET: medium_imagenet, MEDIUM_IMAGENET_PATH: {made}, IMG_SIZE: 32, NUM_WORKERS: 32}}\n"
+        "BASE: [base.yaml]\n"
+        f"DATA: {{BATCH_SIZE: 32, DATASET: medium_imagenet, MEDIUM_IMAGENET_PATH: {made}, IMG_SIZE: 32, NUM_WORKERS: 32}}\n"
         "MODEL: {NUM_CLASSES: 10}\nTRAIN: {EPOCHS: 1, WARMUP_EPOCHS: 0}\nOUTPUT: output/medium\nSAVE_FREQ: 1\nPRINT_FREQ: 5\n"
     )
     run = fl.train(tmp_path / "course.yaml", "data.stream=on", runs_dir=tmp_path, name="run", console=Console(quiet=True))
