@@ -23,7 +23,7 @@ from firstlight.data.generate import class_names, draw, generate_hdf5
 from firstlight.data.hdf5 import load_hdf5
 from firstlight.data.hdf5_check import Checked, check_parts
 from firstlight.errors import DataError, StorageError
-from firstlight.inspection.data import describe_source
+from firstlight.inspection.data import check_source, describe_source
 
 ROOT = Path(__file__).parents[2]
 

@@ -12,7 +12,7 @@ from firstlight.tracking.console import Console
 from tests.engine.test_resume import StopAfter, checkpoint_hashes
 
 SETTINGS = ["data=hdf5", "model={name: small_cnn, widths: [4, 8]}", "train.batch_size=16", "device.threads=1", "device.precision=float32"]
-STREAMED = [*SETTINGS, "data.stream=on", "data.buffer_mib=1", "augment.flip=true", "augment.crop=2", "train.test_at_end=false"]
+STREAMED = [*SETTINGS, "data.buffer_mib=1", "augment.flip=true", "augment.crop=2", "train.test_at_end=false"]
 
 
 @pytest.fixture(scope="module")
@@ -22,8 +22,10 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return generate_hdf5(path, lambda what, done, total: None, num_images=600, size=24, num_classes=10)
 
 
-def train(made: Path, folder: Path, *settings: str, name: str, epochs: int = 1, console: Console | None = None) -> fl.Run:
-    words = [*STREAMED, f"data.path={made}", f"train.epochs={epochs}", *settings]
+def train(
+    made: Path, folder: Path, *settings: str, name: str, epochs: int = 1, stream: str = "on", console: Console | None = None
+) -> fl.Run:
+    words = [*STREAMED, f"data.path={made}", f"train.epochs={epochs}", f"data.stream={stream}", *settings]
     return fl.train("quickstart", *words, name=name, runs_dir=folder, console=console or Console(quiet=True))
 
 
@@ -43,7 +45,7 @@ def test_a_streamed_training_is_recorded_and_goes_on_to_the_same_bits(made: Path
 def test_a_resident_training_has_the_same_record(made: Path, tmp_path: Path) -> None:
     """The same statistics and the same content hash, wherever the pixels are."""
     streamed = train(made, tmp_path, name="streamed").info["data"]
-    resident = train(made, tmp_path, "data.stream=off", name="resident").info["data"]
+    resident = train(made, tmp_path, name="resident", stream="off").info["data"]
     assert {key: value for key, value in streamed.items() if resident[key] != value} == {"streamed": True}
 
 
