@@ -12,7 +12,7 @@ import torch
 
 QUICK = (("tiny_step",), ("step_parts",), ("scalars",), ("loader",), ("startup",), ("networks", "--networks", "lenet"))
 LONG = (
-    *(("networks", "--networks", "cnn5,resnet18"), ("mnist_99",), ("cifar10_fast",), ("safety",), ("accuracy",), ("one_epoch",)),
+    *(("networks", "--networks", "cnn5,resnet18"), ("mnist_99",), ("cifar10_fast",), ("safety",), ("accuracy",), ("one_epoch",), ("hdf5",)),
     *(("lanes",), ("study_grid",), ("study_bookkeeping",), ("study_workers",), ("report_size",)),
 )
 GPU = (("cifar10_gpu",), ("cifar10_gpu", "--graph"), ("accuracy", "cifar10_cnn5", "alexnet", "resnet18_cifar10"))

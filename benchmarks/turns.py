@@ -25,6 +25,10 @@ class Turns:
         """Wait for the parent's word, then start the clocks; the process ends here when the parent has gone."""
         if self._num and not sys.stdin.readline():
             os._exit(0)  # a framework may catch SystemExit, and has nothing left to save
+        self.restart()
+
+    def restart(self) -> None:
+        """Start the clocks anew, behind what a repetition needs and nobody wants to time."""
         self._wall, self._cpu = time.perf_counter(), time.process_time()
 
     def end(self, count: float, guard: Callable[[], Mapping[str, Any]] = dict, **facts: Any) -> None:

@@ -21,7 +21,7 @@ app = App(
     help_format="plaintext",
     suppress_keyboard_interrupt=False,  # it would leave without a word
 )
-data = App(name="data", help="List, fetch, check and describe data sets.")
+data = App(name="data", help="List, fetch, check, describe, convert and generate data sets.")
 app.command(data)
 tune = App(name="tune", help="Find a learning rate, or the largest batch, by trying them for a few seconds.")
 app.command(tune)
@@ -332,21 +332,102 @@ def data_fetch(name: str, /, *, from_: Annotated[Path | None, Parameter(name="--
 
 
 @data.command(name="check")
-def data_check(source: str, /, *settings: str, common: Common = COMMON) -> None:
+def data_check(source: str, /, *settings: str, full: Annotated[bool, FLAG] = False, common: Common = COMMON) -> None:
     """Decode every image and check every label of a data set; list what is broken.
 
     Parameters
     ----------
     source
-        Name of a data set, or a folder or archive of class folders.
+        Name of a data set, a folder or archive of class folders, or an HDF5 file.
     settings
         Settings of the data set, such as path=photos.
+    full
+        Read every pixel of an HDF5 file and compare its checksums.
     """
     from firstlight.inspection.data import check_source, print_check, refuse_findings
 
-    found = check_source(source, settings, common.data_dir)
+    found = check_source(source, settings, common.data_dir, full=full)
     result(common, found, print_check)
     refuse_findings(found)
+
+
+@data.command(name="convert")
+def data_convert(
+    source: str,
+    out: Path,
+    /,
+    *settings: str,
+    size: int | None = None,
+    layout: Literal["nhwc", "nchw"] = "nhwc",
+    val_fraction: float = 0.1,
+    chunked: Annotated[bool, FLAG] = False,
+    in_order: Annotated[bool, FLAG] = False,
+    common: Common = COMMON,
+) -> None:
+    """Write a data set as one HDF5 file in Medium ImageNet's layout, shuffled and with checksums; a killed conversion goes on.
+
+    Parameters
+    ----------
+    source
+        A folder or archive of class folders, or the name of a data set.
+    out
+        The file, such as photos.h5.
+    settings
+        Settings of the data set, such as test_fraction=0.1.
+    size
+        Pixels square of all images (default: as they are, if all have one size).
+    layout
+        Order of the axes.
+    val_fraction
+        Share of the training images that becomes the validation part.
+    chunked
+        Store blocks of 4 MiB that each carry HDF5's own checksum.
+    in_order
+        Leave the images in their order, which is class by class, instead of shuffling them.
+    """
+    from firstlight.inspection.data import convert_source, print_hdf5
+
+    how: dict[str, Any] = {"size": size, "layout": layout, "val_fraction": val_fraction, "chunked": chunked, "shuffled": not in_order}
+    made = convert_source(source, settings, out, common.data_dir, console=Console(quiet=common.json), **how)
+    result(common, made, print_hdf5)
+
+
+@data.command(name="generate")
+def data_generate(
+    out: Path,
+    /,
+    *,
+    images: int = 20_000,
+    size: int = 96,
+    classes: int = 200,
+    seed: int = 0,
+    layout: Literal["nhwc", "nchw"] = "nhwc",
+    chunked: Annotated[bool, FLAG] = False,
+    common: Common = COMMON,
+) -> None:
+    """Make up a data set in Medium ImageNet's layout, with classes that can be learned, a val part, and a test part without labels.
+
+    Parameters
+    ----------
+    out
+        The file, such as made.h5.
+    images
+        Images to train on; a tenth of that each to validate and to test.
+    size
+        Pixels square.
+    classes
+        Number of classes.
+    seed
+        Another seed draws other images.
+    layout
+        Order of the axes.
+    chunked
+        Store blocks of 4 MiB that each carry HDF5's own checksum.
+    """
+    from firstlight.inspection.data import generate_source, print_hdf5
+
+    how: dict[str, Any] = {"num_images": images, "size": size, "num_classes": classes, "seed": seed, "order": layout, "chunked": chunked}
+    result(common, generate_source(out, console=Console(quiet=common.json), **how), print_hdf5)
 
 
 @data.command(name="describe")

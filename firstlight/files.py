@@ -184,10 +184,7 @@ def write_folder(path: Path, contents: Mapping[str, Sequence[Chunk]]) -> None:
     with storage_errors(path):
         if path.exists():
             raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST))
-        if (free := shutil.disk_usage(path.parent).free) < needed + SPARE_BYTES:
-            raise StorageError(
-                f"cannot write {path}: {free / 2**20:,.0f} MiB are free and {needed / 2**20:,.0f} MiB needed; free some space"
-            )
+        check_room(path, needed)
         remove(beside)
         try:
             _make_dir(beside)
@@ -226,6 +223,32 @@ def move(source: Path, target: Path) -> None:
     with storage_errors(target):
         _replace(source, target)
         _sync_folder(target.parent)
+
+
+def make_by(path: Path, make: Callable[[Path], T]) -> T:
+    """Let a library write the file `path`, and flush it to the disk. The name is one that nobody reads yet; `move` puts it in its place."""
+    with storage_errors(path):
+        made = _operate("make", path, lambda: make(path))
+        with path.open("rb") as handle:
+            _operate("fsync", path, lambda: os.fsync(handle.fileno()))
+    return made
+
+
+def write_at(path: Path, pieces: Iterable[tuple[int, Chunk]]) -> None:
+    """Write pieces at their byte offsets into a file that is there, and flush it to the disk."""
+    with storage_errors(path), _operate("open", path, lambda: path.open("r+b", buffering=0)) as handle:
+        for offset, piece in pieces:
+            handle.seek(offset)
+            _operate("write", path, lambda piece=piece: _write_all(handle, piece), piece)  # type: ignore[misc]
+        _operate("fsync", path, lambda: os.fsync(handle.fileno()))
+
+
+def check_room(path: Path, needed: int) -> None:
+    """Raise StorageError where the disk of a file that is to be has less than `needed` bytes left."""
+    with storage_errors(path):
+        free = shutil.disk_usage(path.parent).free
+    if free < needed + SPARE_BYTES:
+        raise StorageError(f"cannot write {path}: {free / 2**20:,.0f} MiB are free and {needed / 2**20:,.0f} MiB needed; free some space")
 
 
 def append_chunks(path: Path, start: int, chunks: Iterator[bytes]) -> None:

@@ -208,6 +208,26 @@ def test_only_files_py_writes(path: Path) -> None:
     assert not wrong
 
 
+@pytest.mark.parametrize("path", [path for path in FILES if "h5py" in path.read_text(encoding="utf-8")], ids=module_of)
+def test_a_library_that_writes_is_called_by_files_py(path: Path) -> None:
+    """h5py writes where it must, in functions that files.make_by calls with a temporary name."""
+    functions = {node.name: node for node in ast.walk(tree_of(path)) if isinstance(node, ast.FunctionDef)}
+    writing = {name for name, node in functions.items() if any(is_h5py_write(call) for call in ast.walk(node))}
+    handed_over = {word.id for name, call in calls(path) if name == "make_by" for word in ast.walk(call) if isinstance(word, ast.Name)}
+    assert not {name for name in writing if name not in handed_over and not makes(functions[name])}
+
+
+def is_h5py_write(node: ast.AST) -> bool:
+    if not (isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node.func.attr == "File"):
+        return False
+    return any(isinstance(word, ast.Constant) and word.value in ("w", "a", "r+", "w-", "x") for word in node.args)
+
+
+def makes(function: ast.FunctionDef) -> bool:
+    """Whether a function calls make_by itself, with a function inside it."""
+    return any(isinstance(node, ast.Call) and getattr(node.func, "id", "") == "make_by" for node in ast.walk(function))
+
+
 @pytest.mark.parametrize("path", FILES, ids=module_of)
 def test_nothing_is_unpickled_or_evaluated(path: Path) -> None:
     """F12: no pickle, no eval, no unsafe load in the package."""

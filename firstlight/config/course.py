@@ -13,6 +13,7 @@ from firstlight.errors import did_you_mean
 KEYS: dict[str, str] = {
     "DATA.DATASET": "data.name",
     "DATA.DATA_PATH": "data.path",
+    "DATA.MEDIUM_IMAGENET_PATH": "data.path",
     "DATA.BATCH_SIZE": "train.batch_size",
     "DATA.IMG_SIZE": "input.image_size",
     "MODEL.NAME": "model.name",

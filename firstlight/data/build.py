@@ -14,6 +14,7 @@ from firstlight.data.downloads import CIFAR10_FILES, FASHION_MNIST_FILES, MNIST_
 from firstlight.data.fashion_mnist import load_fashion_mnist
 from firstlight.data.fetch import RemoteFile
 from firstlight.data.folder import load_folder
+from firstlight.data.hdf5 import load_hdf5, load_hdf5_part, load_medium_imagenet, load_medium_imagenet_part
 from firstlight.data.image_files import find_images, read_images
 from firstlight.data.kaggle_digits import load_kaggle_digits
 from firstlight.data.loader import Loader
@@ -21,6 +22,9 @@ from firstlight.data.mnist import load_mnist
 from firstlight.data.normalize import Normalize
 from firstlight.data.places import data_dir_of
 from firstlight.data.resize import resize
+from firstlight.data.splits import carve
+from firstlight.data.stored import StoredImages
+from firstlight.data.streaming import StreamLoader
 from firstlight.data.training_data import TrainingData, part_training_data
 from firstlight.errors import ConfigError, DataError, did_you_mean
 
@@ -35,7 +39,12 @@ SOURCES: Mapping[str, Callable[..., Dataset]] = {
     "corrupted_mnist": load_corrupted_mnist,
     "kaggle_digits": load_kaggle_digits,
     "folder": load_folder,
+    "hdf5": load_hdf5,
+    "medium_imagenet": load_medium_imagenet,
 }
+
+OWN_VALIDATION: Mapping[str, Callable[..., Dataset | None]] = {"hdf5": load_hdf5_part, "medium_imagenet": load_medium_imagenet_part}
+"""Data sets that may bring a validation part of their own, which is asked for as `val`."""
 
 DOWNLOADS: Mapping[str, tuple[RemoteFile, ...]] = {
     "mnist": MNIST_FILES,
@@ -57,8 +66,11 @@ def load_part(kind: Kind, part: str, data_dir: Path) -> Dataset:
 
 
 def load_experiment_part(config: Config, part: str, data_dir: Path) -> Dataset:
-    """Return one part of the data of an experiment, at the size that the network sees."""
-    dataset = load_part(config.data, part, data_dir)
+    """Return one part of the data of an experiment, at the size that the network sees; streamed where it is too large for the memory."""
+    return _as_asked(config, load_part(config.data, part, data_dir)).settled()
+
+
+def _as_asked(config: Config, dataset: Dataset) -> Dataset:
     wanted = config.input.num_classes
     if wanted not in (None, dataset.num_classes):
         raise DataError(
@@ -69,8 +81,12 @@ def load_experiment_part(config: Config, part: str, data_dir: Path) -> Dataset:
 
 def load_training_data(config: Config, data_dir: Path) -> TrainingData:
     """Return what an experiment trains and validates on; the test part is not touched."""
+    val = None
+    if config.data.name in OWN_VALIDATION and config.split.val_fraction > 0:
+        val = OWN_VALIDATION[config.data.name]("val", data_dir, **config.data.options)
     return part_training_data(
-        load_experiment_part(config, "train", data_dir),
+        _as_asked(config, load_part(config.data, "train", data_dir)),
+        val=None if val is None else _as_asked(config, val),
         val_fraction=config.split.val_fraction,
         split_seed=config.split.seed,
         num_train=config.split.num_train,
@@ -78,10 +94,20 @@ def load_training_data(config: Config, data_dir: Path) -> TrainingData:
     )
 
 
+def load_all_parts(kind: Kind, data_dir: Path, image_size: int | None, val_fraction: float) -> dict[str, Dataset]:
+    """Return train, val (carved, unless the data bring their own) and test of a data set, as a converter writes them."""
+    train, test = (load_part(kind, part, data_dir) for part in ("train", "test"))
+    own = OWN_VALIDATION[kind.name]("val", data_dir, **kind.options) if kind.name in OWN_VALIDATION else None
+    assert train.labels is not None
+    rest, carved = carve(train.labels, val_fraction if own is None else 0.0, seed=0)
+    parts = {"train": train.subset(rest), "val": own or train.subset(carved), "test": test}
+    return {name: part if image_size is None else resize(part, image_size) for name, part in parts.items() if len(part)}
+
+
 def make_train_loader(config: Config, dataset: Dataset, normalize: Normalize, *, seed: int, device: str, channels_last: bool) -> Loader:
     """Return the loader of the training part: shuffled, augmented, normalised."""
     augment = config.augment
-    return Loader(
+    return _loader_of(dataset)(
         dataset,
         batch_size=config.train.batch_size,
         seed=seed,
@@ -97,7 +123,11 @@ def make_train_loader(config: Config, dataset: Dataset, normalize: Normalize, *,
 def make_loader(dataset: Dataset, config: Config, normalize: Normalize, *, device: str, channels_last: bool) -> Loader:
     """Return a loader that goes over a part in order, as it is, to evaluate or predict."""
     size = max(config.train.batch_size, EVALUATION_BATCH_SIZE)
-    return Loader(dataset, batch_size=size, seed=0, normalize=normalize, device=device, channels_last=channels_last)
+    return _loader_of(dataset)(dataset, batch_size=size, seed=0, normalize=normalize, device=device, channels_last=channels_last)
+
+
+def _loader_of(dataset: Dataset) -> type[Loader]:
+    return StreamLoader if isinstance(dataset.images, StoredImages) else Loader
 
 
 def load_images(paths: Sequence[Path], image_shape: tuple[int, int, int], class_names: Sequence[str]) -> tuple[Dataset, list[Path]]:

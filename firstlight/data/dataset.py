@@ -8,14 +8,16 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from firstlight.data.stored import StoredImages
 from firstlight.errors import DataError
 
 
 @dataclass(frozen=True, eq=False)
 class Dataset:
-    """Images with their labels, whole in memory.
+    """Images with their labels, whole in memory; or the pixels still in their file, where they are too many.
 
-    images: uint8 [N, C, H, W], or float32 in [0, 1] where the values are not whole 255ths.
+    images: uint8 [N, C, H, W], or float32 in [0, 1] where the values are not whole 255ths. A data set that is streamed has a StoredImages
+    here, which has the shape, the indexing and the `split` of such a tensor, and says so to whoever wants more of it.
     labels: int64 [N], or None for images whose labels nobody has (a competition's test set).
     source: one line for people, such as "MNIST (60,000 training images)".
     warnings: what a run should say about the images, a line each.
@@ -47,7 +49,12 @@ class Dataset:
         """Return a copy of the images at `indices` (int64 [M]), in that order."""
         labels = None if self.labels is None else self.labels[indices]
         names = None if self.names is None else tuple(self.names[index] for index in indices.tolist())
-        return replace(self, images=self.images[indices], labels=labels, names=names)
+        images = self.images.at(indices) if isinstance(self.images, StoredImages) else self.images[indices]
+        return replace(self, images=images, labels=labels, names=names)
+
+    def settled(self) -> "Dataset":
+        """Return the data set as a training takes it: streamed images whole in memory after all, where they are few enough."""
+        return replace(self, images=self.images.settled()) if isinstance(self.images, StoredImages) else self
 
     def pixels(self, index: int) -> NDArray[np.uint8]:
         """Return one image to look at, uint8 [H, W] where it is grey, else [H, W, C]."""
@@ -69,11 +76,12 @@ def make_dataset(images: Tensor, labels: Tensor | None, class_names: Sequence[st
     if images.ndim != 4 or min(images.shape) == 0:
         raise DataError(f"{source}: images have shape {list(images.shape)}; expected [N, H, W] or [N, C, H, W] with at least one image")
     if labels is not None:
-        labels = _checked_labels(labels, len(images), len(class_names), source)
+        labels = checked_labels(labels, len(images), len(class_names), source)
     return Dataset(_tidy_images(images, source), labels, tuple(class_names), source)
 
 
-def _checked_labels(labels: Tensor, num_images: int, num_classes: int, source: str) -> Tensor:
+def checked_labels(labels: Tensor, num_images: int, num_classes: int, source: str) -> Tensor:
+    """Return whole numbers in 0..num_classes-1 as int64 [N]. Raises DataError that names the first wrong row."""
     if labels.shape != (num_images,):
         raise DataError(f"{source}: {num_images} images but labels of shape {list(labels.shape)}; expected one label an image")
     if labels.is_floating_point() and not torch.equal(labels, labels.round()):

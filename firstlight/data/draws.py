@@ -27,6 +27,7 @@ class Stream(IntEnum):
     SATURATION = 7
     CUTOUT_TOP = 8
     CUTOUT_LEFT = 9
+    IN_WINDOW = 10
 
 
 def uniform(seed: int, epoch: int, indices: Tensor, stream: int) -> Tensor:

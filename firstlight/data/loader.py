@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Iterator
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -57,9 +57,13 @@ class Loader:
         self.drop_last = drop_last
         self.labels = torch.full((len(dataset),), -1) if dataset.labels is None else dataset.labels
         self.labels = self.labels.to(device)
-        self._store = PixelStore(dataset.images, crop=self.augment.crop, channels_last=channels_last, device=device)
+        self._store = self._stored(dataset, crop=self.augment.crop, channels_last=channels_last, device=device)
         self._white = pixel_scale(dataset.images)
         self._factor, self._shift = (self._store.spread(values) for values in normalize.coefficients(self._white))
+
+    def _stored(self, dataset: Dataset, **settings: Any) -> PixelStore:
+        """Return the pixels as batches are gathered from them."""
+        return PixelStore(dataset.images, **settings)
 
     @property
     def num_batches(self) -> int:
@@ -101,13 +105,21 @@ class Loader:
 
     def draw(self, epoch: int) -> Drawn:
         """Return the images of an epoch in their order, with all that is drawn for them."""
-        return Draws(self.augment, self.seed, epoch).of(self._order(epoch)[: self.num_images], self._store.height, self._store.width)
+        return self.drawn(epoch, self._order(epoch)[: self.num_images])
+
+    def drawn(self, epoch: int, indices: Tensor) -> Drawn:
+        """Return images at places in the data set (int64 [B]) with all that is drawn for them in an epoch."""
+        return Draws(self.augment, self.seed, epoch).of(indices, self._store.height, self._store.width)
 
     def make(self, drawn: Drawn, rows: Tensor | None = None) -> Batch:
         """Return the images that were drawn as the network sees them, in `rows` (float32 [B, *row_shape]) where memory is given."""
+        return self._made(self._store, drawn.indices, drawn, rows)
+
+    def _made(self, store: PixelStore, places: Tensor, drawn: Drawn, rows: Tensor | None = None) -> Batch:
+        """Return the images at some places of a store as the network sees them, with what was drawn for them."""
         corners = None if drawn.corners is None else (drawn.corners[0], drawn.corners[1])
-        gathered = self._store.gather(drawn.indices, corners, drawn.mirrored)
-        rows = self._empty(len(drawn.indices)) if rows is None else rows
+        gathered = store.gather(places, corners, drawn.mirrored)
+        rows = self._empty(len(places)) if rows is None else rows
         return Batch(self._as_seen(gathered, drawn, rows), self.labels[drawn.indices], drawn.indices)
 
     def indices(self, epoch: int, number: int) -> Tensor:

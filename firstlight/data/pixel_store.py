@@ -3,6 +3,10 @@
 A random crop is one lookup in a view of all windows of the padded images, so that padding costs nothing per batch.
 """
 
+import math
+from copy import copy
+from typing import Self
+
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -24,10 +28,35 @@ class PixelStore:
     def __init__(self, images: Tensor, *, crop: int = 0, channels_last: bool = False, device: torch.device | str = "cpu") -> None:
         self.num_channels, self.height, self.width = images.shape[1:]
         self.channels_last = channels_last and self.num_channels > 1
+        self._border = crop
         self.pixels = _stored(images, crop, self.channels_last, torch.device(device))
         self._window_shape, self._window_strides = self._windows(2 * crop + 1)
         columns = torch.arange(self.row_shape[-1]).view(self.width, -1).flip(0).flatten()
         self._mirrored_columns = columns.to(self.pixels.device)
+
+    def with_room(self, num: int) -> Self:
+        """Return a store of the same kind for so many images, whose pixels are not set yet."""
+        other = copy(self)
+        with torch.inference_mode(False):  # another thread may fill it, which that mode does not reach
+            other.pixels = torch.empty(num, *self.pixels.shape[1:], dtype=self.pixels.dtype, device=self.pixels.device)
+        other._window_shape, other._window_strides = other._windows(2 * self._border + 1)
+        return other
+
+    def put(self, first: int, images: Tensor) -> None:
+        """Set the images from place `first` on ([M, C, H, W], in any order in memory), with their reflected borders."""
+        target = self.pixels[first : first + len(images)]
+        target = target.permute(0, 3, 1, 2) if self.channels_last else target
+        border, (height, width) = self._border, images.shape[2:]
+        target[:, :, border : border + height, border : border + width].copy_(images)
+        for dim, length in ((2, height), (3, width)):  # the columns last, over their whole height: so the corners come right
+            for place in range(border):
+                target.select(dim, border - 1 - place).copy_(target.select(dim, border + 1 + place))
+                target.select(dim, border + length + place).copy_(target.select(dim, border + length - 2 - place))
+
+    @property
+    def image_bytes(self) -> int:
+        """Bytes that one image takes, with its border."""
+        return math.prod(self.pixels.shape[1:]) * self.pixels.element_size()
 
     @property
     def row_shape(self) -> tuple[int, ...]:

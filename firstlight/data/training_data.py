@@ -1,6 +1,5 @@
 """The training part of a data set, parted into train and validation, with a record of exactly which images are where."""
 
-import hashlib
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -10,6 +9,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from firstlight.data.dataset import Dataset
+from firstlight.data.measure import is_streamed, measure
 from firstlight.data.normalize import Normalize
 from firstlight.data.splits import carve, split_hash, take
 from firstlight.errors import DataError
@@ -32,6 +32,12 @@ class DataRecord:
     val_hash: str
     content_hash: str
     normalize: Normalize
+    own_validation: bool = False
+    """Whether the data bring their validation images; else they are carved from the training part."""
+    streamed: bool = False
+    """Whether the pixels stay in their file."""
+    num_measured: int | None = None
+    """Images that the mean, the deviation and the content hash were measured on, where these are a sample."""
 
     @property
     def num_classes(self) -> int:
@@ -46,7 +52,10 @@ class DataRecord:
         """Return what a training says about its data."""
         channels, height, width = self.image_shape
         size = f"{channels} x {height} x {width}"
-        return [f"data: {self.source}; {self.num_train:,} to train, {self.num_val:,} to validate, {size}, {self.num_classes} classes"]
+        own = " (its own part)" if self.own_validation else ""
+        first = f"data: {self.source}; {self.num_train:,} to train, {self.num_val:,} to validate{own}, {size}, {self.num_classes} classes"
+        sample = "" if self.num_measured is None else f"; pixels measured on {self.num_measured:,} training images, a fixed sample"
+        return [first, *([f"data: streamed from the file{sample}"] if self.streamed else [])]
 
 
 @dataclass(frozen=True, eq=False)
@@ -59,44 +68,51 @@ class TrainingData:
     warnings: tuple[str, ...] = ()
 
 
-def part_training_data(dataset: Dataset, *, val_fraction: float, split_seed: int, num_train: int | None, normalize: bool) -> TrainingData:
+def part_training_data(
+    dataset: Dataset, *, val_fraction: float, split_seed: int, num_train: int | None, normalize: bool, val: Dataset | None = None
+) -> TrainingData:
     """Carve validation out of a labelled training part, thin out the rest to `num_train`, and measure its pixels.
 
-    The validation images depend on `val_fraction` and `split_seed` alone, so runs on fewer training images share them.
+    The validation images depend on `val_fraction` and `split_seed` alone, so runs on fewer training images share them; where the data
+    bring a validation part of their own (`val`), they are all of that.
     """
     if dataset.labels is None:
         raise DataError(f"{dataset.source}: these images have no labels to train on; take a labelled part")
-    train, val = carve(dataset.labels, val_fraction, split_seed)
+    own_val = None if val is None or val.labels is None else _checked_val(val, dataset)
+    train, carved = carve(dataset.labels, val_fraction if own_val is None else 0.0, split_seed)
     if num_train is not None:
         train = train[take(dataset.labels[train], num_train, split_seed)]
-    train_set, val_set = dataset.subset(train), dataset.subset(val)
+    held_out = carved if own_val is None else torch.arange(len(own_val))
+    train_set, val_set = dataset.subset(train).settled(), (own_val or dataset.subset(carved)).settled()
+    measured = measure(train_set, val_set)
     record = DataRecord(
         source=dataset.source,
         class_names=dataset.class_names,
         image_shape=dataset.image_shape,
         num_train=len(train),
-        num_val=len(val),
+        num_val=len(held_out),
         train_hash=split_hash(train),
-        val_hash=split_hash(val),
-        content_hash=content_hash(train_set, val_set),
-        normalize=Normalize.measure(train_set.images) if normalize else Normalize.identity(dataset.image_shape[0]),
+        val_hash=split_hash(held_out),
+        content_hash=measured.content_hash,
+        normalize=measured.normalize if normalize else Normalize.identity(dataset.image_shape[0]),
+        own_validation=own_val is not None,
+        streamed=is_streamed(train_set),
+        num_measured=measured.num_images,
     )
-    warnings = (*dataset.warnings, *_class_warnings(train_set), *_twin_warnings(train_set, val_set))
-    return TrainingData(train_set, val_set if len(val) else None, record, warnings)
+    twins = [] if is_streamed(train_set) or is_streamed(val_set) else _twin_warnings(train_set, val_set)
+    warnings = (*dataset.warnings, *_class_warnings(train_set), *twins)
+    return TrainingData(train_set, val_set if len(held_out) else None, record, warnings)
 
 
-def content_hash(*parts: Dataset) -> str:
-    """Return the hexadecimal SHA-256 of the shapes, dtypes, labels and pixels of labelled images.
-
-    MNIST (47 MB) takes 0.03 s on a processor with SHA instructions.
-    """
-    digest = hashlib.sha256()
-    for part in parts:
-        assert part.labels is not None
-        digest.update(f"{part.images.dtype} {list(part.images.shape)}\n".encode())
-        digest.update(part.labels.numpy().astype("<i8", copy=False).data)
-        digest.update(part.images.contiguous().numpy().data)
-    return digest.hexdigest()
+def _checked_val(val: Dataset, train: Dataset) -> Dataset:
+    if val.image_shape != train.image_shape or val.class_names != train.class_names:
+        sizes = (
+            f"{list(val.image_shape)} and {val.num_classes} classes, {list(train.image_shape)} and {train.num_classes} classes to train on"
+        )
+        raise DataError(
+            f"{val.source}: the validation part does not fit the training part ({sizes}); set split.val_fraction=0, or repair it"
+        )
+    return val
 
 
 def _class_warnings(train: Dataset) -> list[str]:

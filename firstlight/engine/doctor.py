@@ -12,6 +12,8 @@ from firstlight.config.schema import DeviceConfig, Kind
 from firstlight.data.build import DOWNLOADS, SOURCES
 from firstlight.data.cifar10 import BINARY_FOLDER, BINARY_TAR, JPEG_TAR, PYTHON_FOLDER
 from firstlight.data.corrupted_mnist import FOLDERS
+from firstlight.data.hdf5 import FOLDERS as HDF5_FOLDERS
+from firstlight.data.hdf5 import MEDIUM_IMAGENET
 from firstlight.engine.device import Arithmetic, choose_device
 from firstlight.engine.places import data_dir_of
 from firstlight.engine.probe import settle
@@ -26,6 +28,7 @@ DATA_PLACES = {
     "cifar10": (BINARY_FOLDER, BINARY_TAR, PYTHON_FOLDER, JPEG_TAR),
     "corrupted_mnist": (*FOLDERS, *MNIST),
     "kaggle_digits": ("digit-recognizer/train.csv",),
+    "medium_imagenet": tuple(f"{folder}/{name}" for folder in HDF5_FOLDERS for name in MEDIUM_IMAGENET[96]),
 }
 """Where each data set lies in the data folder, the first choice first. To look there is quick; to read CIFAR-10 takes 15 s."""
 
@@ -80,7 +83,7 @@ def _one_step(model: Any, optimizer: Any, images: torch.Tensor, labels: torch.Te
 
 def describe_data(data_dir: Path) -> dict[str, str]:
     """Return a line about each named data set: where it lies, or how to get it. Nothing is read."""
-    return {name: _where(name, data_dir) for name in SOURCES if name != "folder"}
+    return {name: _where(name, data_dir) for name in SOURCES if name not in ("folder", "hdf5")}
 
 
 def _where(name: str, data_dir: Path) -> str:

@@ -22,8 +22,10 @@ CAPTURED = ("sgd", "adam", "adamw", "muon")
 """Optimizers that take the learning rate from the device."""
 
 
-def check_graph(config: Config, device: str) -> None:
-    """Raise ConfigError where the steps of a config cannot be captured."""
+def check_graph(config: Config, device: str, *, streamed: bool = False) -> None:
+    """Raise ConfigError where the steps of a config cannot be captured; streamed: whether the pixels come from a file."""
+    if streamed:
+        raise ConfigError("device.graph: a graph takes its images from the device's memory, and these are streamed; set device.graph=false")
     if device != "cuda":
         raise ConfigError(f"device.graph: CUDA graphs need a CUDA device, and this run is on {device}; set device.graph=false")
     if config.optim.name not in CAPTURED:

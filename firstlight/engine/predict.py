@@ -21,8 +21,9 @@ from firstlight.tracking.run import Run, find_run
 
 Row = dict[str, Any]
 
-UNLABELLED = "kaggle_digits"
-"""The data set whose test part has no labels, so that reading it opens no seal."""
+UNLABELLED = ("kaggle_digits", "hdf5", "medium_imagenet")
+"""The data sets whose test part may have no labels, so that reading it opens no seal."""
+NO_IMAGE = "no image was named; give image files or folders (test images with labels: `firstlight evaluate RUN --split test`)"
 
 
 def predict(
@@ -66,11 +67,11 @@ def _images_of(run: Run, config: Config, images: Sequence[str | Path], data_dir:
     if images:
         dataset, paths = load_images([Path(image) for image in images], tuple(record["image_shape"]), record["class_names"])
         return dataset, [str(path) for path in paths]
-    if config.data.name != UNLABELLED:
-        raise ConfigError(
-            "no image was named; give image files or folders (test images with labels: `firstlight evaluate RUN --split test`)"
-        )
+    if config.data.name not in UNLABELLED:
+        raise ConfigError(NO_IMAGE)
     dataset = load_experiment_part(config, "test", data_dir)
+    if dataset.labels is not None:  # sealed: nothing of it is looked at
+        raise ConfigError(NO_IMAGE)
     check_match(dataset, record)
     return dataset, [f"test[{index}]" for index in range(len(dataset))]
 

@@ -7,8 +7,8 @@ import torch
 from torch import Tensor
 from torch.autograd.variable import Variable
 
+from firstlight.data.interpolation import resize_images
 from firstlight.data.loader import Batch
-from firstlight.data.resize import resize_images
 from firstlight.engine.loss import cross_entropy_with_gradient
 from firstlight.engine.state import Setup, TrainState
 

@@ -225,7 +225,7 @@ def prepare(
     arithmetic = arithmetic or settle(config.device, model, record.image_shape, record.num_classes)
     model = arithmetic.place(model)
     if config.device.graph:
-        check_graph(config, arithmetic.device)
+        check_graph(config, arithmetic.device, streamed=record.streamed)
     optimizer, schedule = build_optimizer(config.optim, model), build_schedule(config.schedule)
     place: dict[str, Any] = {"device": arithmetic.device, "channels_last": arithmetic.channels_last}
     with ONE_THREAD.on_threads(), out_of_memory(f"placing the data on {arithmetic.device}", TOO_MUCH_DATA):

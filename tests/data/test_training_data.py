@@ -12,8 +12,9 @@ from PIL import Image
 import firstlight as fl
 from firstlight.data.build import load_training_data
 from firstlight.data.dataset import Dataset, make_dataset
+from firstlight.data.measure import content_hash
 from firstlight.data.resize import resize
-from firstlight.data.training_data import TrainingData, _found_among, content_hash, part_training_data
+from firstlight.data.training_data import TrainingData, _found_among, part_training_data
 from firstlight.errors import DataError
 from firstlight.tracking.console import Console
 

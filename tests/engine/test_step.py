@@ -13,7 +13,7 @@ import firstlight as fl
 from firstlight.config.schema import Config, Kind
 from firstlight.data.build import load_training_data, make_train_loader
 from firstlight.data.draws import permutation
-from firstlight.data.resize import resize_images
+from firstlight.data.interpolation import resize_images
 from firstlight.engine.loop import train_one_epoch
 from firstlight.engine.record import Recorder
 from firstlight.engine.seeding import private_randomness
