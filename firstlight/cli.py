@@ -4,6 +4,7 @@ stdout holds the result (one JSON object with --json), stderr everything else.
 """
 
 import json
+import os
 import sys
 from dataclasses import dataclass
 from pathlib import Path
@@ -406,6 +407,8 @@ def tune_batch(
 
 def result(common: Common, value: dict[str, Any], printer: Any = None) -> None:
     """Print a command's result: as JSON, or for people where the command has a way to."""
+    if os.environ.get("RANK", "0") != "0":
+        return  # of the processes of one training, rank 0 speaks
     if common.json:
         from firstlight.files import finite
 

@@ -16,7 +16,7 @@ from firstlight.data.fetch import RemoteFile
 from firstlight.data.folder import load_folder
 from firstlight.data.image_files import find_images, read_images
 from firstlight.data.kaggle_digits import load_kaggle_digits
-from firstlight.data.loader import Loader
+from firstlight.data.loader import WHOLE, Loader, Shard
 from firstlight.data.mnist import load_mnist
 from firstlight.data.normalize import Normalize
 from firstlight.data.places import data_dir_of
@@ -78,7 +78,9 @@ def load_training_data(config: Config, data_dir: Path) -> TrainingData:
     )
 
 
-def make_train_loader(config: Config, dataset: Dataset, normalize: Normalize, *, seed: int, device: str, channels_last: bool) -> Loader:
+def make_train_loader(
+    config: Config, dataset: Dataset, normalize: Normalize, *, seed: int, device: str, channels_last: bool, shard: Shard = WHOLE
+) -> Loader:
     """Return the loader of the training part: shuffled, augmented, normalised."""
     augment = config.augment
     return Loader(
@@ -91,13 +93,16 @@ def make_train_loader(config: Config, dataset: Dataset, normalize: Normalize, *,
         drop_last=config.train.drop_last,
         device=device,
         channels_last=channels_last,
+        shard=shard,
     )
 
 
-def make_loader(dataset: Dataset, config: Config, normalize: Normalize, *, device: str, channels_last: bool) -> Loader:
+def make_loader(
+    dataset: Dataset, config: Config, normalize: Normalize, *, device: str, channels_last: bool, shard: Shard = WHOLE
+) -> Loader:
     """Return a loader that goes over a part in order, as it is, to evaluate or predict."""
     size = max(config.train.batch_size, EVALUATION_BATCH_SIZE)
-    return Loader(dataset, batch_size=size, seed=0, normalize=normalize, device=device, channels_last=channels_last)
+    return Loader(dataset, batch_size=size, seed=0, normalize=normalize, device=device, channels_last=channels_last, shard=shard)
 
 
 def load_images(paths: Sequence[Path], image_shape: tuple[int, int, int], class_names: Sequence[str]) -> tuple[Dataset, list[Path]]:

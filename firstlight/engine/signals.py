@@ -28,6 +28,11 @@ class StopRequest:
         return 128 + (self.signal_number or signal.SIGINT)
 
 
+def is_first_process() -> bool:
+    """Tell whether this process speaks for a training: it is alone, or rank 0 of several (torchrun's environment)."""
+    return os.environ.get("RANK", "0") == "0"
+
+
 @contextmanager
 def raising_signals() -> Iterator[None]:
     """Let SIGINT raise KeyboardInterrupt and SIGTERM InterruptedRunError for the block (in the main thread)."""
@@ -41,14 +46,16 @@ def raising_signals() -> Iterator[None]:
 
 @contextmanager
 def stop_requests() -> Iterator[StopRequest]:
-    """Catch SIGINT and SIGTERM for the block (in the main thread; elsewhere nothing is caught)."""
-    request = StopRequest()
+    """Catch SIGINT and SIGTERM for the block (in the main thread; elsewhere nothing is caught). Of several processes one speaks."""
+    request, speaks = StopRequest(), is_first_process()
 
     def note(number: int, frame: Any) -> None:
         again = request.signal_number is not None
         request.signal_number = number
         if again:
             raise KeyboardInterrupt
+        if not speaks:
+            return
         with suppress(OSError):  # past the console, which may be drawing just now
             os.write(2, b"\nstopping after this step, then saving; once more (Ctrl-C) leaves at once without\n")
 
