@@ -54,7 +54,7 @@ def _leave(number: int, frame: Any) -> None:
 
     An exception would not do: raised in the midst of an import of torch it comes out as another error, or not at all.
     """
-    if os.environ.get("RANK", "0") != "0":  # of several processes, rank 0 speaks
+    if os.environ.get("WORLD_SIZE", "1") != "1" and os.environ.get("RANK", "0") != "0":  # of several processes, rank 0 speaks
         os._exit(128 + number)
     shown = b"\x1b[?25h" if sys.stderr.isatty() else b""  # a progress bar hides the cursor
     os.write(2, shown + b"error: interrupted before there was anything to resume; give the command again\n")

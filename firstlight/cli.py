@@ -4,7 +4,6 @@ stdout holds the result (one JSON object with --json), stderr everything else.
 """
 
 import json
-import os
 import sys
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,7 +12,7 @@ from typing import Annotated, Any, Literal
 from cyclopts import App, CycloptsError, Group, Parameter
 
 from firstlight.errors import ConfigError
-from firstlight.tracking.console import Console
+from firstlight.tracking.console import Console, is_first_process
 
 app = App(
     name="firstlight",
@@ -407,8 +406,8 @@ def tune_batch(
 
 def result(common: Common, value: dict[str, Any], printer: Any = None) -> None:
     """Print a command's result: as JSON, or for people where the command has a way to."""
-    if os.environ.get("RANK", "0") != "0":
-        return  # of the processes of one training, rank 0 speaks
+    if not is_first_process():
+        return
     if common.json:
         from firstlight.files import finite
 

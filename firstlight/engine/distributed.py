@@ -5,6 +5,7 @@ that all hold the same weights, those of one process. Rank 0 alone reads and wri
 Reading order: joined, Ranks, its collectives, its end.
 """
 
+import itertools
 import json
 import math
 import os
@@ -17,6 +18,7 @@ from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from datetime import timedelta
+from functools import cache
 from typing import Any, NoReturn, TypeVar
 
 import torch
@@ -35,6 +37,8 @@ PREPARE_SECONDS = 1800.0
 """How long a rank waits for another that reads its data."""
 SAY_SECONDS = 3.0
 """How long a rank that must end waits for another one to say why; a killed rank is noticed within this time."""
+STOPS = (signal.SIGINT, signal.SIGTERM)
+"""What asks for a stop; of both the later one counts."""
 LAG = 2
 """Steps behind which a GPU's ranks look whether a stop was asked for, so that nobody waits for the device."""
 
@@ -66,7 +70,7 @@ def joined() -> Iterator["Ranks | None"]:
     if place is None:
         yield None
         return
-    ranks = Ranks(*place, _meet())
+    ranks = Ranks(*place, dist.PrefixStore(f"firstlight {next(_trainings)}", _meet()))
     try:
         yield ranks
     except FirstlightError as error:
@@ -77,15 +81,20 @@ def joined() -> Iterator["Ranks | None"]:
     ranks.close()
 
 
+@cache
 def _meet() -> dist.Store:
-    """Return the store at MASTER_ADDR. Raises ConfigError where nobody is there."""
+    """Return the store at MASTER_ADDR, once a process. Raises ConfigError where nobody is there."""
     place = f"{os.environ['MASTER_ADDR']}:{os.environ['MASTER_PORT']}"
     try:
         store, _, _ = next(iter(dist.rendezvous("env://", timeout=timedelta(seconds=START_SECONDS))))
     except (RuntimeError, ValueError, OSError) as error:
         reason = " ".join(str(error).split())[:200]
         raise ConfigError(f"rank {os.environ['RANK']} met nobody at {place} ({reason}); start all ranks with torchrun") from None
-    return dist.PrefixStore("firstlight", store)
+    return store
+
+
+_trainings = itertools.count()
+"""One script may train several times: the n-th time of each process belong together."""
 
 
 def agreed(ranks: "Ranks | None", key: str, make: Callable[[], Made]) -> Made:
@@ -150,7 +159,7 @@ class Ranks:
                 if self._store.check(["said"]):
                     raise LostRankError("another rank has said why all end; see its line")
                 if time.monotonic() > deadline:
-                    raise LostRankError(f"nobody has set {key} within {PREPARE_SECONDS:.0f} s; look at the other ranks, and start again")
+                    raise LostRankError(f"gave no word of {key} within {PREPARE_SECONDS:.0f} s; look what holds it up, and start again")
                 time.sleep(0.02)
             return bytes(self._store.get(key))
 
@@ -158,6 +167,8 @@ class Ranks:
 
     def open(self, device: str, wait_seconds: float) -> None:
         """Connect the ranks; a collective call waits so long for a silent one. Raises ConfigError where a machine has too few GPUs."""
+        if device not in ("cpu", "cuda"):
+            raise ConfigError(f"device.name is {device}, on which several ranks cannot talk; set device.name=cpu")
         if device == "cuda":
             if self.local_rank >= torch.cuda.device_count():
                 raise ConfigError(
@@ -180,14 +191,15 @@ class Ranks:
         """Put in the place of each tensor its sum over all ranks, in one message a dtype; tell on the way who asks for a stop."""
         if not tensors:
             return
-        kinds = {tensor.dtype for tensor in tensors}
-        for kind in sorted(kinds, key=str):
+        for kind in sorted({tensor.dtype for tensor in tensors}, key=str):
             same = [tensor for tensor in tensors if tensor.dtype == kind]
-            wishes = [self._asked.signal_number == number for number in (signal.SIGINT, signal.SIGTERM)]
-            message = torch.cat([*(tensor.detach().reshape(-1) for tensor in same), torch.tensor(wishes, dtype=kind).to(same[0].device)])
+            wishes = same[0].new_zeros(len(STOPS))
+            if self._asked.signal_number in STOPS:
+                wishes[STOPS.index(self._asked.signal_number)].fill_(1)
+            message = torch.cat([*(tensor.detach().reshape(-1) for tensor in same), wishes])
             with self._answers():
                 dist.all_reduce(message)
-            *sums, flags = message.split([*(tensor.numel() for tensor in same), len(wishes)])
+            *sums, flags = message.split([*(tensor.numel() for tensor in same), len(STOPS)])
             with torch.no_grad():
                 torch._foreach_copy_(same, [total.view_as(tensor) for total, tensor in zip(sums, same, strict=True)])
             self._hear(flags)
@@ -200,8 +212,9 @@ class Ranks:
         return everyone
 
     def sums(self, values: Tensor) -> list[float]:
-        """Return each of the values [N] added up over all ranks; the sums are exact, so that it does not matter how many are sent at once."""
-        return [math.fsum(column) if all(map(math.isfinite, column)) else sum(column) for column in zip(*self.gather(values).tolist())]
+        """Return each of the values [N] added up over all ranks, exactly: it does not matter how many are sent at once."""
+        columns = zip(*self.gather(values).tolist(), strict=True)
+        return [math.fsum(column) if all(map(math.isfinite, column)) else sum(column) for column in columns]
 
     def told(self, content: bytes | None) -> bytes:
         """Return on all ranks what rank 0 tells; the others give None."""
@@ -230,9 +243,9 @@ class Ranks:
                 return
             flags, event = self._flags.popleft()
             event.synchronize()
-        interrupted, terminated = flags.tolist()
-        if interrupted or terminated:
-            self._agreed.signal_number = signal.SIGTERM if terminated else signal.SIGINT
+        for number, asked in zip(STOPS, flags.tolist(), strict=True):
+            if asked:
+                self._agreed.signal_number = number
 
     @contextmanager
     def _answers(self) -> Iterator[None]:

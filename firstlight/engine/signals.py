@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from firstlight.errors import InterruptedRunError
+from firstlight.tracking.console import is_first_process
 
 
 @dataclass
@@ -26,11 +27,6 @@ class StopRequest:
     def exit_code(self) -> int:
         """What the command returns: 130 after Ctrl-C, 143 after SIGTERM."""
         return 128 + (self.signal_number or signal.SIGINT)
-
-
-def is_first_process() -> bool:
-    """Tell whether this process speaks for a training: it is alone, or rank 0 of several (torchrun's environment)."""
-    return os.environ.get("RANK", "0") == "0"
 
 
 @contextmanager

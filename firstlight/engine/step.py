@@ -46,9 +46,10 @@ def train_step(state: TrainState, batch: Batch, setup: Setup, *, share: float, l
 
 
 def apply_gradients(state: TrainState, setup: Setup, lr: float | Tensor) -> Sequence[Tensor]:
-    """Add up over processes, clip where asked, let the optimizer step at `lr`, clear the gradients, follow with the moving average; return the gradient's norms.
+    """Clip where asked, let the optimizer step at `lr`, clear the gradients, follow with the moving average; return the gradient's norms.
 
-    The norms of single tensors are added up by whoever logs them: at each step that took as long again as to find them.
+    Where several processes share the step, their gradients are added up first. The norms of single tensors are added up by whoever logs
+    them: at each step that took as long again as to find them.
     """
     parameters = [parameter for group in state.optimizer.param_groups for parameter in group["params"] if parameter.grad is not None]
     if setup.ranks is not None:

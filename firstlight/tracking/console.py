@@ -1,5 +1,6 @@
 """What a command says while it works: to stderr, and to the run's log. A progress bar on a terminal, plain lines elsewhere."""
 
+import os
 import sys
 import time
 from collections.abc import Iterator
@@ -11,6 +12,11 @@ from firstlight.files import Appender
 
 if TYPE_CHECKING:
     from rich.progress import Progress
+
+
+def is_first_process() -> bool:
+    """Tell whether this process speaks: it is alone, or rank 0 of several (torchrun's environment)."""
+    return os.environ.get("WORLD_SIZE", "1") == "1" or os.environ.get("RANK", "0") == "0"
 
 
 class Console:
