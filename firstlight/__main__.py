@@ -13,6 +13,8 @@ def main(arguments: list[str] | None = None) -> None:
     """Run a command line and exit with its code; a user's mistake is one line on stderr, a traceback only with --debug."""
     words = sys.argv[1:] if arguments is None else arguments
     debug = "--debug" in words
+    if os.environ.get("WORLD_SIZE", "1") != "1":
+        os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")  # torch prints a stack for each rank that is gone, and we say which
     before = {number: signal.signal(number, _leave) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
         from firstlight.cli import run_command

@@ -24,6 +24,8 @@ from typing import Any, NoReturn, TypeVar
 import torch
 import torch.distributed as dist
 from torch import Tensor
+from torch.distributed.distributed_c10d import PrefixStore, Store
+from torch.distributed.rendezvous import rendezvous
 
 from firstlight.data.loader import Shard
 from firstlight.engine.signals import StopRequest
@@ -70,7 +72,7 @@ def joined() -> Iterator["Ranks | None"]:
     if place is None:
         yield None
         return
-    ranks = Ranks(*place, dist.PrefixStore(f"firstlight {next(_trainings)}", _meet()))
+    ranks = Ranks(*place, PrefixStore(f"firstlight {next(_trainings)}", _meet()))
     try:
         yield ranks
     except FirstlightError as error:
@@ -82,11 +84,11 @@ def joined() -> Iterator["Ranks | None"]:
 
 
 @cache
-def _meet() -> dist.Store:
+def _meet() -> Store:
     """Return the store at MASTER_ADDR, once a process. Raises ConfigError where nobody is there."""
     place = f"{os.environ['MASTER_ADDR']}:{os.environ['MASTER_PORT']}"
     try:
-        store, _, _ = next(iter(dist.rendezvous("env://", timeout=timedelta(seconds=START_SECONDS))))
+        store, _, _ = next(iter(rendezvous("env://", timeout=timedelta(seconds=START_SECONDS))))
     except (RuntimeError, ValueError, OSError) as error:
         reason = " ".join(str(error).split())[:200]
         raise ConfigError(f"rank {os.environ['RANK']} met nobody at {place} ({reason}); start all ranks with torchrun") from None
@@ -105,7 +107,7 @@ def agreed(ranks: "Ranks | None", key: str, make: Callable[[], Made]) -> Made:
 class Ranks:
     """The processes of one training, seen from one of them. Every collective call must be made by all, in the same order."""
 
-    def __init__(self, rank: int, size: int, local_rank: int, store: dist.Store) -> None:
+    def __init__(self, rank: int, size: int, local_rank: int, store: Store) -> None:
         self.rank, self.size, self.local_rank = rank, size, local_rank
         self.num_images = 0
         """Images of the batch that is being learned from, over all ranks."""
@@ -145,10 +147,12 @@ class Ranks:
         self._store.set(f"{what}/{self.rank}", json.dumps(facts))
         if self.leads:
             wrong = [(rank, differences(facts, json.loads(self._read(f"{what}/{rank}")))) for rank in range(1, self.size)]
-            said = [f"rank {rank}: {', '.join(f'{key} {change}' for key, change in found.items())}" for rank, found in wrong if found]
-            if said:
-                more = f" (and {len(said) - 1} ranks more)" if said[1:] else ""
-                raise ConfigError(f"{said[0]}{more}: not the {what} of rank 0; give all ranks the same")
+            wrong = [(rank, found) for rank, found in wrong if found]
+            if wrong:
+                rank, found = wrong[0]
+                listed = ", ".join(f"{key} {change}" if len(change) < 60 else key for key, change in found.items())
+                others = f" (and {len(wrong) - 1} other ranks)" if wrong[1:] else ""
+                raise ConfigError(f"rank {rank}{others} differs from rank 0 in its {what}: {listed}; give all ranks the same")
         self.agree(f"{what}/same", lambda: True)
 
     def _read(self, key: str) -> bytes:
@@ -181,7 +185,7 @@ class Ranks:
         with self._answers():
             dist.init_process_group(
                 backend,
-                store=dist.PrefixStore("group", self._store),
+                store=PrefixStore("group", self._store),
                 rank=self.rank,
                 world_size=self.size,
                 timeout=timedelta(seconds=wait_seconds),
@@ -280,34 +284,33 @@ class Ranks:
         """
         _ignore_signals()
         lost = isinstance(error, LostRankError)
-        if lost or not self.leads:
-            with suppress(RuntimeError):
-                self._store.set(f"alive/{self.rank}", "")
-            self._wait_for_word(SAY_SECONDS if self.leads else SAY_SECONDS + 1)
-        if not self._said() and self.note_end(str(error)):
-            if lost:
-                raise LostRankError(f"{self._missing()} {error}") from error
-            if not self.leads:
-                error.args = (f"rank {self.rank}: {error}",)
-            raise error
-        sys.exit(error.exit_code)
-
-    def _said(self) -> bool:
         with suppress(RuntimeError):
-            return bool(self._store.check(["said"]))
+            self._store.set(f"ending/{self.rank}", "")
+        if lost or not self.leads:
+            self._wait_for(["said"], SAY_SECONDS if self.leads else SAY_SECONDS + 1)
+        if self._is_set("said") or not self.note_end(str(error)):
+            with suppress(RuntimeError):
+                self._store.set(f"left/{self.rank}", "")
+            sys.exit(error.exit_code)
+        others = [rank for rank in range(self.size) if rank != self.rank]
+        gone = [rank for rank in others if not self._is_set(f"ending/{rank}")] if lost else []
+        if self.leads:  # the store may live in this process
+            self._wait_for([f"left/{rank}" for rank in others if rank not in gone], SAY_SECONDS)
+        if lost:
+            raise LostRankError(f"rank {', '.join(map(str, gone or others))} of {self.size} {error}") from error
+        if not self.leads:
+            error.args = (f"rank {self.rank}: {error}",)
+        raise error
+
+    def _is_set(self, *keys: str) -> bool:
+        with suppress(RuntimeError):
+            return bool(self._store.check(list(keys)))
         return False
 
-    def _wait_for_word(self, seconds: float) -> None:
+    def _wait_for(self, keys: Sequence[str], seconds: float) -> None:
         deadline = time.monotonic() + seconds
-        while time.monotonic() < deadline and not self._said():
+        while keys and time.monotonic() < deadline and not self._is_set(*keys):
             time.sleep(0.02)
-
-    def _missing(self) -> str:
-        """Name the ranks that say nothing any more."""
-        with suppress(RuntimeError):
-            gone = [str(rank) for rank in range(self.size) if rank != self.rank and not self._store.check([f"alive/{rank}"])]
-            return f"rank {', '.join(gone)} of {self.size}" if gone else f"a rank of {self.size}"
-        return f"rank 0 of {self.size}"
 
 
 def _ignore_signals() -> None:

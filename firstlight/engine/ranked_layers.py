@@ -61,7 +61,8 @@ class RankedBatchNorm(_BatchNorm):
         """Return the normalised values; same shape."""
         if not self.training:
             return super().forward(input)
-        result, mean, variance, count = _Normalize.apply(input, self.weight, self.bias, self.running_mean, self.running_var, self)
+        arguments = (input, self.weight, self.bias, self.running_mean, self.running_var, self)
+        result, mean, variance, count = _Normalize.apply(*arguments)  # type: ignore[no-untyped-call]
         with torch.no_grad():
             assert self.running_mean is not None and self.running_var is not None and self.num_batches_tracked is not None
             share = (self.momentum or 0.0) * (count > 1)

@@ -209,7 +209,7 @@ class Recorder:
 
     def _fetched(self, values: Tensor) -> list[float]:
         """Bring figures over from the device."""
-        return values.tolist()  # type: ignore[no-any-return]
+        return values.tolist()
 
     def _forget(self) -> None:
         self._steps, self._sizes, self._scalars, self._hits = [], [], [], []

@@ -14,9 +14,14 @@ if TYPE_CHECKING:
     from rich.progress import Progress
 
 
+def is_only_process() -> bool:
+    """Tell whether this process is alone, and not one of several that torchrun started."""
+    return os.environ.get("WORLD_SIZE", "1") == "1"
+
+
 def is_first_process() -> bool:
-    """Tell whether this process speaks: it is alone, or rank 0 of several (torchrun's environment)."""
-    return os.environ.get("WORLD_SIZE", "1") == "1" or os.environ.get("RANK", "0") == "0"
+    """Tell whether this process speaks: it is alone, or rank 0 of several."""
+    return is_only_process() or os.environ.get("RANK", "0") == "0"
 
 
 class Console:

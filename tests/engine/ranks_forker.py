@@ -1,6 +1,6 @@
 """Starts the ranks of test_distributed.py as SLURM or Kubernetes do, without torchrun; torch is imported once, and each rank is a fork.
 
-A line of stdin is one training: for each rank its words, its folder and its environment. The answer is the ranks' processes; the next
+A line of stdin is one start: for each rank its commands, its folder and its environment. The answer is the ranks' processes; the next
 line, `wait`, is answered with their exit codes. What a rank prints is in `out-RANK` and `err-RANK` of its folder.
 """
 
@@ -14,7 +14,7 @@ import firstlight.engine.train  # noqa: F401  what a rank would import
 from firstlight.__main__ import main
 
 
-def fork(words: list[str], folder: str, environment: dict[str, str]) -> int:
+def fork(commands: list[list[str]], folder: str, environment: dict[str, str]) -> int:
     """Start one rank and return its process."""
     if pid := os.fork():
         return pid
@@ -26,7 +26,8 @@ def fork(words: list[str], folder: str, environment: dict[str, str]) -> int:
         os.environ.update(environment)
         for number, name in ((1, "out"), (2, "err")):
             os.dup2(os.open(f"{name}-{environment['RANK']}", os.O_WRONLY | os.O_CREAT | os.O_TRUNC), number)
-        main(words)
+        for words in commands:
+            main(words)
         code = 0
     except SystemExit as left:
         code = int(left.code or 0)
