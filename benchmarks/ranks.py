@@ -80,7 +80,7 @@ def measure(name: str, num_pairs: int, folder: Path) -> list[Row]:
 def main() -> None:
     """Measure all, and write the result."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--pairs", type=int, default=5, help="repetitions; of resnet18_cifar10 one (default: 5)")
+    parser.add_argument("--pairs", type=int, default=3, help="repetitions; of resnet18_cifar10 one (default: 3)")
     parser.add_argument("--force", action="store_true", help="measure on a busy machine, too; the record says so")
     arguments = parser.parse_args()
     refuse_when_busy(arguments.force)

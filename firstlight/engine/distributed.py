@@ -88,7 +88,7 @@ def _meet() -> Store:
     """Return the store at MASTER_ADDR, once a process. Raises ConfigError where nobody is there."""
     place = f"{os.environ['MASTER_ADDR']}:{os.environ['MASTER_PORT']}"
     try:
-        store, _, _ = next(iter(rendezvous("env://", timeout=timedelta(seconds=START_SECONDS))))
+        store: Store = next(iter(rendezvous("env://", timeout=timedelta(seconds=START_SECONDS))))[0]
     except (RuntimeError, ValueError, OSError) as error:
         reason = " ".join(str(error).split())[:200]
         raise ConfigError(f"rank {os.environ['RANK']} met nobody at {place} ({reason}); start all ranks with torchrun") from None
@@ -297,10 +297,13 @@ class Ranks:
         if self.leads:  # the store may live in this process
             self._wait_for([f"left/{rank}" for rank in others if rank not in gone], SAY_SECONDS)
         if lost:
-            raise LostRankError(f"rank {', '.join(map(str, gone or others))} of {self.size} {error}") from error
+            raise LostRankError(f"{self._name(gone or others)} {error}") from error
         if not self.leads:
             error.args = (f"rank {self.rank}: {error}",)
         raise error
+
+    def _name(self, ranks: Sequence[int]) -> str:
+        return f"rank {', '.join(map(str, ranks))} of {self.size}"
 
     def _is_set(self, *keys: str) -> bool:
         with suppress(RuntimeError):

@@ -27,13 +27,19 @@ def fork(commands: list[list[str]], folder: str, environment: dict[str, str]) ->
         for number, name in ((1, "out"), (2, "err")):
             os.dup2(os.open(f"{name}-{environment['RANK']}", os.O_WRONLY | os.O_CREAT | os.O_TRUNC), number)
         for words in commands:
-            main(words)
-        code = 0
-    except SystemExit as left:
-        code = int(left.code or 0)
+            code = call(words)
     finally:
         sys.stdout.flush()
         os._exit(code)
+
+
+def call(words: list[str]) -> int:
+    """Carry out one command and return its exit code."""
+    try:
+        main(words)
+    except SystemExit as left:
+        return int(left.code or 0)
+    return 0
 
 
 def answer(value: Any) -> None:
