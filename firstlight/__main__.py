@@ -13,6 +13,8 @@ def main(arguments: list[str] | None = None) -> None:
     """Run a command line and exit with its code; a user's mistake is one line on stderr, a traceback only with --debug."""
     words = sys.argv[1:] if arguments is None else arguments
     debug = "--debug" in words
+    if os.environ.get("WORLD_SIZE", "1") != "1":
+        os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")  # torch prints a stack for each rank that is gone, and we say which
     before = {number: signal.signal(number, _leave) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
         from firstlight.cli import run_command
@@ -54,6 +56,8 @@ def _leave(number: int, frame: Any) -> None:
 
     An exception would not do: raised in the midst of an import of torch it comes out as another error, or not at all.
     """
+    if os.environ.get("WORLD_SIZE", "1") != "1" and os.environ.get("RANK", "0") != "0":  # of several processes, rank 0 speaks
+        os._exit(128 + number)
     shown = b"\x1b[?25h" if sys.stderr.isatty() else b""  # a progress bar hides the cursor
     os.write(2, shown + b"error: interrupted before there was anything to resume; give the command again\n")
     os._exit(128 + number)

@@ -12,7 +12,7 @@ from typing import Annotated, Any, Literal
 from cyclopts import App, CycloptsError, Group, Parameter
 
 from firstlight.errors import ConfigError
-from firstlight.tracking.console import Console
+from firstlight.tracking.console import Console, is_first_process, is_only_process
 
 app = App(
     name="firstlight",
@@ -140,6 +140,8 @@ def sweep(
     from firstlight.studies.runner import open_study, run_study
 
     source, overrides = split_settings(settings)
+    if not is_only_process():
+        raise ConfigError("a study is led by one process, and torchrun started several; leave torchrun out, and add --workers N")
     if source is None:
         raise ConfigError(
             "sweep needs a study file, or an experiment with --grid; such as `firstlight sweep mnist_mlp --grid optim.lr=log:1e-4:1:9`"
@@ -868,6 +870,8 @@ def inspect_health(
 
 def result(common: Common, value: dict[str, Any], printer: Any = None) -> None:
     """Print a command's result: as JSON, or for people where the command has a way to."""
+    if not is_first_process():
+        return
     if common.json:
         from firstlight.files import finite
 

@@ -11,6 +11,7 @@
     ├── OutOfMemoryError         6  the device or the host ran out of memory
     ├── DivergedError            1  the loss became infinite or not a number
     └── InterruptedRunError    130  stopped from outside; the run can be resumed (143 after SIGTERM)
+        └── LostRankError        1  a process of a training in several was killed, or answers no more
 
 A message is one line: what was wrong, where (file, key, row), what is allowed, what to do.
 """
@@ -77,6 +78,13 @@ class InterruptedRunError(FirstlightError):
     def __init__(self, message: str, *, exit_code: int = 130) -> None:
         super().__init__(message)
         self.exit_code = exit_code
+
+
+class LostRankError(InterruptedRunError):
+    """A process of a training in several was killed, or answers no more; the run can be resumed."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__(message, exit_code=1)
 
 
 def did_you_mean(word: str, allowed: Iterable[str]) -> str:

@@ -133,6 +133,8 @@ class DeviceConfig:
     """Order of the image dimensions in memory."""
     threads: Threads | None = None
     """Threads that torch may use on the CPU; null times one step with one thread and with all, and takes the faster."""
+    wait_seconds: Positive = 60.0
+    """How long the processes of one training (torchrun) wait for one that does not answer, before all end; alone it means nothing."""
     graph: bool = False
     """CUDA only: capture the making of a batch and the step on it as one CUDA graph; for steps so short that the GPU waits for Python."""
 

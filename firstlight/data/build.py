@@ -17,7 +17,7 @@ from firstlight.data.folder import load_folder
 from firstlight.data.hdf5 import load_hdf5, load_hdf5_part, load_medium_imagenet, load_medium_imagenet_part
 from firstlight.data.image_files import find_images, read_images
 from firstlight.data.kaggle_digits import load_kaggle_digits
-from firstlight.data.loader import Loader
+from firstlight.data.loader import WHOLE, Loader, Shard
 from firstlight.data.mnist import load_mnist
 from firstlight.data.normalize import Normalize
 from firstlight.data.places import data_dir_of
@@ -104,7 +104,9 @@ def load_all_parts(kind: Kind, data_dir: Path, image_size: int | None, val_fract
     return {name: part if image_size is None else resize(part, image_size) for name, part in parts.items() if len(part)}
 
 
-def make_train_loader(config: Config, dataset: Dataset, normalize: Normalize, *, seed: int, device: str, channels_last: bool) -> Loader:
+def make_train_loader(
+    config: Config, dataset: Dataset, normalize: Normalize, *, seed: int, device: str, channels_last: bool, shard: Shard = WHOLE
+) -> Loader:
     """Return the loader of the training part: shuffled, augmented, normalised."""
     augment = config.augment
     return _loader_of(dataset)(
@@ -117,13 +119,17 @@ def make_train_loader(config: Config, dataset: Dataset, normalize: Normalize, *,
         drop_last=config.train.drop_last,
         device=device,
         channels_last=channels_last,
+        shard=shard,
     )
 
 
-def make_loader(dataset: Dataset, config: Config, normalize: Normalize, *, device: str, channels_last: bool) -> Loader:
+def make_loader(
+    dataset: Dataset, config: Config, normalize: Normalize, *, device: str, channels_last: bool, shard: Shard = WHOLE
+) -> Loader:
     """Return a loader that goes over a part in order, as it is, to evaluate or predict."""
     size = max(config.train.batch_size, EVALUATION_BATCH_SIZE)
-    return _loader_of(dataset)(dataset, batch_size=size, seed=0, normalize=normalize, device=device, channels_last=channels_last)
+    options: dict[str, Any] = {"device": device, "channels_last": channels_last, "shard": shard}
+    return _loader_of(dataset)(dataset, batch_size=size, seed=0, normalize=normalize, **options)
 
 
 def _loader_of(dataset: Dataset) -> type[Loader]:

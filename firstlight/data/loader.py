@@ -28,11 +28,28 @@ class Batch(NamedTuple):
     indices: Tensor
 
 
+class Shard(NamedTuple):
+    """Which part of each batch is ours where `size` processes share it; the first parts hold one more where it does not divide."""
+
+    rank: int = 0
+    size: int = 1
+
+    def part(self, num: int) -> slice:
+        """Return our places among `num`, which may be none."""
+        least, rest = divmod(num, self.size)
+        first = self.rank * least + min(self.rank, rest)
+        return slice(first, first + least + (self.rank < rest))
+
+
+WHOLE = Shard()
+
+
 class Loader:
     """Batches of a data set that is kept once, as uint8, on the device.
 
     A batch is a function of (seed, epoch, number of the batch), and an augmented image of (seed, epoch, its index) alone. The
     loader keeps a copy of its own where it pads or reorders the pixels: drop the Dataset then, to hold the images once.
+    shard: yield this part of each batch alone; `batch_size`, `num_batches`, `num_images` and `indices` speak of whole batches.
     Raises ConfigError where augment.crop is not smaller than the images.
     """
 
@@ -48,8 +65,11 @@ class Loader:
         drop_last: bool = False,
         device: torch.device | str = "cpu",
         channels_last: bool = False,
+        shard: Shard = WHOLE,
     ) -> None:
         self.batch_size = batch_size
+        self.shard = shard
+        self._part = shard.part(batch_size)
         self.seed = seed
         self.normalize = normalize
         self.augment = augment or Augment()
@@ -86,26 +106,28 @@ class Loader:
         """
         if start >= self.num_batches:
             return
-        drawn = self.draw(epoch)
-        batches = max(1, _CHUNK_PIXELS // (self.batch_size * math.prod(self._store.row_shape)))
-        chunk_size = min(batches * self.batch_size, len(drawn.indices))
+        drawn, size = self.draw(epoch), self._part.stop - self._part.start
+        batches = max(1, _CHUNK_PIXELS // (size * math.prod(self._store.row_shape)))
+        chunk_size = min(batches * size, len(drawn.indices))
         buffer = self._empty(chunk_size) if reuse_buffers else None
         for number in range(start - start % batches, self.num_batches, batches):
-            first = max(start, number) * self.batch_size
-            place = first - number * self.batch_size
-            chunk = drawn.part(slice(first, number * self.batch_size + chunk_size))
+            first = max(start, number) * size
+            place = first - number * size
+            chunk = drawn.part(slice(first, number * size + chunk_size))
             rows = (self._empty(chunk_size) if buffer is None else buffer)[place : place + len(chunk.indices)]
-            yield from map(Batch, *(part.split(self.batch_size) for part in self.make(chunk, rows)))
+            yield from map(Batch, *(part.split(size) for part in self.make(chunk, rows)))
+        if len(chunk.indices) and len(drawn.indices) <= (self.num_batches - 1) * size:
+            yield self.make(drawn.part(slice(0, 0)))  # a last batch that is too small to have a part for us
 
     def draws(self, epoch: int, start: int = 0) -> Iterator[Drawn]:
         """Yield what `make` needs for each batch of an epoch from number `start` on."""
-        drawn = self.draw(epoch)
+        drawn, size = self.draw(epoch), self._part.stop - self._part.start
         for number in range(start, self.num_batches):
-            yield drawn.part(slice(number * self.batch_size, (number + 1) * self.batch_size))
+            yield drawn.part(slice(number * size, (number + 1) * size))
 
     def draw(self, epoch: int) -> Drawn:
         """Return the images of an epoch in their order, with all that is drawn for them."""
-        return self.drawn(epoch, self._order(epoch)[: self.num_images])
+        return self.drawn(epoch, self._ours(self._order(epoch)[: self.num_images]))
 
     def drawn(self, epoch: int, indices: Tensor) -> Drawn:
         """Return images at places in the data set (int64 [B]) with all that is drawn for them in an epoch."""
@@ -129,6 +151,14 @@ class Loader:
     def _order(self, epoch: int) -> Tensor:
         order = permutation(len(self.labels), self.seed, epoch) if self.shuffle else torch.arange(len(self.labels))
         return order.to(self.labels.device)
+
+    def _ours(self, order: Tensor) -> Tensor:
+        """Return our part of each batch of an order, one after the other."""
+        if self.shard == WHOLE:
+            return order
+        whole = len(order) // self.batch_size * self.batch_size
+        rest = order[whole:]
+        return torch.cat((order[:whole].view(-1, self.batch_size)[:, self._part].flatten(), rest[self.shard.part(len(rest))]))
 
     def _empty(self, num: int) -> Tensor:
         return torch.empty(num, *self._store.row_shape, device=self.labels.device)

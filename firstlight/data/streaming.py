@@ -6,6 +6,7 @@ function of (seed, epoch, number), it costs one window to begin anywhere, and ev
 Reading order: StreamLoader.batches, _window, _fill.
 """
 
+import math
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -79,7 +80,8 @@ class StreamLoader(Loader):
                         coming = reader.submit(self._fill, stores[(window + 1 - windows[0]) % 2], epoch, window + 1, kept, left)
                     for begin in range(max(first - window * size, 0), len(order), self.batch_size):
                         chosen = slice(begin, begin + self.batch_size)
-                        yield self._batch(store, epoch, order[chosen], places[chosen], rows)
+                        ours = self.shard.part(len(order[chosen]))
+                        yield self._batch(store, epoch, order[chosen][ours], places[chosen][ours], rows)
             finally:
                 left.set()
 
@@ -95,7 +97,7 @@ class StreamLoader(Loader):
     def _batch(self, store: PixelStore, epoch: int, order: Tensor, places: Tensor, rows: Tensor | None) -> Batch:
         rows = self._empty(len(order)) if rows is None else rows[: len(order)]
         drawn = self.drawn(epoch, order)
-        step = max(1, _PIECE_VALUES // rows[0].numel())
+        step = max(1, _PIECE_VALUES // math.prod(self._store.row_shape))
         for first in range(0, len(order), step):
             piece = slice(first, first + step)
             self._made(store, places[piece], drawn.part(piece), rows[piece])

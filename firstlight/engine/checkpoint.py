@@ -18,7 +18,18 @@ from torch import Tensor
 
 from firstlight.engine.state import Best, TrainState
 from firstlight.errors import CheckpointError, CheckpointFormatError
-from firstlight.files import make_dir, move, remove, sha256, storage_errors, tensors_from_bytes, tensors_to_chunks, write_folder, write_json
+from firstlight.files import (
+    Chunk,
+    make_dir,
+    move,
+    remove,
+    sha256,
+    storage_errors,
+    tensors_from_bytes,
+    tensors_to_chunks,
+    write_folder,
+    write_json,
+)
 
 FORMAT = 1
 """Version of the layout above."""
@@ -43,21 +54,13 @@ def save_checkpoint(
     """
     make_dir(folder)
     path = folder / name_of(state)
-    optim_tensors, optim_scalars = flatten_optimizer(state.optimizer)
-    contents = {"model.safetensors": tensors_to_chunks(state.model.state_dict()), "optim.safetensors": tensors_to_chunks(optim_tensors)}
-    if state.ema is not None:
-        contents["ema.safetensors"] = tensors_to_chunks(state.ema.state_dict())
+    contents, plain = flatten_state(state)
     record = {
         "format": FORMAT,
         "keep": keep,
         "scheduled": scheduled,
         "sha256": {name: sha256(*chunks) for name, chunks in contents.items()},
-        "position": {name: getattr(state, name) for name in POSITION},
-        "running": list(state.running),
-        "best": None if state.best is None else asdict(state.best),
-        "schedule": asdict(state.schedule_state),
-        "lr": [group["lr"] for group in state.optimizer.param_groups],
-        "optimizer": optim_scalars,
+        **plain,
         "facts": facts or {},
     }
     record["sha256_of_record"] = _sha256_of(record)
@@ -65,6 +68,22 @@ def save_checkpoint(
     point_to_best(folder, state.best)
     point_to_last(folder, path)
     return path
+
+
+def flatten_state(state: TrainState) -> tuple[dict[str, list[Chunk]], dict[str, Any]]:
+    """Return a state as the safetensors files of a checkpoint by name, in chunks, and the rest as plain data."""
+    optim_tensors, optim_scalars = flatten_optimizer(state.optimizer)
+    contents = {"model.safetensors": tensors_to_chunks(state.model.state_dict()), "optim.safetensors": tensors_to_chunks(optim_tensors)}
+    if state.ema is not None:
+        contents["ema.safetensors"] = tensors_to_chunks(state.ema.state_dict())
+    return contents, {
+        "position": {name: getattr(state, name) for name in POSITION},
+        "running": list(state.running),
+        "best": None if state.best is None else asdict(state.best),
+        "schedule": asdict(state.schedule_state),
+        "lr": [group["lr"] for group in state.optimizer.param_groups],
+        "optimizer": optim_scalars,
+    }
 
 
 POSITION = ("epoch", "batch", "step", "stale_epochs", "lr_scale", "rollbacks")

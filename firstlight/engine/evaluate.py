@@ -13,6 +13,7 @@ from firstlight.config.schema import EvaluationConfig
 from firstlight.data.build import EVALUATION_BATCH_SIZE
 from firstlight.data.loader import Batch, Loader
 from firstlight.engine.device import Arithmetic
+from firstlight.engine.distributed import Ranks
 from firstlight.engine.memory import out_of_memory
 from firstlight.metrics.evaluation import Evaluation
 from firstlight.metrics.totals import Totals
@@ -46,9 +47,11 @@ def evaluate_model(
     looks: EvaluationConfig = ONE_LOOK,
     *,
     asked_to_stop: Callable[[], bool] = lambda: False,
+    ranks: Ranks | None = None,
 ) -> Evaluation:
     """Return loss, accuracy, top-k accuracy and the confusion matrix of a model over all images of a labelled loader.
 
+    ranks: processes with loaders that share the batches; all return the figures of all images.
     Raises EvaluationStopped after a batch where `asked_to_stop` says so.
     """
     totals = Totals.zeros(num_classes, top_k=min(TOP_K, num_classes), device=arithmetic.device)
@@ -56,6 +59,8 @@ def evaluate_model(
         if asked_to_stop():
             raise EvaluationStopped
         totals.add(logits, batch.labels, cross_entropy(logits, batch.labels, reduction="none"))
+    if ranks is not None:
+        ranks.add_up([totals.loss, totals.top_k_correct, totals.confusion])
     return totals.result()
 
 

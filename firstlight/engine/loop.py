@@ -21,7 +21,8 @@ def fit(state: TrainState, setup: Setup, recorder: Recorder) -> TrainState:
     StorageError where the disk refused too many checkpoints.
     """
     graph = StepGraph(state, setup) if setup.graph else None
-    with private_randomness(setup.arithmetic.device), stop_requests() as stop, recorder.progress(state, setup):
+    with private_randomness(setup.arithmetic.device), stop_requests() as asked, recorder.progress(state, setup):
+        stop = asked if setup.ranks is None else setup.ranks.agreeing_on(asked)
         try:
             if not recorder.has_checkpoint and setup.train.on_divergence == "rollback":
                 recorder.save(state, setup)  # somewhere to go back to
@@ -36,7 +37,7 @@ def fit(state: TrainState, setup: Setup, recorder: Recorder) -> TrainState:
                     if graph is not None:
                         graph.forget()
         except KeyboardInterrupt:
-            raise InterruptedRunError(recorder.how_to_resume("left at once, nothing saved"), exit_code=stop.exit_code) from None
+            raise InterruptedRunError(recorder.how_to_resume("left at once, nothing saved"), exit_code=asked.exit_code) from None
     return state
 
 
@@ -48,12 +49,15 @@ def train_one_epoch(state: TrainState, setup: Setup, recorder: Recorder, stop: S
     made = loader.batches(state.epoch, start=state.batch, reuse_buffers=True)
     for batch in made if graph is None else loader.draws(state.epoch, start=state.batch):
         seed_batch(setup.order_seed, state.epoch, state.batch, device=setup.arithmetic.device)
+        num_images = len(batch.indices)
+        share = setup.share(state.batch, num_images)
+        if setup.ranks is not None:
+            num_images = setup.ranks.num_images = setup.num_images(state.batch)
         state.batch += 1
         steps_now = state.batch % accumulate == 0 or state.batch == num_batches
         lr = setup.lr(state) if steps_now else None
-        num_images = len(batch.indices)
         if isinstance(batch, Batch):
-            result = train_step(state, batch, setup, share=setup.share(state.batch - 1, num_images), lr=lr)
+            result = train_step(state, batch, setup, share=share, lr=lr)
         else:
             assert graph is not None and lr is not None  # check_graph refuses accumulation
             result = graph.step(batch, lr)
@@ -84,6 +88,7 @@ def finish_epoch(state: TrainState, setup: Setup, recorder: Recorder, stop: Stop
                 setup.arithmetic,
                 setup.evaluation,
                 asked_to_stop=lambda: stop.asked,
+                ranks=setup.ranks,
             )
         except EvaluationStopped:
             recorder.save_and_stop(state, setup, stop.exit_code)

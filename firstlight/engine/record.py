@@ -97,7 +97,7 @@ class Recorder:
         if not self._steps:
             return
         num_correct = torch.cat(self._hits).sum().float()
-        *values, num_correct_now = torch.stack([*self._scalars, num_correct]).tolist()
+        *values, num_correct_now = self._fetched(torch.stack([*self._scalars, num_correct]))
         rows, total_loss = _rows(self._steps, iter(values), state.running[0])
         state.running = total_loss, state.running[1] + num_correct_now
         self._forget()
@@ -160,7 +160,10 @@ class Recorder:
 
     def save_once(self, state: TrainState, setup: Setup) -> bool:
         """Save the state, if it is not saved yet; tell whether it is now."""
-        return (self.checkpoints / name_of(state)).is_dir() or self.save(state, setup, scheduled=False)
+        return self._is_saved(state) or self.save(state, setup, scheduled=False)
+
+    def _is_saved(self, state: TrainState) -> bool:
+        return (self.checkpoints / name_of(state)).is_dir()
 
     @property
     def has_checkpoint(self) -> bool:
@@ -243,6 +246,10 @@ class Recorder:
                 self.writer.update(warnings=[*self.writer.info.get("warnings", []), *entries])
             except StorageError as error:
                 self.console.warn(f"{error}; training goes on")
+
+    def _fetched(self, values: Tensor) -> list[float]:
+        """Bring figures over from the device."""
+        return values.tolist()
 
     def _forget(self) -> None:
         self._steps, self._sizes, self._scalars, self._hits = [], [], [], []

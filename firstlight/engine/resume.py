@@ -59,6 +59,23 @@ def check_data(old: Mapping[str, Any], new: Mapping[str, Any], *, override: bool
     return listed
 
 
+def check_ranks(info: Mapping[str, Any], num_ranks: int, *, override: bool) -> str | None:
+    """Return what changed in the number of processes since a run began; None where nothing did. Raises ConfigError without `override`."""
+    before = info.get("ranks", 1)
+    if before == num_ranks:
+        return None
+    if not override:
+        raise ConfigError(
+            f"the run was trained by {_processes(before)}, and this is {num_ranks}; start {before} (torchrun --nproc-per-node), "
+            f"or add --override to go on with {num_ranks}, whose sums are rounded otherwise"
+        )
+    return f"the resumed run will not be bit-exact because of another number of processes: {before} -> {num_ranks}"
+
+
+def _processes(num: int) -> str:
+    return "one process" if num == 1 else f"{num} processes"
+
+
 def keeps_memory(changes: Mapping[str, str]) -> bool:
     """Tell whether an optimizer's state can be restored after these changes."""
     return all(key in KEEPS_MEMORY for key in changes if key.startswith("optim."))

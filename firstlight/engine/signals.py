@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from firstlight.errors import InterruptedRunError
+from firstlight.tracking.console import is_first_process
 
 
 @dataclass
@@ -41,14 +42,16 @@ def raising_signals() -> Iterator[None]:
 
 @contextmanager
 def stop_requests() -> Iterator[StopRequest]:
-    """Catch SIGINT and SIGTERM for the block (in the main thread; elsewhere nothing is caught)."""
-    request = StopRequest()
+    """Catch SIGINT and SIGTERM for the block (in the main thread; elsewhere nothing is caught). Of several processes one speaks."""
+    request, speaks = StopRequest(), is_first_process()
 
     def note(number: int, frame: Any) -> None:
         again = request.signal_number is not None
         request.signal_number = number
         if again:
             raise KeyboardInterrupt
+        if not speaks:
+            return
         with suppress(OSError):  # past the console, which may be drawing just now
             os.write(2, b"\nstopping after this step, then saving; once more (Ctrl-C) leaves at once without\n")
 

@@ -11,6 +11,7 @@ from torch import Tensor
 from firstlight.config.schema import CheckpointConfig, EvaluationConfig, TrainConfig
 from firstlight.data.loader import Loader
 from firstlight.engine.device import Arithmetic
+from firstlight.engine.distributed import Ranks
 
 
 @dataclass(frozen=True)
@@ -71,6 +72,8 @@ class Setup:
     """Epoch behind which training pauses, to be resumed; None goes on to the last one."""
     pause_when: Callable[[int, Mapping[str, float]], bool] | None = None
     """Asked behind each epoch, with its number and its figures, whether training pauses there."""
+    ranks: Ranks | None = None
+    """The processes that share each batch; None where this one trains alone."""
     steps_per_epoch: int = field(init=False)
     total_steps: int = field(init=False)
     autocast: AbstractContextManager[Any] = field(init=False)
@@ -108,10 +111,14 @@ class Setup:
         first = (step - 1) % self.steps_per_epoch * self.train.accumulate
         return range(first, min(first + self.train.accumulate, self.train_loader.num_batches))
 
+    def num_images(self, batch: int) -> int:
+        """Return how many images a batch of the epoch has, over all processes."""
+        return min(self.train.batch_size, self.train_loader.num_images - batch * self.train.batch_size)
+
     def share(self, batch: int, num_images: int) -> float:
-        """Return which part of its optimizer step a batch of the epoch is, which has so many images."""
+        """Return which part of its optimizer step a batch of the epoch is, or the part of it that this process has, of so many images."""
         size, accumulate = self.train.batch_size, self.train.accumulate
         if accumulate == 1:
-            return 1.0
+            return 1.0 if self.ranks is None else num_images / self.num_images(batch)
         first = batch // accumulate * accumulate * size
         return num_images / min(accumulate * size, self.train_loader.num_images - first)

@@ -31,7 +31,7 @@ class StepResult(NamedTuple):
 def train_step(state: TrainState, batch: Batch, setup: Setup, *, share: float, lr: float | Tensor | None) -> StepResult:
     """Learn from one batch: forward, loss, backward, and, when `lr` is given, the optimizer's step.
 
-    share: this batch's part of the images whose gradients are added up before a step; 1 without accumulation. lr: a number, or a
+    share: this batch's part of the images whose gradients are added up before a step; 1 where it is the whole step. lr: a number, or a
     float32 scalar on the device, which a captured step reads anew each time.
     """
     size = setup.image_size(state.step)
@@ -48,9 +48,12 @@ def train_step(state: TrainState, batch: Batch, setup: Setup, *, share: float, l
 def apply_gradients(state: TrainState, setup: Setup, lr: float | Tensor) -> Sequence[Tensor]:
     """Clip where asked, let the optimizer step at `lr`, clear the gradients, follow with the moving average; return the gradient's norms.
 
-    The norms of single tensors are added up by whoever logs them: at each step that took as long again as to find them.
+    Where several processes share the step, their gradients are added up first. The norms of single tensors are added up by whoever logs
+    them: at each step that took as long again as to find them.
     """
     parameters = [parameter for group in state.optimizer.param_groups for parameter in group["params"] if parameter.grad is not None]
+    if setup.ranks is not None:
+        setup.ranks.add_up([parameter.grad for parameter in parameters])
     if setup.train.clip_norm is None:
         norms: Sequence[Tensor] = torch._foreach_norm([parameter.grad for parameter in parameters])
     else:

@@ -7,7 +7,7 @@ import json
 import secrets
 import shlex
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -20,20 +20,23 @@ from firstlight.data.build import load_training_data, make_loader, make_train_lo
 from firstlight.data.training_data import DataRecord, TrainingData
 from firstlight.engine.checkpoint import go_on_from, load_weights, newest_whole, prune, read_weights, restore_state
 from firstlight.engine.device import Arithmetic
+from firstlight.engine.distributed import Ranks, agreed, joined
 from firstlight.engine.evaluate import evaluate_model
 from firstlight.engine.graph import check_graph
 from firstlight.engine.loop import fit, is_paused
 from firstlight.engine.memory import keep_freed_memory, out_of_memory, smaller_batch
 from firstlight.engine.places import data_dir_of, runs_dir_of
 from firstlight.engine.probe import settle
+from firstlight.engine.ranked_layers import share_layers
+from firstlight.engine.ranked_record import NoWriter, RankedRecorder, share_state
 from firstlight.engine.record import Recorder
 from firstlight.engine.restore import arithmetic_of, config_of
-from firstlight.engine.resume import check_config, check_data, inexact, keeps_memory, machine
+from firstlight.engine.resume import changed_settings, check_config, check_data, check_ranks, inexact, keeps_memory, machine
 from firstlight.engine.sealed import open_test_set
 from firstlight.engine.signals import raising_signals
-from firstlight.engine.sources import completed, load_config, load_with_origins
+from firstlight.engine.sources import completed, config_from, load_config, load_with_origins
 from firstlight.engine.state import Setup, TrainState
-from firstlight.errors import CheckpointError, ConfigError, InterruptedRunError, StorageError
+from firstlight.errors import CheckpointError, ConfigError, InterruptedRunError, LostRankError, StorageError
 from firstlight.files import Lock, write_figure, write_text
 from firstlight.models.build import build_model
 from firstlight.models.flops import flops_per_image
@@ -62,15 +65,21 @@ def train(
     source: a shipped experiment's name or a YAML file; overrides: "optim.lr=0.1"; settings: the same, `optim={"lr": 0.1}`.
     Raises the errors of firstlight.errors; a run that was interrupted can be resumed.
     """
-    console = console or Console()
-    loaded = load_with_origins(source, overrides, settings)
-    for remark in loaded.notes:
-        console.line(f"note: {remark}")
-    chosen = name or default_name(loaded.config.name)
-    check_name(chosen)
-    path = runs_dir_of(runs_dir) / chosen
-    check_free(path)  # before minutes go into reading data
-    return run_training(loaded.config, path, console, data_dir_of(data_dir), notes=[note] if note else [])
+    with joined() as ranks:
+        console = _console_of(ranks, console)
+        loaded = load_with_origins(source, overrides, settings)
+        for remark in loaded.notes:
+            console.line(f"note: {remark}")
+
+        def free_path() -> str:
+            chosen = name or default_name(loaded.config.name)
+            check_name(chosen)
+            path = runs_dir_of(runs_dir) / chosen
+            check_free(path)  # before minutes go into reading data
+            return str(path)
+
+        path = Path(agreed(ranks, "run", free_path))
+        return run_training(loaded.config, path, console, data_dir_of(data_dir), notes=[note] if note else [], ranks=ranks)
 
 
 def resume(
@@ -88,7 +97,22 @@ def resume(
     run: a path or a name, or "latest" for the youngest run that was interrupted; overrides: settings to change on the way, such as
     "train.epochs=20". Those that would lead the training elsewhere are refused without `override`; `exact` refuses another machine.
     """
-    found = find_run_to_resume(run, runs_dir_of(runs_dir))
+    with joined() as ranks:
+
+        def to_resume() -> tuple[str, dict[str, Any]]:
+            path, config = _find_to_resume(run, runs_dir_of(runs_dir), overrides)
+            check_ranks(Run(path).info, 1 if ranks is None else ranks.size, override=override)
+            return str(path), to_dict(config)
+
+        path, settings = agreed(ranks, "run", to_resume)
+        going_on = GoingOn(Run(Path(path)), override=override, exact=exact)
+        place = (Path(path), _console_of(ranks, console), data_dir_of(data_dir))
+        return run_training(config_from(settings), *place, notes=[note] if note else [], resumed=going_on, ranks=ranks)
+
+
+def _find_to_resume(run: str | Path, runs_dir: Path, overrides: Sequence[str]) -> tuple[Path, Config]:
+    """Return the path of a run that can go on, and its config with the overrides. Raises ConfigError and RunBusyError."""
+    found = find_run_to_resume(run, runs_dir)
     with Lock(found.path / "run.lock", f"run {found.path}"):
         pass  # before minutes go into reading data; the writer takes the lock again
     config = load_config(found.path / "config.yaml", *overrides)
@@ -98,8 +122,12 @@ def resume(
             f"run {found.path} is finished; train it for longer with train.epochs=N (it had {done}), "
             f"or start another with `firstlight train {shlex.quote(str(found.path / 'config.yaml'))}`"
         )
-    going_on = GoingOn(found, override=override, exact=exact)
-    return run_training(config, found.path, console or Console(), data_dir_of(data_dir), notes=[note] if note else [], resumed=going_on)
+    return found.path, config
+
+
+def _console_of(ranks: Ranks | None, console: Console | None) -> Console:
+    """Return the console of a process: of several, rank 0 alone speaks."""
+    return console or Console() if ranks is None or ranks.leads else Console(quiet=True)
 
 
 BY_TRAIN = "train (test_at_end)"
@@ -148,14 +176,18 @@ def run_training(
     pause_when: Callable[[int, Mapping[str, float]], bool] | None = None,
     entries: Mapping[str, Any] | None = None,
     pictures: bool = True,
+    ranks: Ranks | None = None,
 ) -> Run:
     """Train `config` into the run folder `path`; with `resumed`, go on from its last whole checkpoint.
 
     pause_after: epoch behind which the run is left, saved and `interrupted`; pause_when: asked behind each epoch, with its number and
-    figures, whether it is left there; entries: what run.json says beside the usual; pictures: draw the curves at the end.
+    figures, whether it is left there; entries: what run.json says beside the usual; pictures: draw the curves at the end; ranks: the
+    processes that train it together.
     """
+    if ranks is not None and not ranks.leads:
+        return follow(config, path, data_dir, ranks)
     with out_of_memory("building the network", "try a smaller one (its settings stand under `model`)"):
-        prepared = prepare(config, data_dir, arithmetic=_arithmetic_of(resumed, config))
+        prepared = prepare(config, data_dir, arithmetic=_arithmetic_of(resumed, config), ranks=ranks)
     smaller = smaller_batch(config.train.batch_size, config.train.accumulate, prepared.data.num_train)
     with (
         raising_signals(),
@@ -165,8 +197,9 @@ def run_training(
         keep_freed_memory(),
         out_of_memory(f"training with train.batch_size={config.train.batch_size}", smaller),
     ):
-        line = resume_line(path, data_dir)
-        recorder = Recorder(writer, console, facts=prepared.facts, config=to_dict(config), resume_line=line)
+        line = resume_line(path, data_dir, ranks)
+        facts: dict[str, Any] = {"facts": prepared.facts, "config": to_dict(config), "resume_line": line}
+        recorder = Recorder(writer, console, **facts) if ranks is None else RankedRecorder(writer, console, ranks=ranks, **facts)
         try:
             if resumed is None:
                 open_folder(writer, config, prepared, notes or [])
@@ -174,6 +207,8 @@ def run_training(
                 go_on(writer, config, prepared, resumed, console, notes or [])
             _announce(console, prepared, writer, resumed=resumed is not None)
             setup = replace(prepared.setup, pause_after=pause_after, pause_when=pause_when)
+            if ranks is not None:
+                share_state(prepared.state, ranks)
             fit(prepared.state, setup, recorder)
             if is_paused(prepared.state, setup):
                 writer.pause()
@@ -182,15 +217,39 @@ def run_training(
         except (KeyboardInterrupt, InterruptedRunError) as error:
             if line in str(error):
                 raise
+            if isinstance(error, LostRankError):
+                raise LostRankError(f"{error}; {recorder.kept()}; go on with: {line}") from error
             code = error.exit_code if isinstance(error, InterruptedRunError) else 130
             raise InterruptedRunError(recorder.how_to_resume("outside of the training itself"), exit_code=code) from None
     return Run(path)
 
 
-def resume_line(path: Path, data_dir: Path) -> str:
+def follow(config: Config, path: Path, data_dir: Path, ranks: Ranks) -> Run:
+    """Take part in a training whose run folder is rank 0's."""
+    with out_of_memory("building the network", "try a smaller one (its settings stand under `model`)"):
+        prepared = prepare(config, data_dir, ranks=ranks)
+    smaller = smaller_batch(config.train.batch_size, config.train.accumulate, prepared.data.num_train)
+    line = resume_line(path, data_dir, ranks)
+    with (
+        raising_signals(),
+        prepared.setup.arithmetic.on_threads(),
+        keep_freed_memory(),
+        out_of_memory(f"training with train.batch_size={config.train.batch_size}", smaller),
+    ):
+        facts: dict[str, Any] = {"facts": {}, "config": {}, "resume_line": line}
+        try:
+            share_state(prepared.state, ranks)
+            fit(prepared.state, prepared.setup, RankedRecorder(NoWriter(path), Console(quiet=True), ranks=ranks, **facts))
+        except LostRankError as error:
+            raise LostRankError(f"{error}; go on with: {line}") from error
+    return Run(path)
+
+
+def resume_line(path: Path, data_dir: Path, ranks: Ranks | None = None) -> str:
     """Return the command that goes on with a run, ready to be pasted into a shell."""
     elsewhere = [] if data_dir == data_dir_of(None) else ["--data-dir", str(data_dir)]
-    return shlex.join(["firstlight", "train", "--resume", str(path), *elsewhere])
+    words = ["firstlight", "train", "--resume", str(path), *elsewhere]
+    return shlex.join(words) if ranks is None else ranks.launch(words)
 
 
 def prepare(
@@ -200,17 +259,23 @@ def prepare(
     arithmetic: Arithmetic | None = None,
     like: Prepared | None = None,
     data: TrainingData | None = None,
+    ranks: Ranks | None = None,
 ) -> Prepared:
     """Load the data, build the network and its optimizer, settle the arithmetic.
 
     like: what was prepared for a config with the same data, order and arithmetic, whose loaders are shared. data: what the config's
-    data are, where somebody has read them already.
+    data are, where somebody has read them already. ranks: the processes that train it together. Raises ConfigError where they have
+    other settings, versions or data than rank 0.
     """
     if like is not None:
         return _prepare_like(config, like)
+    if ranks is not None:
+        check_shared(config, ranks)
     with ONE_THREAD.on_threads(), out_of_memory("reading the data", TOO_MUCH_DATA):
         data = data or load_training_data(config, data_dir)
     record = data.record
+    if ranks is not None:
+        ranks.compare("data", _as_json({**record.to_json(), "source": ""}), changed_settings)
     init_seed = config.seed if config.init_seed is None else config.init_seed
     order_seed = config.seed if config.order_seed is None else config.order_seed
     model = build_model(config.model, record.image_shape, record.num_classes, init_seed, whiten=config.input.whiten)
@@ -222,12 +287,19 @@ def prepare(
     if config.train.early_size is not None:
         check_early_size(model, config.model.name, record.image_shape[0], config.train.early_size)
     facts = {"num_parameters": count_parameters(model), "flops_per_image": flops_per_image(model, record.image_shape)}
-    arithmetic = arithmetic or settle(config.device, model, record.image_shape, record.num_classes)
+    if arithmetic is None and (ranks is None or ranks.leads):
+        arithmetic = settle(config.device, model, record.image_shape, record.num_classes)
+    if ranks is not None:
+        arithmetic = Arithmetic(**ranks.agree("arithmetic", lambda: asdict(arithmetic) if arithmetic else {}))
+        ranks.open(arithmetic.device, config.device.wait_seconds)
+        share_layers(model, ranks)
+    assert arithmetic is not None
     model = arithmetic.place(model)
     if config.device.graph:
         check_graph(config, arithmetic.device, streamed=record.streamed)
     optimizer, schedule = build_optimizer(config.optim, model), build_schedule(config.schedule)
     place: dict[str, Any] = {"device": arithmetic.device, "channels_last": arithmetic.channels_last}
+    place |= {} if ranks is None else {"shard": ranks.shard}
     with ONE_THREAD.on_threads(), out_of_memory(f"placing the data on {arithmetic.device}", TOO_MUCH_DATA):
         train_loader = make_train_loader(config, data.train, record.normalize, seed=order_seed, **place)
         val_loader = None if data.val is None else make_loader(data.val, config, record.normalize, **place)
@@ -243,10 +315,24 @@ def prepare(
         arithmetic=arithmetic,
         num_classes=record.num_classes,
         graph=config.device.graph,
+        ranks=ranks,
     )
     ema = None if config.train.ema_decay == 0 else _copy(model, config, record, arithmetic)
     state = TrainState(model, optimizer, schedule.start(), ema=ema)
     return Prepared(record, data.warnings, state, setup, facts, config.model)
+
+
+def check_shared(config: Config, ranks: Ranks) -> None:
+    """Raise ConfigError where a training cannot be shared by so many processes, or where they were given other settings or versions."""
+    ranks.compare("versions", describe_environment()["packages"], changed_settings)
+    ranks.compare("config", _as_json(to_dict(config)), changed_settings)
+    if config.train.batch_size < ranks.size:
+        raise ConfigError(
+            f"train.batch_size={config.train.batch_size} is the batch of all {ranks.size} ranks together, so each must get an image of it; "
+            f"set train.batch_size={ranks.size} or larger, or start fewer"
+        )
+    if config.device.graph:
+        raise ConfigError("device.graph: a step of several ranks is not captured; set device.graph=false")
 
 
 def _prepare_like(config: Config, like: Prepared) -> Prepared:
@@ -312,7 +398,8 @@ def open_folder(
 def _made_with(prepared: Prepared) -> dict[str, Any]:
     """Return what run.json says of the data and the arithmetic."""
     arithmetic = prepared.setup.arithmetic
-    return {"arithmetic": asdict(arithmetic), "data": prepared.data.to_json(), "machine": machine(arithmetic)}
+    num_ranks = 1 if prepared.setup.ranks is None else prepared.setup.ranks.size
+    return {"arithmetic": asdict(arithmetic), "data": prepared.data.to_json(), "machine": machine(arithmetic), "ranks": num_ranks}
 
 
 def go_on(writer: RunWriter, config: Config, prepared: Prepared, resumed: GoingOn, console: Console, notes: list[str]) -> None:
@@ -324,7 +411,9 @@ def go_on(writer: RunWriter, config: Config, prepared: Prepared, resumed: GoingO
     trained_with, asked_for = _as_json(completed(facts.get("config", resumed.run.config))), _as_json(to_dict(config))
     changes = {} if checkpoint is None else check_config(trained_with, asked_for, override=resumed.override)
     other_data = check_data(writer.info.get("data", {}), _as_json(prepared.data.to_json()), override=resumed.override or checkpoint is None)
-    reason = inexact(writer.info.get("machine", {}), machine(prepared.setup.arithmetic))
+    made_with = _made_with(prepared)
+    other_ranks = check_ranks(writer.info, made_with["ranks"], override=resumed.override)
+    reason = "; ".join(filter(None, (inexact(writer.info.get("machine", {}), made_with["machine"]), other_ranks))) or None
     if reason and resumed.exact:
         raise ConfigError(f"{reason}; leave out --exact to go on all the same")
     if checkpoint is not None:
@@ -343,7 +432,7 @@ def go_on(writer: RunWriter, config: Config, prepared: Prepared, resumed: GoingO
         resumes=[*writer.info.get("resumes", []), entry],
         rollbacks=writer.info.get("rollbacks", [])[: state.rollbacks],
         notes=[*writer.info.get("notes", []), *notes],
-        **_made_with(prepared),
+        **made_with,
     )
     if checkpoint is not None:
         go_on_from(folder, checkpoint, state.best)
@@ -392,6 +481,8 @@ def _announce(console: Console, prepared: Prepared, writer: RunWriter, *, resume
         f"{setup.steps_per_epoch:,} steps an epoch, {setup.train.epochs} epochs"
     )
     console.line(f"device: {chosen.describe()}")
+    if setup.ranks is not None:
+        console.line(f"ranks: {setup.ranks.size} processes share each batch of {setup.train.batch_size}")
 
 
 def conclude(config: Config, prepared: Prepared, writer: RunWriter, console: Console, data_dir: Path, *, pictures: bool = True) -> None:

@@ -32,6 +32,7 @@ from firstlight.tracking.table import print_table
 
 HDF5_SUFFIXES = (".h5", ".hdf5", ".hdf", ".he5")
 
+
 def parse_source(source: str, settings: Sequence[str]) -> Kind:
     """Return the data set that a command line names: a registered name, or the path of a folder or archive."""
     if source not in SOURCES and Path(source).expanduser().exists():

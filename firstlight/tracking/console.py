@@ -1,5 +1,6 @@
 """What a command says while it works: to stderr, and to the run's log. A progress bar on a terminal, plain lines elsewhere."""
 
+import os
 import sys
 import time
 from collections.abc import Iterator
@@ -11,6 +12,16 @@ from firstlight.files import Appender
 
 if TYPE_CHECKING:
     from rich.progress import Progress
+
+
+def is_only_process() -> bool:
+    """Tell whether this process is alone, and not one of several that torchrun started."""
+    return os.environ.get("WORLD_SIZE", "1") == "1"
+
+
+def is_first_process() -> bool:
+    """Tell whether this process speaks: it is alone, or rank 0 of several."""
+    return is_only_process() or os.environ.get("RANK", "0") == "0"
 
 
 class Console:

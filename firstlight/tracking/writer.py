@@ -11,7 +11,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-from firstlight.errors import ConfigError, StorageError
+from firstlight.errors import ConfigError, InterruptedRunError, StorageError
 from firstlight.files import Appender, Lock, clean, finite, make_dir, write_json, write_text
 from firstlight.tracking.run import FORMAT, Run, load_run, read_rows
 
@@ -167,8 +167,7 @@ _to_json = json.JSONEncoder(check_circular=False, allow_nan=False).encode
 
 
 def _state_after(error: BaseException) -> str:
-    interrupted = isinstance(error, KeyboardInterrupt) or getattr(error, "exit_code", 1) in (130, 143)
-    return "interrupted" if interrupted else "failed"
+    return "interrupted" if isinstance(error, KeyboardInterrupt | InterruptedRunError) else "failed"
 
 
 def check_free(path: Path) -> None:
