@@ -1,4 +1,4 @@
-"""The answers of a finished run on images without labels: files that the user names, or the unlabelled test part of its data."""
+"""The answers of a finished run on images without labels, and the table of them."""
 
 import csv
 import io
@@ -6,23 +6,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from firstlight.config.schema import Config
-from firstlight.data.build import load_experiment_part, load_images, make_loader
-from firstlight.data.dataset import Dataset
-from firstlight.engine.evaluate import predict_probabilities
-from firstlight.engine.finished import draw_predictions
-from firstlight.engine.matching import check_match
-from firstlight.engine.memory import out_of_memory
-from firstlight.engine.places import data_dir_of, runs_dir_of
-from firstlight.engine.restore import arithmetic_of, config_of, data_record, load_model, normalize_of
+from firstlight.engine.asked import asked
 from firstlight.errors import ConfigError
 from firstlight.files import make_dir, write_figure, write_json, write_text
-from firstlight.tracking.run import Run, find_run
 
 Row = dict[str, Any]
-
-UNLABELLED = "kaggle_digits"
-"""The data set whose test part has no labels, so that reading it opens no seal."""
 
 
 def predict(
@@ -35,44 +23,22 @@ def predict(
 ) -> list[Row]:
     """Return, for each image, its most probable class and the probability of every class.
 
-    images: files or folders, converted to the channels and the size that the run was trained on; none means the unlabelled test part of
-    the run's data (a competition's), of which 20 predictions are drawn into the run as predictions-test.png.
+    images: files or folders, converted to the channels and the size that the run was trained on, or one .csv of pixels; none means the
+    unlabelled test part of the run's data (a competition's), of which 20 predictions are drawn into the run as predictions-test.png.
     out: also write a .csv or .json file.
     """
     if out is not None and Path(out).suffix not in (".csv", ".json"):
         raise ConfigError(f"--out {out} ends in neither .csv nor .json; name the table by its kind")
-    found = find_run(run, runs_dir_of(runs_dir))
-    config, arithmetic = config_of(found), arithmetic_of(found)
-    with (
-        arithmetic.on_threads(),
-        out_of_memory("reading the images and the network", "name fewer images, or use a machine with more memory"),
-    ):
-        dataset, names = _images_of(found, config, images, data_dir_of(data_dir))
-        model = arithmetic.place(load_model(found))
-        loader = make_loader(dataset, config, normalize_of(found), device=arithmetic.device, channels_last=arithmetic.channels_last)
-        probabilities = predict_probabilities(model, loader, arithmetic, config.evaluation).tolist()
-        title = f"{found.name}: 20 predictions of {len(dataset):,} images without labels"
-        figure = None if images else draw_predictions(model, dataset, config, found, title=title)
-    rows = [_row(name, values, dataset.class_names) for name, values in zip(names, probabilities, strict=True)]
+    with asked(run, images, runs_dir=runs_dir, data_dir=data_dir) as question:
+        probabilities = [row for batch in question.probabilities() for row in batch.tolist()]
+        title = f"{question.run.name}: 20 predictions of {len(question):,} images without labels"
+        figure = None if images else question.sheet(title)
+    rows = [_row(question.name(index), values, question.class_names) for index, values in enumerate(probabilities)]
     if figure is not None:
-        write_figure(found.path / "predictions-test.png", figure)
+        write_figure(question.run.path / "predictions-test.png", figure)
     if out is not None:
         write_predictions(Path(out), rows)
     return rows
-
-
-def _images_of(run: Run, config: Config, images: Sequence[str | Path], data_dir: Path) -> tuple[Dataset, list[str]]:
-    record = data_record(run)
-    if images:
-        dataset, paths = load_images([Path(image) for image in images], tuple(record["image_shape"]), record["class_names"])
-        return dataset, [str(path) for path in paths]
-    if config.data.name != UNLABELLED:
-        raise ConfigError(
-            "no image was named; give image files or folders (test images with labels: `firstlight evaluate RUN --split test`)"
-        )
-    dataset = load_experiment_part(config, "test", data_dir)
-    check_match(dataset, record)
-    return dataset, [f"test[{index}]" for index in range(len(dataset))]
 
 
 def _row(name: str, probabilities: list[float], class_names: Sequence[str]) -> Row:
