@@ -205,26 +205,29 @@ def evaluate(
 
 
 @app.command
-def predict(run: str, /, *images: str, out: Path | None = None, common: Common = COMMON) -> None:
-    """Name the class of images that have no label.
+def predict(run: str, /, *images: str, out: Path | None = None, top: int | None = None, common: Common = COMMON) -> None:
+    """Name the class of images that have no label. With --out, a killed prediction goes on where it was.
 
     Parameters
     ----------
     run
         Path or name of a run.
     images
-        Image files, or folders of them; none means the unlabelled test part of the run's data (a competition's).
+        Image files, folders of them, or one .csv of pixels; none means the unlabelled test part of the run's data (a competition's).
     out
-        Also write the probabilities of all classes to this .csv or .json file.
+        Also write the probabilities of all classes to this .csv, .csv.gz, .json, .npy or .parquet file.
+    top
+        Keep only so many of the most probable classes of an image.
     """
     from firstlight.engine.predict import predict as predict_images
-    from firstlight.inspection.tables import print_predictions
+    from firstlight.inspection.tables import SHOWN_PREDICTIONS, print_predictions
     from firstlight.tracking.run import find_run
 
     path = find_run(run, runs_dir(common)).path
-    rows = predict_images(path, images, out=out, data_dir=common.data_dir)
+    rows = predict_images(path, images, out=out, top=top, data_dir=common.data_dir, console=Console(quiet=common.json))
     files = ([str(out)] if out else []) + ([] if images else [str(path / "predictions-test.png")])
-    result(common, {"run": str(path), "num_images": len(rows), "predictions": rows, "files": files}, print_predictions)
+    found = {"run": str(path), "num_images": len(rows), "predictions": rows[:SHOWN_PREDICTIONS], "files": files}
+    result(common, found, print_predictions)
 
 
 @app.command
