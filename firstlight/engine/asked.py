@@ -24,7 +24,7 @@ from firstlight.data.loader import Loader
 from firstlight.data.resize import resize
 from firstlight.engine.device import Arithmetic
 from firstlight.engine.evaluate import logits_of
-from firstlight.engine.finished import SHEET_SIZE, draw_predictions, spread
+from firstlight.engine.finished import draw_predictions
 from firstlight.engine.matching import check_match
 from firstlight.engine.memory import out_of_memory
 from firstlight.engine.places import data_dir_of, runs_dir_of
@@ -76,7 +76,7 @@ class Asked:
     @cached_property
     def batch_size(self) -> int:
         """Images in a batch, the last one apart."""
-        return self._loader(self._sample()).batch_size
+        return self._loader(self._first()).batch_size
 
     def probabilities(self, start: int = 0) -> Iterator[Tensor]:
         """Yield the class probabilities float32 [B, num_classes] on the CPU, batch by batch from batch number `start` on.
@@ -101,10 +101,9 @@ class Asked:
         return found
 
     def sheet(self, title: str) -> Any:
-        """Return a figure of 20 images, evenly spread, with what each is taken for."""
-        if self.dataset is not None:
-            return draw_predictions(self.model, self.dataset, self.config, self.run, title=title)
-        return draw_predictions(self.model, self._sample(SHEET_SIZE), self.config, self.run, title=title)
+        """Return a figure of 20 images of a part of the data, evenly spread, with what each is taken for."""
+        assert self.dataset is not None
+        return draw_predictions(self.model, self.dataset, self.config, self.run, title=title)
 
     def _ask(self, loader: Loader, start: int) -> Iterator[Tensor]:
         for logits, _ in logits_of(self.model, loader, self.arithmetic, self.config.evaluation, start=start):
@@ -114,13 +113,11 @@ class Asked:
         arithmetic = self.arithmetic
         return make_loader(dataset, self.config, normalize_of(self.run), device=arithmetic.device, channels_last=arithmetic.channels_last)
 
-    def _sample(self, num: int = 1) -> Dataset:
-        """Return a few of the images."""
+    def _first(self) -> Dataset:
+        """Return the first image."""
         if self.dataset is not None:
-            return self.dataset.subset(torch.arange(num))
-        if self.table is None:
-            return self._files([self.paths[index] for index in spread(len(self), num).tolist()])
-        return self._rows(next(read_pixels(self.table))[:num])
+            return self.dataset.subset(torch.arange(1))
+        return self._files(self.paths[:1]) if self.table is None else self._rows(next(read_pixels(self.table))[:1])
 
     def _read(self, start: int) -> Iterator[Dataset]:
         """Yield files or rows of a CSV, a batch at a time."""

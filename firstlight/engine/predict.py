@@ -108,6 +108,9 @@ def _alone(out: Path) -> Iterator[None]:
             yield
     except RunBusyError as error:
         raise RunBusyError(str(error).replace("another --name", "another --out")) from None
+    except BaseException:
+        remove(path)
+        raise
     remove(path)
 
 
