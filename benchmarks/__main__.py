@@ -10,7 +10,7 @@ import sys
 
 import torch
 
-QUICK = (("tiny_step",), ("step_parts",), ("scalars",), ("loader",), ("startup",), ("networks", "--networks", "lenet"))
+QUICK = (("tiny_step",), ("step_parts",), ("scalars",), ("loader",), ("startup",), ("submission",), ("networks", "--networks", "lenet"))
 LONG = (
     *(("networks", "--networks", "cnn5,resnet18"), ("mnist_99",), ("cifar10_fast",), ("safety",), ("accuracy",), ("one_epoch",), ("hdf5",)),
     *(("lanes",), ("study_grid",), ("study_bookkeeping",), ("study_workers",), ("report_size",)),

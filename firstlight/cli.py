@@ -208,26 +208,88 @@ def evaluate(
 
 
 @app.command
-def predict(run: str, /, *images: str, out: Path | None = None, common: Common = COMMON) -> None:
-    """Name the class of images that have no label.
+def predict(run: str, /, *images: str, out: Path | None = None, top: int | None = None, common: Common = COMMON) -> None:
+    """Name the class of images that have no label. With --out, a killed prediction goes on where it was.
 
     Parameters
     ----------
     run
         Path or name of a run.
     images
-        Image files, or folders of them; none means the unlabelled test part of the run's data (a competition's).
+        Image files, folders of them, or one .csv of pixels; none means the unlabelled test part of the run's data (a competition's).
     out
-        Also write the probabilities of all classes to this .csv or .json file.
+        Also write the probabilities of all classes to this .csv, .csv.gz, .json, .npy or .parquet file.
+    top
+        Keep only so many of the most probable classes of an image.
     """
     from firstlight.engine.predict import predict as predict_images
-    from firstlight.inspection.tables import print_predictions
+    from firstlight.inspection.tables import SHOWN_PREDICTIONS, print_predictions
     from firstlight.tracking.run import find_run
 
     path = find_run(run, runs_dir(common)).path
-    rows = predict_images(path, images, out=out, data_dir=common.data_dir)
+    rows = predict_images(path, images, out=out, top=top, data_dir=common.data_dir, console=Console(quiet=common.json))
     files = ([str(out)] if out else []) + ([] if images else [str(path / "predictions-test.png")])
-    result(common, {"run": str(path), "num_images": len(rows), "predictions": rows, "files": files}, print_predictions)
+    found = {"run": str(path), "num_images": len(rows), "predictions": rows[:SHOWN_PREDICTIONS], "files": files}
+    result(common, found, print_predictions)
+
+
+@app.command
+def submit(
+    run: str | None = None,
+    /,
+    *images: str,
+    sample: Path | None = None,
+    out: Path = Path("submission.csv"),
+    id_base: int | None = None,
+    id_column: str | None = None,
+    label_column: str | None = None,
+    labels: Literal["index", "name"] | None = None,
+    in_order: Annotated[bool, FLAG] = False,
+    encoding: str | None = None,
+    check: Path | None = None,
+    score: float | None = None,
+    scored: int | None = None,
+    common: Common = COMMON,
+) -> None:
+    """Write a run's answers to a competition as its CSV, checked first; or check a CSV; or judge the score that came back.
+
+    Parameters
+    ----------
+    run
+        Path or name of a run.
+    images
+        The test images as files or folders; none means the unlabelled test part of the run's data.
+    sample
+        The competition's sample submission: columns, ids and their order are taken from it.
+    out
+        The file to write.
+    id_base
+        The id of the first test image (default: the first of the sample, else 1).
+    id_column
+        Name of the first column, where there is no sample.
+    label_column
+        Name of the second column, where there is no sample.
+    labels
+        Write a class as its index (from 0) or its name (default: as the sample does, else the index).
+    in_order
+        The rows of the sample are in the order of the test images, whatever their ids are.
+    encoding
+        Encoding of the sample, such as latin-1 (default: UTF-8).
+    check
+        Check this submission against --sample instead, without a run.
+    score
+        Judge this leaderboard score by the run's validation instead; nothing is written.
+    scored
+        Images that the score is of (default: all that were handed in).
+    """
+    from firstlight.export.submission import Wanted, answer
+    from firstlight.export.tables import print_submission
+
+    wanted = Wanted(
+        sample=sample, id_base=id_base, id_column=id_column, label_column=label_column, labels=labels, in_order=in_order, encoding=encoding
+    )
+    places: dict[str, Any] = {"runs_dir": common.runs_dir, "data_dir": common.data_dir, "console": Console(quiet=common.json)}
+    result(common, answer(run, images, wanted, out=out, check=check, score=score, scored=scored, **places), print_submission)
 
 
 @app.command

@@ -715,7 +715,7 @@ def test_predict_on_what_is_no_image(refused: Callable[..., str], run: Path, nam
 
 
 def test_predictions_need_a_known_kind_of_file(refused: Callable[..., str], run: Path) -> None:
-    refused(2, "predict", "first", "a.png", "--out", "answers.xls", says=("answers.xls", ".csv", ".json"))
+    refused(2, "predict", "first", "a.png", "--out", "answers.xls", says=("answers.xls", ".csv", ".json", ".parquet"))
 
 
 def test_a_flipped_byte_in_a_checkpoint(refused: Callable[..., str], run: Path) -> None:

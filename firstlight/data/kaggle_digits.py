@@ -9,12 +9,14 @@ from pathlib import Path
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from firstlight.data.dataset import Dataset, make_dataset
 from firstlight.data.places import missing
 from firstlight.errors import DataError
 
 NUM_PIXELS = 28 * 28
+PIXEL_COLUMNS = [f"pixel{number}" for number in range(NUM_PIXELS)]
 BLOCK_BYTES = 4 << 20
 MAX_ROWS = 1_000_000
 COMMA, NEWLINE, ZERO = b",\n0"
@@ -29,15 +31,36 @@ def load_kaggle_digits(part: str, data_dir: Path) -> Dataset:
     if not path.is_file():
         remedy = "download it from kaggle.com/c/digit-recognizer, which asks for an account"
         raise missing(f"Kaggle's digits: {path.name}", [path.parent], remedy)
-    columns = ["label"] * (part == "train") + [f"pixel{number}" for number in range(NUM_PIXELS)]
-    table = np.concatenate(list(_read_rows(path, columns)))
+    columns = ["label"] * (part == "train") + PIXEL_COLUMNS
+    table = np.concatenate(list(read_rows(path, columns)))
     labels = torch.from_numpy(table[:, 0].astype(np.int64)) if part == "train" else None
     images = torch.from_numpy(np.ascontiguousarray(table[:, -NUM_PIXELS:]).reshape(-1, 28, 28))
     kind = "training" if part == "train" else "unlabelled test"
     return make_dataset(images, labels, [str(digit) for digit in range(10)], f"Kaggle digits ({len(images):,} {kind} images)")
 
 
-def _read_rows(path: Path, columns: list[str]) -> Iterator[NDArray[np.uint8]]:
+def read_pixels(path: Path) -> Iterator[Tensor]:
+    """Yield the images of a CSV without labels, uint8 [M, 1, 28, 28], some thousands at a time. Raises DataError as above."""
+    try:
+        for rows in read_rows(path, PIXEL_COLUMNS):
+            yield torch.from_numpy(rows.reshape(-1, 1, 28, 28))
+    except OSError as error:
+        raise DataError(f"cannot read {path}: {error.strerror}; name a file that you may read") from error
+
+
+def count_rows(path: Path) -> int:
+    """Return the lines of a CSV less its header; the last one may lack its newline."""
+    try:
+        with path.open("rb") as handle:
+            num, last = 0, b"\n"
+            while block := handle.read(BLOCK_BYTES):
+                num, last = num + block.count(b"\n"), block[-1:]
+    except OSError as error:
+        raise DataError(f"cannot read {path}: {error.strerror}; name a file that you may read") from error
+    return max(num + (last != b"\n") - 1, 0)
+
+
+def read_rows(path: Path, columns: list[str]) -> Iterator[NDArray[np.uint8]]:
     """Yield the rows of the table, uint8 [M, columns], in blocks."""
     with path.open("rb") as handle:
         _check_header(handle.readline(1 << 16), columns, path)

@@ -69,12 +69,14 @@ def predict_probabilities(model: Any, loader: Loader, arithmetic: Arithmetic, lo
     return torch.cat([logits.softmax(1).cpu() for logits, _ in logits_of(model, loader, arithmetic, looks)])
 
 
-def logits_of(model: Any, loader: Loader, arithmetic: Arithmetic, looks: EvaluationConfig = ONE_LOOK) -> Iterator[tuple[Tensor, Batch]]:
-    """Yield the logits float32 [B, num_classes] of each batch, with the batch. Raises OutOfMemoryError."""
+def logits_of(
+    model: Any, loader: Loader, arithmetic: Arithmetic, looks: EvaluationConfig = ONE_LOOK, *, start: int = 0
+) -> Iterator[tuple[Tensor, Batch]]:
+    """Yield the logits float32 [B, num_classes] of each batch from number `start` on, with the batch. Raises OutOfMemoryError."""
     smaller = "train.batch_size" if loader.batch_size > EVALUATION_BATCH_SIZE else "network or a smaller input.image_size"
     remedy = f"try a smaller {smaller}, or a machine with more memory"
     with eval_mode(model), out_of_memory(f"evaluating batches of {loader.batch_size}", remedy):
-        for batch in loader.batches(0):
+        for batch in loader.batches(0, start):
             with arithmetic.autocast():
                 logits = model(batch.images).float()
                 if looks.views != "one":

@@ -12,6 +12,8 @@ RUN_COLUMNS = ("name", "val_accuracy", "test_accuracy", "epochs", "model", "data
 """The most telling first: a narrow terminal shows only those."""
 FREE = ("val_loss", "p", "p_corrected")
 """Columns of a study whose numbers may be of any size, as those of its parameters may."""
+SHOWN_PREDICTIONS = 1000
+"""Images whose answers are printed; a file has them all."""
 SHOWN_TRIALS = 20
 """Rows of a study's table on the terminal; the file has them all."""
 
@@ -105,8 +107,12 @@ def print_evaluation(result: dict[str, Any]) -> None:
 
 
 def print_predictions(result: dict[str, Any]) -> None:
-    """Print one line an image."""
+    """Print one line an image, of many images those of the first."""
     print_table(result["predictions"], ("image", "label", "probability"))
+    if (more := result["num_images"] - len(result["predictions"])) > 0:
+        print(
+            f"{more:,} more images" + ("" if any(not file.endswith(".png") for file in result["files"]) else "; --out FILE writes them all")
+        )
     print()
     for file in result["files"]:
         print(f"{'picture' if file.endswith('.png') else 'probabilities of all classes'}: {file}")

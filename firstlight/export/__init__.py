@@ -1,0 +1,1 @@
+"""What leaves firstlight: predictions in the form that a competition asks for."""
