@@ -2,18 +2,21 @@
 
 import csv
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 from sklearn.neighbors import NearestNeighbors
 
 import firstlight as fl
 from firstlight.__main__ import main
 from firstlight.errors import ConfigError
-from firstlight.inspection.mistakes import inspect_mistakes
+from firstlight.inspection.answers import answers_of
+from firstlight.inspection.mistakes import _with_neighbours, inspect_mistakes
 from firstlight.inspection.opened import opened
 from firstlight.inspection.penultimate import features_of
 from firstlight.inspection.predictions import inspect_predictions
@@ -134,6 +137,22 @@ def test_a_wrong_label_is_doubted(mislabelled: Path) -> None:
     doubted = row["probability"] >= np.median([float(r["probability"]) for r in _right(mislabelled)])
     assert row["possible_label_error"] is bool(doubted) and table[0]["possible_label_error"] == ("yes" if doubted else "no")
     assert doubted and found["possible_label_errors"] == [row["index"]] and found["says"].endswith("; 1 label worth checking")
+
+
+def test_labels_that_were_changed_are_among_the_doubted(tmp_path: Path) -> None:
+    """C9: of 5 % changed labels at least three in ten are doubted, and of those that are doubted at least four in five are changed."""
+    run = fl.train("quickstart", "train.epochs=5", "train.test_at_end=false", "split.val_fraction=0.3", name="cnn", runs_dir=tmp_path).path
+    rng = np.random.default_rng(0)
+    with opened(run, "mistakes") as o:
+        assert o.dataset.labels is not None
+        changed = rng.random(len(o.dataset)) < 0.05
+        other = torch.from_numpy((o.dataset.labels.numpy() + rng.integers(1, 10, len(changed))) % 10)
+        labels = torch.where(torch.from_numpy(changed), other, o.dataset.labels)
+        planted = replace(o, dataset=replace(o.dataset, labels=labels))
+        answers = answers_of(planted)
+        rows = _with_neighbours(planted, answers, np.flatnonzero(~answers.correct).tolist(), planted.training_images())
+    doubted = [row["index"] for row in rows if row["possible_label_error"]]
+    assert changed.sum() > 15 and changed[doubted].mean() >= 0.8 and changed[doubted].sum() >= 0.3 * changed.sum()
 
 
 def _right(run: Path) -> list[dict[str, str]]:
