@@ -100,7 +100,7 @@ def test_command_line_parses(page: str, command: str, error: str | None, example
 @pytest.mark.parametrize(("page", "command"), inline_commands())
 def test_inline_command_exists(page: str, command: str) -> None:
     words = [word for word in shlex.split(command)[1:] if word.replace("-", "").isalpha()]
-    names = {"train", "evaluate", "predict", "runs", "compare", "note", "doctor", "sweep", "study"}
+    names = {"train", "evaluate", "predict", "runs", "compare", "note", "doctor", "sweep", "study", "inspect"}
     if words[0] == "tune":
         assert words[1] in ("lr", "batch")
     elif words[0] == "data":
