@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from firstlight.engine.train import resume, train
     from firstlight.errors import FirstlightError
     from firstlight.inspection.compare import compare
+    from firstlight.inspection.health import check_health
     from firstlight.models.build import build_model
     from firstlight.reports.report import report
     from firstlight.tracking.run import Run, list_runs, load_run
@@ -31,6 +32,7 @@ _HOMES = {
     "FirstlightError": "errors",
     "Run": "tracking.run",
     "build_model": "models.build",
+    "check_health": "inspection.health",
     "compare": "inspection.compare",
     "evaluate": "engine.finished",
     "list_runs": "tracking.run",
@@ -52,6 +54,7 @@ __all__ = [
     "FirstlightError",
     "Run",
     "build_model",
+    "check_health",
     "compare",
     "evaluate",
     "list_runs",

@@ -52,6 +52,12 @@ from firstlight.tracking.table import print_table
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
+WORSE = ("fault", "warning")
+CAUSES = (
+    "training step", "softmax", "evaluation", "leak", "distinct images", "labels", "symmetry", "frozen layers", "initial loss",
+    "input scale", "learning rate", "dead units", "gradients",
+)  # fmt: skip
+"""Checks that point at one mistake, the surest first; the others show what comes of it."""
 STEPS, FEWEST_STEPS = 150, 40
 """Steps of a trial, and how few they become for a network that is slow."""
 WORK = 4e11
@@ -77,14 +83,15 @@ class Health:
 
     @property
     def says(self) -> str:
-        """The finding in one sentence."""
-        bad = [check for verdict in ("fault", "warning") for check in self.checks if check.verdict == verdict]
-        asked = [check for check in self.checks if check.verdict != "not applicable"]
+        """The finding in one sentence: what is likeliest the cause first, and what else stands out by name."""
+        bad = sorted((check for check in self.checks if check.verdict in WORSE), key=_likely_cause)
+        asked = sum(check.verdict != "not applicable" for check in self.checks)
         if not bad:
-            return f"all {len(asked)} checks are passed"
-        counts = [(sum(check.verdict == word for check in bad), word) for word in ("fault", "warning")]
+            return f"all {asked} checks are passed"
+        counts = [(sum(check.verdict == word for check in bad), word) for word in WORSE]
         said = " and ".join(f"{count} {word}{'s' * (count > 1)}" for count, word in counts if count)
-        return f"{said} in {len(asked)} checks: {'; '.join(f'{check.name}: {check.says}' for check in bad[:2])}{'; ...' if bad[2:] else ''}"
+        also = f" (and {', '.join(check.name for check in bad[1:])})" if bad[1:] else ""
+        return f"{said} in {asked} checks; first look at {bad[0].name}: {bad[0].says}{also}"
 
     def __getitem__(self, name: str) -> Check:
         """Return the check of a name."""
@@ -93,7 +100,7 @@ class Health:
     @property
     def findings(self) -> dict[str, str]:
         """The verdicts that are not `ok` or `not applicable`, by the name of the check."""
-        return {check.name: check.verdict for check in self.checks if check.verdict in ("warning", "fault")}
+        return {check.name: check.verdict for check in self.checks if check.verdict in WORSE}
 
     def to_json(self) -> dict[str, Any]:
         """Return it as plain data."""
@@ -168,7 +175,8 @@ def examine(subject: Loop, *, pixels: tuple[Tensor, Tensor], split: str = "val")
     after: dict[str, dict[str, float]] = {}
 
     def look() -> None:
-        after["dead"] = _dead_in_training(subject)
+        finite = all(bool(value.isfinite().all()) for value in subject.model.parameters())
+        after["dead"] = _dead_in_training(subject) if finite else {}
         after["copies"] = network.copies_of(subject)
 
     one = train(on_one_batch(subject), until=learning.BY_HEART * subject.chance / 10)
@@ -209,6 +217,11 @@ def _dead_in_training(subject: Loop) -> dict[str, float]:
     with subject.untouched():
         subject.model.train()
         return dead_shares(subject.model, subject.forward, subject.train_images[: 4 * NUM_PROBED].split(128))
+
+
+def _likely_cause(check: Check) -> tuple[int, int]:
+    """Order findings: faults first, and among them causes ahead of what comes of them."""
+    return WORSE.index(check.verdict), CAUSES.index(check.name) if check.name in CAUSES else len(CAUSES)
 
 
 def _curve(trial: Trial) -> dict[str, list[float]]:

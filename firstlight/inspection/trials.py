@@ -154,7 +154,8 @@ def is_frozen(name: str, frozen: tuple[str, ...]) -> bool:
 class Trial:
     """A short training. losses: mean of the probed images before it and at NUM_POINTS places, nats; last: of each probed image behind it.
 
-    updates: change of each layer's weights by a step, as a share of their norm, the median of a few steps; moved: names of the parameters
+    updates: change of each layer's weights by a step, as a share of their norm, the median of a few steps; infinite where weights became no
+    numbers, NaN where they are 0. moved: names of the parameters
     that are not what they were.
     """
 
@@ -300,10 +301,12 @@ def gradients_of_loss(loop: Loop, images: Tensor, labels: Tensor, *, seed: int, 
 
 
 def _ratio(after: Tensor, before: Tensor) -> float:
-    size = float(before.norm())
-    return float((after - before).norm()) / size if size > 0 else math.nan
+    size, change = float(before.norm()), float((after - before).norm())
+    if not math.isfinite(change):
+        return math.inf
+    return change / size if size > 0 else math.nan
 
 
 def _median(values: list[float]) -> float:
-    found = sorted(value for value in values if math.isfinite(value))
+    found = sorted(value for value in values if not math.isnan(value))
     return found[len(found) // 2] if found else math.nan

@@ -26,7 +26,7 @@ class _Watch(TorchDispatchMode):
     """Notes, for each call of an activation function in the order of the forward pass, which units were ever active."""
 
     def __init__(self) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self.layer = ""
         self.place = 0
         self.active: list[Tensor] = []

@@ -31,10 +31,10 @@ def plot_health(found: Mapping[str, Any], *, title: str) -> "Figure":
     _draw_curves(axes[2], {key: value for key, value in found["curves"].items() if key != "one batch"}, found["ln_classes"], log=False)
     tidy(axes[2], x="optimizer step", y="loss (nats)", title=_headed("Short trials", checks.get("learning rate"), checks.get("labels")))
     gradients = checks.get("gradients")
-    _draw_layers(axes[3], _figures(gradients, "norm_by_layer"), log=True)
+    _draw_layers(axes[3], _figures(gradients, "norm_by_layer"))
     tidy(axes[3], x="gradient norm at the start (log scale)", y="layer", title=_headed("Gradient by layer", gradients))
     updates = checks.get("update ratio")
-    _draw_layers(axes[4], _figures(updates, "ratio_by_layer"), log=True, usual=1e-3)
+    _draw_layers(axes[4], _figures(updates, "ratio_by_layer"), usual=1e-3)
     tidy(axes[4], x="change by a step / norm of the weights (log scale)", y="layer", title=_headed("Update by layer", updates))
     dead = checks.get("dead units")
     _draw_shares(axes[5], _figures(dead, "share_by_layer"), _figures(dead, "share_by_layer_after"))
@@ -57,7 +57,7 @@ def _figures(check: Mapping[str, Any] | None, key: str) -> dict[str, float]:
 
 def _draw_start(axes: "Axes", check: Mapping[str, Any] | None, chance: float) -> None:
     loss = (check or {}).get("figures", {}).get("loss", math.nan)
-    shown = loss if loss is not None and math.isfinite(loss) else 0.0
+    shown = loss if _is_number(loss) else 0.0
     good = check is not None and check["verdict"] in ("ok", "not applicable")
     bars = axes.barh([0, 1], [shown, chance], color=[RIGHT if good else WRONG, PALETTE[4]])
     axes.bar_label(bars, [f"{loss:.3g}" if shown else "no number", f"{chance:.3g}"], padding=3, fontsize=9)
@@ -68,37 +68,40 @@ def _draw_start(axes: "Axes", check: Mapping[str, Any] | None, chance: float) ->
 
 
 def _draw_curves(axes: "Axes", curves: Mapping[str, Mapping[str, Sequence[float]]], chance: float, *, log: bool) -> None:
-    for index, (name, curve) in enumerate(curves.items()):
-        values = [value if value is not None and math.isfinite(value) else math.nan for value in curve["losses"]]
-        axes.plot(curve["steps"], values, color=color_of(index), marker="o", markersize=3, label=name)
-    axes.axhline(chance, color="#777777", linestyle=":", linewidth=1.4, label="guessing")
     if log:
         axes.set_yscale("log")
-    else:
-        axes.set_ylim(0, 2.2 * chance)
+        axes.yaxis.set_major_formatter("{x:g}")
+    for index, (name, curve) in enumerate(curves.items()):
+        values = [value if _is_number(value) else math.nan for value in curve["losses"]]
+        broke = "" if all(map(_is_number, curve["losses"])) else " (diverges)"
+        axes.plot(curve["steps"], values, color=color_of(index), marker="o", markersize=3, label=f"{name}{broke}")
+        if log and values and min(values) > 0 and max(values) < 10 * min(values):
+            axes.yaxis.set_minor_formatter("{x:g}")
+    axes.axhline(chance, color="#777777", linestyle=":", linewidth=1.4, label="guessing")
+    if not log:
+        axes.set_ylim(0, 2.5 * chance)
     axes.legend(frameon=False, fontsize=8, ncols=2 if len(curves) > 2 else 1)
 
 
-def _draw_layers(axes: "Axes", values: Mapping[str, float], *, log: bool, usual: float | None = None) -> None:
+def _draw_layers(axes: "Axes", values: Mapping[str, float], *, usual: float | None = None) -> None:
     shown = _thinned(values)
     if not shown:
         _say_nothing(axes)
         return
-    positive = [value for value in shown.values() if value is not None and value > 0 and math.isfinite(value)]
+    positive = [value for value in shown.values() if _is_number(value) and value > 0]
     least = min(positive, default=NOTHING)
     places = range(len(shown))
-    numbers = [value if value is not None and value > 0 and math.isfinite(value) else least / 10 for value in shown.values()]
+    numbers = [value if _is_number(value) and value > 0 else least / 10 for value in shown.values()]
     axes.plot(numbers, places, color=PALETTE[0], marker="o", linestyle="-", linewidth=0.8)
     for place, (number, value) in enumerate(zip(numbers, shown.values(), strict=True)):
-        text = "0" if value == 0 else "no number" if value is None or not math.isfinite(value) else f"{value:.2g}"
+        text = "0" if value == 0 else f"{value:.2g}" if _is_number(value) else "no number"
         axes.annotate(text, (number, place), xytext=(6, -3), textcoords="offset points", fontsize=8)
     if usual is not None:
         axes.axvline(usual, color=PALETTE[2], linestyle="--", linewidth=1.2, label=f"usual: about {usual:g}")
         axes.legend(frameon=False, fontsize=8)
-    if log:
-        axes.set_xscale("log")
-        ends = [*numbers, *([usual] if usual else [])]
-        axes.set_xlim(min(ends) / 3, max(ends) * 6)
+    axes.set_xscale("log")
+    ends = [*numbers, *([usual] if usual else [])]
+    axes.set_xlim(min(ends) / 3, max(ends) * 6)
     list_classes(axes, [_short(name) for name in shown], fontsize=8)
 
 
@@ -108,13 +111,19 @@ def _draw_shares(axes: "Axes", before: Mapping[str, float], after: Mapping[str, 
         _say_nothing(axes, "no ReLU, sigmoid or tanh")
         return
     places = list(range(len(shown)))
-    axes.barh([place - 0.2 for place in places], list(shown.values()), height=0.38, color=PALETTE[0], label="at the start")
-    axes.barh(
-        [place + 0.2 for place in places], [after.get(name, 0.0) for name in shown], height=0.38, color=PALETTE[1], label="after the trial"
-    )
+    for index, (label, values) in enumerate((("at the start", before), ("after the trial", after))):
+        if values:
+            shares = [values.get(name, 0.0) for name in shown]
+            bars = axes.barh([place + 0.4 * index - 0.2 for place in places], shares, height=0.38, color=PALETTE[index], label=label)
+            axes.bar_label(bars, [f"{share:.0%}" for share in shares], padding=3, fontsize=7)
     list_classes(axes, [_short(name) for name in shown], fontsize=8)
-    axes.set_xlim(0, 1)
-    axes.legend(frameon=False, fontsize=8, loc="lower right")
+    axes.set_xlim(0, 1.12)
+    axes.set_xticks([0, 0.25, 0.5, 0.75, 1])
+    axes.legend(frameon=False, fontsize=8, loc="lower right", bbox_to_anchor=(1, 1), ncols=2, borderaxespad=0)
+
+
+def _is_number(value: float | None) -> bool:
+    return value is not None and math.isfinite(value)
 
 
 def _say_nothing(axes: "Axes", why: str = "not measured") -> None:

@@ -1,7 +1,7 @@
 """A run as it stands on disk: the reading side of a run folder. Needs no torch.
 
 runs/<name>/  config.yaml   the resolved config
-              run.json      state, versions, device, seeds, git, notes, summary, openings of the test set
+              run.json      state, versions, device, seeds, git, notes, warnings, summary, openings of the test set
               metrics.jsonl one JSON row an epoch and a step
               log.txt       what the console said
               curves.png    train and validation curves

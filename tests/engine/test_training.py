@@ -237,7 +237,7 @@ def test_training_in_bfloat16_keeps_float32_weights(train: Train) -> None:
 
 def test_the_public_names() -> None:
     """`import firstlight as fl` offers what the commands do."""
-    assert len(fl.__all__) == 16
+    assert len(fl.__all__) == 17
     assert all(getattr(fl, name) for name in fl.__all__)
     assert set(fl.__all__) <= set(dir(fl))
     with pytest.raises(AttributeError):

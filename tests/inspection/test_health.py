@@ -1,9 +1,11 @@
 """A15, F7, A16, C3, B5: `check_health` finds what was planted in plain PyTorch loops, and is silent where nothing was."""
 
 import json
+import re
 from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -347,3 +349,13 @@ def test_an_evaluation_must_return_an_accuracy(digits: Data) -> None:
 def test_few_steps_show_nothing(digits: Data) -> None:
     with pytest.raises(ConfigError, match="num_steps is 3, which shows nothing; take 10 or more"):
         MyLoop(mlp()).health(digits, num_steps=3)
+
+
+def test_the_example_of_the_page_runs(capsys: pytest.CaptureFixture[str]) -> None:
+    """A8: the notebook cell of docs/health.md finds what it says it finds."""
+    page = (Path(__file__).parents[2] / "docs" / "health.md").read_text(encoding="utf-8")
+    (example,) = re.findall(r"^```python\n(.*?)^```", page, flags=re.MULTILINE | re.DOTALL)
+    names: dict[str, Any] = {}
+    exec(example, names)
+    assert names["health"]["training step"].verdict == "fault"
+    assert "first look at training step: gradients of earlier batches are still there" in capsys.readouterr().out.splitlines()[0]

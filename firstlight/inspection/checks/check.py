@@ -40,3 +40,8 @@ def chance_of(labels: Any, num_classes: int) -> float:
 def above_chance(accuracy: float, chance: float, num_images: int, *, deviations: float = 4.0) -> bool:
     """Tell whether an accuracy over so many images is more than guessing: by four standard deviations of a guesser's."""
     return accuracy > chance + deviations * math.sqrt(chance * (1 - chance) / max(num_images, 1))
+
+
+def show_loss(loss: float) -> str:
+    """Return a loss as a sentence says it."""
+    return f"{loss:.3g}" if math.isfinite(loss) else "no number"

@@ -3,7 +3,7 @@
 import math
 from collections.abc import Mapping
 
-from firstlight.inspection.checks.check import Check, Verdict, above_chance, chance_of, not_applicable
+from firstlight.inspection.checks.check import Check, Verdict, above_chance, chance_of, not_applicable, show_loss
 from firstlight.inspection.trials import Loop, Trial
 
 BY_HEART = 0.1
@@ -30,7 +30,7 @@ def progress(loop: Loop, trial: Trial) -> float:
 def check_overfit(loop: Loop, one: Trial, num_images: int) -> Check:
     """A15: a network that works can learn a few images by heart."""
     figures = {"steps": list(one.steps), "losses": list(one.losses), "num_images": num_images, "lowest": one.lowest}
-    says = f"{one.steps[-1]} steps on the same {num_images} images bring the loss to {one.lowest:.3g}"
+    says = f"{one.steps[-1]} steps on the same {num_images} images bring the loss to {show_loss(one.lowest)}"
     if one.lowest < BY_HEART * loop.chance:
         return Check("one batch", "ok", says, "", figures)
     if one.lowest < 0.5 * loop.chance:
@@ -44,7 +44,8 @@ def check_learning(loop: Loop, real: Trial) -> Check:
     """F7: a training that goes nowhere stands at ln(classes) with an accuracy of guessing."""
     chance, num = chance_of(loop.val_labels, loop.num_classes), len(loop.val_labels)
     figures = {"loss": real.end, "ln_classes": loop.chance, "val_accuracy": real.val_accuracy, "chance": chance, "steps": real.steps[-1]}
-    says = f"after {real.steps[-1]} steps the loss is {real.end:.3g} and held-out accuracy {real.val_accuracy:.3f} (guessing: {chance:.3f})"
+    steps, accuracy = real.steps[-1], real.val_accuracy
+    says = f"after {steps} steps the loss is {show_loss(real.end)} and held-out accuracy {accuracy:.3f} (guessing: {chance:.3f})"
     if above_chance(real.val_accuracy, chance, num):
         return Check("learning", "ok", says, "", figures)
     stuck = real.end > (1 - STUCK) * loop.chance
@@ -61,7 +62,7 @@ def check_uses_input(loop: Loop, real: Trial, constant: Trial) -> Check:
     error = float(gained.std()) / math.sqrt(len(gained)) if len(gained) > 1 else math.inf
     gain = float(gained.mean())
     figures = {"loss": real.end, "loss_on_constant_images": constant.end, "gain": gain, "standard_error": error}
-    says = f"the loss after the trial is {real.end:.3g} on real images and {constant.end:.3g} on constant ones"
+    says = f"the loss after the trial is {show_loss(real.end)} on real images and {show_loss(constant.end)} on constant ones"
     if gain > SURE * error and gain > 0:
         return Check("uses its input", "ok", says, "", figures)
     advice = "The images make no difference: look at what reaches the network (constant, blank or mixed-up images, dead units)."
@@ -94,7 +95,7 @@ def check_labels(loop: Loop, real: Trial, shuffled: Trial, one: Trial, off_cours
         advice = "Look at what the step does with the labels: shuffled apart from the images, or another loss?"
         return Check(name, "fault", wrong, advice, figures)
     if one.lowest < 0.5 * start and fall < NO_FASTER * max(fall_shuffled, 0.0) + least:
-        says = f"the labels are learned no better than shuffled ones (loss {real.end:.3g} against {shuffled.end:.3g})"
+        says = f"the labels are learned no better than shuffled ones (loss {show_loss(real.end)} against {show_loss(shuffled.end)})"
         advice = (
             "The labels say nothing about the images: look whether images and labels were put into another order apart from each other."
         )
@@ -110,7 +111,7 @@ def check_lr(loop: Loop, trials: Mapping[float, Trial]) -> Check:
     reached = {factor: progress(loop, trial) for factor, trial in sorted(trials.items())}
     losses = {f"{lr * factor:.2g}": trials[factor].end for factor in reached}
     figures = {"lr": lr, "losses": losses, "progress": list(reached.values())}
-    says = f"the loss after the trial is {', '.join(f'{loss:.3g} at lr {rate}' for rate, loss in losses.items())}"
+    says = f"the loss after the trial is {', '.join(f'{show_loss(loss)} at lr {rate}' for rate, loss in losses.items())}"
     lower = max((factor for factor in reached if factor < 1), key=reached.__getitem__)
     closer = f"Try {lr * lower:.2g}; `firstlight tune lr` looks closer."
     if reached[lower] > SOME and reached[1.0] < TOO_HIGH * reached[lower]:
