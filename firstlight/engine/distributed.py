@@ -77,8 +77,8 @@ def joined() -> Iterator["Ranks | None"]:
         yield ranks
     except FirstlightError as error:
         ranks.end(error)
-    except Exception as error:
-        ranks.note_end(f"{type(error).__name__}: {error}")
+    except Exception:
+        ranks.note_end(1)
         raise
     ranks.close()
 
@@ -269,12 +269,12 @@ class Ranks:
             with suppress(RuntimeError):
                 dist.destroy_process_group()
 
-    def note_end(self, text: str) -> bool:
-        """Say in the store that this rank says why all end; tell whether it is the first to."""
+    def note_end(self, exit_code: int) -> bool:
+        """Say in the store that this rank says why all end, with which code they are to leave; tell whether it is the first to."""
         with suppress(RuntimeError):
             if self._store.add("speakers", 1) > 1:
                 return False
-            self._store.set("said", text)
+            self._store.set("said", str(exit_code))
         return True
 
     def end(self, error: FirstlightError) -> NoReturn:
@@ -288,10 +288,12 @@ class Ranks:
             self._store.set(f"ending/{self.rank}", "")
         if lost or not self.leads:
             self._wait_for(["said"], SAY_SECONDS if self.leads else SAY_SECONDS + 1)
-        if self._is_set("said") or not self.note_end(str(error)):
+        if self._is_set("said") or not self.note_end(error.exit_code):
+            code = error.exit_code
             with suppress(RuntimeError):
+                code = int(self._store.get("said"))
                 self._store.set(f"left/{self.rank}", "")
-            sys.exit(error.exit_code)
+            sys.exit(code)
         others = [rank for rank in range(self.size) if rank != self.rank]
         gone = [rank for rank in others if not self._is_set(f"ending/{rank}")] if lost else []
         if self.leads:  # the store may live in this process
