@@ -16,6 +16,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -158,7 +159,8 @@ def be_arm(name: str, case: str, path: Path) -> None:
                 seen += len(batch)
                 total += float(batch.double().sum()) / batch[0].numel()
         facts = {"mib_more": peak_mib() - began} if turns.is_warm_up else {}
-        turns.end(count, guard=lambda mean=total / max(seen, 1): {"mean_of_pixels_and_2": mean + 2}, **facts)  # type: ignore[misc]
+        mean = total / max(seen, 1)
+        turns.end(count, guard=partial(dict, mean_of_pixels_and_2=mean + 2), **facts)
         epoch += 1
 
 

@@ -51,7 +51,7 @@ def example_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A working folder with the YAML files that the pages show, each named in its first line."""
     for page in PAGES:
         for block in blocks(page, "yaml"):
-            (tmp_path / block.partition("\n")[0].removeprefix("# ")).write_text(block, encoding="utf-8")
+            (tmp_path / block.partition("\n")[0].removeprefix("# ").partition(",")[0]).write_text(block, encoding="utf-8")
     monkeypatch.chdir(tmp_path)
     return tmp_path
 

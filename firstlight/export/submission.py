@@ -170,9 +170,9 @@ def _rows_of_images(form: Form, question: Asked, wanted: Wanted) -> Sequence[int
         return named
     counted = count_from(form)
     if counted is None:
-        row = next(row for row, text in enumerate(form.ids) if not is_number(text))
+        wrong = next(row for row, text in enumerate(form.ids) if not is_number(text))
         raise DataError(
-            f"{form.line(row)}: id {form.ids[row]!r:.60} is neither a number nor the name of a test image; "
+            f"{form.line(wrong)}: id {form.ids[wrong]!r:.60} is neither a number nor the name of a test image; "
             "add --in-order if the rows are in the order of the images"
         )
     least, numbers = counted

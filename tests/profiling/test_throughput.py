@@ -22,6 +22,7 @@ from firstlight.profiling.throughput import (
     knee_of,
     profile_throughput,
     remarks,
+    still_grows,
     with_fixed_seconds,
 )
 from tests.profiling.conftest import ROOFS
