@@ -69,7 +69,6 @@ class Loader:
     ) -> None:
         self.batch_size = batch_size
         self.shard = shard
-        self._part = shard.part(batch_size)
         self.seed = seed
         self.normalize = normalize
         self.augment = augment or Augment()
@@ -84,6 +83,11 @@ class Loader:
     def _stored(self, dataset: Dataset, **settings: Any) -> PixelStore:
         """Return the pixels as batches are gathered from them."""
         return PixelStore(dataset.images, **settings)
+
+    @property
+    def _part(self) -> slice:
+        """Our places in a whole batch."""
+        return self.shard.part(self.batch_size)
 
     @property
     def num_batches(self) -> int:

@@ -11,6 +11,7 @@ from torch import Tensor
 from firstlight.engine.checkpoint import Checkpoint, flatten_state, restore_state
 from firstlight.engine.distributed import Ranks
 from firstlight.engine.divergence import broken_tensors
+from firstlight.engine.health import Watch
 from firstlight.engine.record import Recorder, StepRow
 from firstlight.engine.state import Setup, TrainState
 from firstlight.engine.step import StepResult
@@ -47,6 +48,15 @@ class RankedRecorder(Recorder):
 
     def _fetched(self, values: Tensor) -> list[float]:
         return self._ranks.sums(values)
+
+    def _watch_of(self, setup: Setup) -> Watch:
+        if self._watch is None and not self._ranks.leads:  # which sees the same, and nobody hears it
+            self._watch = Watch([], [], num_classes=setup.num_classes, clipped=setup.train.clip_norm is not None)
+        return super()._watch_of(setup)
+
+    def _warn(self, found: dict[str, str], epoch: int) -> None:
+        if self._ranks.leads:
+            super()._warn(found, epoch)
 
     def save(self, state: TrainState, setup: Setup, **how: bool) -> bool:
         """Save on rank 0; tell on all whether the disk took it. Raises DivergedError on all, since all hold the same."""
