@@ -8,6 +8,7 @@ import argparse
 import tempfile
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from statistics import median
 
@@ -62,10 +63,7 @@ def table_rows(folder: Path) -> list[Row]:
     values = np.random.default_rng(0).dirichlet(np.ones(10), NUM_ROWS).astype(np.float32)
     found = Predictions(lambda index: f"test[{index}]", [str(digit) for digit in range(10)], values)
     what = f"{NUM_ROWS:,} predictions of 10 classes as"
-    return [
-        timed(f"{what} {suffix}", lambda suffix=suffix: write_answers(folder / f"a{suffix}", found), **needed)
-        for suffix, needed in TABLES.items()
-    ]  # type: ignore[misc]
+    return [timed(f"{what} {suffix}", partial(write_answers, folder / f"a{suffix}", found), **needed) for suffix, needed in TABLES.items()]
 
 
 def timed(what: str, action: Callable[[], object], **needed: float) -> Row:
