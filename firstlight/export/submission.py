@@ -249,7 +249,7 @@ def check_submission(path: Path, sample: Path, encoding: str | None = None) -> d
     form, submission = read_form(sample, encoding), read_form(path, encoding)
     if submission.header != form.header:
         raise DataError(f"{path}: the header is {submission.header!r:.90}, but that of {sample} is {form.header!r:.90}; copy it from there")
-    check_count(submission, len(form.ids), f"the sample {sample}")
+    check_count(submission, len(form.ids), f"the sample {sample}", "make the submission again, or compare it with its own sample")
     for row, (text, expected) in enumerate(zip(submission.ids, form.ids, strict=True)):
         if text != expected:
             known = "which comes elsewhere in the sample" if text in set(form.ids) else "which the sample does not have"
