@@ -3,6 +3,7 @@
 Parsed as arrays of bytes, a few MB at a time: every value is 1 to 3 digits before a comma or a line's end.
 """
 
+import math
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -42,7 +43,7 @@ def load_kaggle_digits(part: str, data_dir: Path) -> Dataset:
 def read_pixels(path: Path) -> Iterator[Tensor]:
     """Yield the images of a CSV without labels, uint8 [M, 1, 28, 28], some thousands at a time. Raises DataError as above."""
     try:
-        for rows in read_rows(path, PIXEL_COLUMNS):
+        for rows in read_rows(path, PIXEL_COLUMNS, most=math.inf):
             yield torch.from_numpy(rows.reshape(-1, 1, 28, 28))
     except OSError as error:
         raise DataError(f"cannot read {path}: {error.strerror}; name a file that you may read") from error
@@ -60,8 +61,8 @@ def count_rows(path: Path) -> int:
     return max(num + (last != b"\n") - 1, 0)
 
 
-def read_rows(path: Path, columns: list[str]) -> Iterator[NDArray[np.uint8]]:
-    """Yield the rows of the table, uint8 [M, columns], in blocks."""
+def read_rows(path: Path, columns: list[str], *, most: float = MAX_ROWS) -> Iterator[NDArray[np.uint8]]:
+    """Yield the rows of the table, uint8 [M, columns], in blocks. Raises DataError behind `most` of them."""
     with path.open("rb") as handle:
         _check_header(handle.readline(1 << 16), columns, path)
         line = 2
@@ -72,8 +73,8 @@ def read_rows(path: Path, columns: list[str]) -> Iterator[NDArray[np.uint8]]:
                 rows = _parse((whole + newline).replace(b"\r\n", b"\n"), columns, path, line)
                 line += len(rows)
                 yield rows
-            if line > MAX_ROWS or len(rest) > BLOCK_BYTES:
-                raise DataError(f"{path} has more than {MAX_ROWS:,} rows or a row of more than {BLOCK_BYTES:,} bytes; is it another file?")
+            if line > most or len(rest) > BLOCK_BYTES:
+                raise DataError(f"{path} has more than {most:,} rows or a row of more than {BLOCK_BYTES:,} bytes; is it another file?")
         if rest:
             yield _parse(rest.removesuffix(b"\r") + b"\n", columns, path, line)
         elif line == 2:

@@ -35,7 +35,6 @@ from firstlight.tracking.run import Run, find_run
 
 UNLABELLED = ("kaggle_digits", "hdf5", "medium_imagenet")
 """The data sets whose test part may have no labels, so that reading it opens no seal."""
-NO_IMAGE = "no image was named; give image files or folders (test images with labels: `firstlight evaluate RUN --split test`)"
 
 
 @dataclass(frozen=True)
@@ -162,7 +161,7 @@ def asked(
         table = paths[0] if paths and is_table(paths[0]) else None
         num = len(dataset) if dataset is not None else len(paths) if table is None else count_rows(table)
         if not num:
-            raise DataError(f"{table} has no rows below its header; download it again")
+            raise DataError(f"{paths[0]} has no rows below its header; download it again")
         what = dataset.source if dataset is not None else f"{num:,} image files" if table is None else f"{table} ({num:,} rows)"
         yield Asked(found, config, arithmetic, arithmetic.place(load_model(found)), dataset, paths, num, what)
 
@@ -180,11 +179,11 @@ def _paths_of(images: Sequence[Path]) -> list[Path]:
 
 
 def _unlabelled_part(config: Config, record: dict[str, Any], data_dir: Path) -> Dataset:
-    if config.data.name not in UNLABELLED:
-        raise ConfigError(NO_IMAGE)
-    dataset = load_experiment_part(config, "test", data_dir)
-    if dataset.labels is not None:  # sealed: nothing of it is looked at
-        raise ConfigError(NO_IMAGE)
+    dataset = load_experiment_part(config, "test", data_dir) if config.data.name in UNLABELLED else None
+    if dataset is None or dataset.labels is not None:  # sealed: nothing of it is looked at
+        raise ConfigError(
+            "no image was named; give image files or folders (test images with labels: `firstlight evaluate RUN --split test`)"
+        )
     check_match(dataset, record)
     return dataset
 

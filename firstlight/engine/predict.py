@@ -106,8 +106,8 @@ def _alone(out: Path) -> Iterator[None]:
     try:
         with Lock(path, str(out)):
             yield
-    except RunBusyError as error:
-        raise RunBusyError(str(error).replace("another --name", "another --out")) from None
+    except RunBusyError:
+        raise RunBusyError(f"{out} is being written by another process; wait for it, stop it, or choose another --out") from None
     except BaseException:
         remove(path)
         raise

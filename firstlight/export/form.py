@@ -16,7 +16,6 @@ from firstlight.errors import ConfigError, DataError
 MAX_BYTES = 2**28
 """A sample of 190,841 rows has 1.5 MB; what is a hundred times that is another file."""
 MAX_DIGITS = 15
-OWN_FILE = "take the competition's own file"
 
 
 @dataclass(frozen=True)
@@ -66,7 +65,9 @@ def read_form(path: Path, encoding: str | None = None) -> Form:
     text = _decode(path, _content(path), encoding)
     if (place := text.find("\0")) >= 0:
         line = text.count("\n", 0, place) + 1
-        raise DataError(f"{path}: line {line} holds a NUL character, which no CSV has (UTF-16 has it in every line); {OWN_FILE}")
+        raise DataError(
+            f"{path}: line {line} holds a NUL character, which no CSV has (UTF-16 has it in every line); take the competition's own file"
+        )
     rows, lines = _rows(path, text)
     id_column, label_column = _header(path, rows, lines)
     ids, labels = tuple(row[0] for row in rows[1:]), tuple(row[1] for row in rows[1:])
@@ -80,7 +81,9 @@ def _content(path: Path) -> bytes:
         if path.exists() and not path.is_file():
             raise DataError(f"{path} is a folder, a device or a pipe; name a CSV file")
         if path.stat().st_size > MAX_BYTES:
-            raise DataError(f"{path} has {path.stat().st_size / 2**20:,.0f} MiB, too many for ids and labels; {OWN_FILE}")
+            raise DataError(
+                f"{path} has {path.stat().st_size / 2**20:,.0f} MiB, too many for ids and labels; take the competition's own file"
+            )
         return path.read_bytes()
     except (OSError, ValueError) as error:  # ValueError: a NUL in the path
         raise DataError(f"cannot read {path} ({getattr(error, 'strerror', None) or error}); name a CSV file that you may read") from error
@@ -116,26 +119,24 @@ def _rows(path: Path, text: str) -> tuple[list[list[str]], list[int]]:
             if empty:
                 raise DataError(f"{path}: line {empty} is empty, and rows follow it; delete it")
             if line != (first := lines[-1] + 1 if lines else 1):
-                raise DataError(f"{path}: line {first}: a quoted field goes over to the next line; {OWN_FILE}")
+                raise DataError(f"{path}: line {first}: a quoted field goes over to the next line; take the competition's own file")
+            if len(row) == 1 and (";" in row[0] or "\t" in row[0]):
+                marks = "semicolons" if ";" in row[0] else "tabs"
+                raise DataError(f"{path}: line {line} has {marks} where commas are needed; save it again as CSV with commas")
             if len(row) != 2:
-                raise DataError(f"{path}: line {line} has {len(row)} column{'s' * (len(row) > 1)}, expected an id and a label{_hint(row)}")
+                raise DataError(
+                    f"{path}: line {line}: an id and a label are expected, found {len(row)} columns; take the competition's own file"
+                )
             rows.append(row)
             lines.append(line)
     except csv.Error as error:
-        raise DataError(f"{path}: line {reader.line_num} is no CSV ({error}); {OWN_FILE}") from error
+        raise DataError(f"{path}: line {reader.line_num} is no CSV ({error}); take the competition's own file") from error
     return rows, lines
-
-
-def _hint(row: list[str]) -> str:
-    for mark, name in ((";", "semicolons"), ("\t", "tabs")):
-        if len(row) == 1 and mark in row[0]:
-            return f"; it has {name} where commas are needed: save it again as CSV with commas"
-    return f"; {OWN_FILE}"
 
 
 def _header(path: Path, rows: list[list[str]], lines: list[int]) -> tuple[str, str]:
     if not rows:
-        raise DataError(f"{path} is empty; {OWN_FILE}")
+        raise DataError(f"{path} is empty; take the competition's own file")
     if is_number(rows[0][0]):
         raise DataError(f"{path}: line {lines[0]}: {_brief(','.join(rows[0]))} is no header; put one above it, such as Id,Category")
     first, second = rows[0]
@@ -144,14 +145,14 @@ def _header(path: Path, rows: list[list[str]], lines: list[int]) -> tuple[str, s
             f"{path}: line {lines[0]}: the columns are called {_brief(first)} and {_brief(second)}; give two names, Id,Category"
         )
     if len(rows) == 1:
-        raise DataError(f"{path} has a header and no rows; {OWN_FILE}")
+        raise DataError(f"{path} has a header and no rows; take the competition's own file")
     return first, second
 
 
 def _check_ids(form: Form) -> None:
     """Raise DataError for an id that is empty or comes twice, as a text or as a number (7 and 007)."""
     if "" in form.ids:
-        raise DataError(f"{form.line(form.ids.index(''))} has no id; {OWN_FILE}")
+        raise DataError(f"{form.line(form.ids.index(''))} has no id; take the competition's own file")
     first: dict[str, int] = {}
     for row, text in enumerate(form.ids):
         other = first.setdefault(str(int(text)) if is_number(text) else text, row)
@@ -167,12 +168,12 @@ def count_from(form: Form) -> tuple[int, list[int]] | None:
     return min(numbers), numbers
 
 
-def check_count(form: Form, num_images: int, what: str) -> None:
+def check_count(form: Form, num_images: int, what: str, remedy: str = "take the competition's own file, or the right images") -> None:
     """Raise DataError where a form has fewer or more ids than there are images."""
     found = len(form.ids)
     if found != num_images:
         few = f"{num_images - found:,} too few" if found < num_images else f"{found - num_images:,} too many"
-        raise DataError(f"{form.source} has {found:,} ids for {num_images:,} images of {what}: {few}; {OWN_FILE}, or the right images")
+        raise DataError(f"{form.source} has {found:,} ids for {num_images:,} images of {what}: {few}; {remedy}")
 
 
 def first_disorder(numbers: Sequence[int]) -> int | None:

@@ -12,6 +12,8 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from firstlight.engine.asked import Asked, asked
 from firstlight.engine.places import runs_dir_of
 from firstlight.engine.restore import data_record
@@ -24,6 +26,7 @@ from firstlight.tracking.run import Run, find_run
 
 COLUMNS = {"kaggle_digits": ("ImageId", "Label")}
 """The columns that the competition of a data set asks for, where they are not Id and Category."""
+MAX_SCORED = 10_000_000
 LABELS = ("index", "name")
 PLACEHOLDERS = {"", "-1"}
 """What a sample may hold in the place of a label."""
@@ -178,10 +181,10 @@ def _rows_of_images(form: Form, question: Asked, wanted: Wanted) -> Sequence[int
     least, numbers = counted
     if wanted.id_base is not None:
         return _by_number(form, numbers, wanted.id_base)
-    row = first_disorder(numbers)
-    if row is None:
+    place = first_disorder(numbers)
+    if place is None:
         return range(len(numbers))
-    says = f"{form.line(row)}: id {form.ids[row]} follows {form.ids[row - 1]}"
+    says = f"{form.line(place)}: id {form.ids[place]} follows {form.ids[place - 1]}"
     if max(numbers) - least + 1 != len(numbers):
         raise DataError(f"{says}, so ids are left out; take the competition's own file, or add --in-order if row k is test image k")
     raise DataError(
@@ -246,7 +249,7 @@ def check_submission(path: Path, sample: Path, encoding: str | None = None) -> d
     form, submission = read_form(sample, encoding), read_form(path, encoding)
     if submission.header != form.header:
         raise DataError(f"{path}: the header is {submission.header!r:.90}, but that of {sample} is {form.header!r:.90}; copy it from there")
-    check_count(submission, len(form.ids), f"the sample {sample}")
+    check_count(submission, len(form.ids), f"the sample {sample}", "make the submission again, or compare it with its own sample")
     for row, (text, expected) in enumerate(zip(submission.ids, form.ids, strict=True)):
         if text != expected:
             known = "which comes elsewhere in the sample" if text in set(form.ids) else "which the sample does not have"
@@ -280,16 +283,22 @@ def validation_of(run: Run) -> dict[str, Any]:
     accuracy, num = run.summary.get("val_accuracy"), data_record(run).get("num_val")
     if not isinstance(accuracy, float) or not isinstance(num, int) or not num:
         return {"val_accuracy": None, "num_val": 0, "val_interval": None}
-    return {"val_accuracy": accuracy, "num_val": num, "val_interval": list(wilson_interval(accuracy * num, num))}
+    return {"val_accuracy": accuracy, "num_val": num, "val_interval": list(wilson_interval(round(accuracy * num), num))}
 
 
 def score_interval(accuracy: float, num_val: int, num_scored: int) -> tuple[float, float]:
     """Return the 95 % interval of the accuracy on `num_scored` fresh images, given that on `num_val`: both are draws from one binomial.
 
-    It is the score test of two proportions solved for the second (Wilson's interval at the harmonic sum of both sizes).
+    It is the beta-binomial predictive distribution under Jeffreys' prior, cut off at 2.5 % on each side; unlike a normal approximation it
+    holds near an accuracy of 1, too, and for few images.
     """
-    size = 1 / (1 / num_val + 1 / num_scored)
-    return wilson_interval(accuracy * size, size)
+    right, num = round(accuracy * num_val), num_scored
+    a, b = right + 0.5, num_val - right + 0.5
+    k = np.arange(num, dtype=np.float64)
+    logs = np.concatenate([[0.0], np.cumsum(np.log((num - k) * (a + k)) - np.log((k + 1) * (b + num - k - 1)))])
+    shares = np.cumsum(np.exp(logs - logs.max()))
+    low, high = np.searchsorted(shares, np.array([0.025, 0.975]) * shares[-1])
+    return float(low / num), float(high / num)
 
 
 def judge_score(run: str | Path, score: float, *, scored: int | None = None, runs_dir: str | Path | None = None) -> dict[str, Any]:
@@ -302,14 +311,14 @@ def judge_score(run: str | Path, score: float, *, scored: int | None = None, run
         raise ConfigError(f"--score is {score:g}; give the share of right images, 0 to 1{hint}")
     found = find_run(run, runs_dir_of(runs_dir))
     num_images = _handed_in(found) if scored is None else scored
-    if num_images < 1:
-        raise ConfigError(f"--scored is {num_images}; give the number of images that the score is of, from 1 on")
+    if not 1 <= num_images <= MAX_SCORED:
+        raise ConfigError(f"--scored is {num_images}; give the number of images that the score is of, 1 to {MAX_SCORED:,}")
     result: dict[str, Any] = {"run": str(found.path), "score": score, "num_scored": num_images} | validation_of(found)
     if result["val_accuracy"] is None:
         raise DataError(f"run {found.path} has no validation accuracy to compare a score with; train it with split.val_fraction=0.1")
     low, high = score_interval(result["val_accuracy"], result["num_val"], num_images)
-    half = 0.5 / num_images  # a score is a whole number of images
-    result |= {"score_interval": [low, high], "plausible": low - half <= score <= high + half}
+    rounding = 0.5 / num_images  # a score is a whole number of images, shown with a few digits
+    result |= {"score_interval": [low, high], "plausible": low - rounding <= score <= high + rounding}
     return result | {"says": _says(result, 1 / len(data_record(found)["class_names"]))}
 
 

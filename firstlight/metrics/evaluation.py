@@ -71,7 +71,7 @@ class Evaluation:
         return {**asdict(self), "accuracy_interval": interval, "macro_f1": self.macro_f1, "classes": classes}
 
 
-def wilson_interval(num_correct: float, num_images: float, confidence: float = 0.95) -> tuple[float, float]:
+def wilson_interval(num_correct: int, num_images: int, confidence: float = 0.95) -> tuple[float, float]:
     """Return Wilson's score interval of a share; it stays within [0, 1] and is sensible near both ends."""
     z = NormalDist().inv_cdf((1 + confidence) / 2)
     share, shrink = num_correct / num_images, 1 + z * z / num_images

@@ -61,7 +61,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Trained:
         with (place / f"{name}.csv").open("w", newline="") as handle:
             csv.writer(handle).writerows(rows)
     (place / "sample_submission.csv").write_text("ImageId,Label\n" + "".join(f"{number},0\n" for number in range(1, NUM_TEST + 1)))
-    settings = ["train.epochs=3", "device.name=cpu", "device.threads=1", "device.precision=float32"]
+    settings = ["train.epochs=3", "train.batch_size=32", "optim.lr=0.05", "device.name=cpu", "device.threads=1", "device.precision=float32"]
     places = {"runs_dir": folder / "runs", "data_dir": folder / "data"}
     fl.train("kaggle_digits", *settings, name="kd", console=Console(quiet=True), **places)
     return Trained(folder, labels[NUM_TRAIN:])
