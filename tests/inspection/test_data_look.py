@@ -87,7 +87,7 @@ def test_a_data_set_by_name(found: Callable[..., dict[str, Any]], call: Call) ->
     assert (result["what"], result["split"], result["run"]) == ("data", "train", None)
     assert result["num_images"] + result["num_val"] == len(data)
     assert [row["images"] + row["val"] for row in result["classes"]] == digits.labels.bincount().tolist()
-    assert json.loads(Path("inspection/data-train.json").read_text()) == result
+    assert json.loads(Path("inspection/data-digits.json").read_text()) == result
     assert sorted(Path("inspection").iterdir()) == sorted(map(Path, result["files"]))
     assert [Path(file).suffix for file in result["files"]] == [".png", ".svg"] * 5 + [".json"]
     assert result["says"].startswith(f"{result['num_images']:,} training images in 10 classes, ")
