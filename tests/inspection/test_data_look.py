@@ -205,3 +205,9 @@ def test_the_warm_up(found: Callable[..., dict[str, Any]], call: Call) -> None:
     assert (result["num_images"], result["seed"], result["inputs_shape"]) == (200, 4, [200, 64])
     shown = call("inspect", "warmup", "digits", "--num", "200", "--seed", "4")[1]
     assert result["says"] in shown and "X (200, 64), y (200,) of +1 for odd and -1 for even" in shown
+
+
+@pytest.mark.parametrize("name", ["data", "warmup"])
+def test_help_explains_every_option(name: str, call: Call) -> None:
+    code, out, err = call("inspect", name, "--help")
+    assert code == 0 and err == "" and out.startswith("Usage: firstlight inspect") and "default: False" not in out
