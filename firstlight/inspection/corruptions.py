@@ -39,7 +39,7 @@ TERMS: Mapping[str, Term] = {
     "move_x": Term("translation", "pixels to the right"),
     "move_y": Term("translation", "pixels downwards"),
     "move_drawn": Term("translation", "pixels either way", drawn=True),
-    "softness": Term("", "square pixels (variance) that the interpolation of a warp blurred"),
+    "bilinear": Term("", "share of bilinear interpolation in a warp, beside cubic splines"),
     "blur": Term("blur", "pixels (sigma)"),
     "contrast": Term("contrast", "times, about each image's mean", 1.0),
     "contrast_middle": Term("contrast", "times, about middle grey", 1.0),
@@ -54,15 +54,15 @@ KINDS = tuple(dict.fromkeys(term.kind for term in TERMS.values() if term.kind))
 LEAST_BLUR = 0.1
 """Pixels; a narrower Gaussian changes nothing."""
 FINENESS = 3
-"""Images are warped from copies with so many pixels for one in each direction; odd, so that old pixels are among the new."""
+"""Cubic splines are evaluated at so many places for a pixel in each direction; odd, so that the pixels are among them."""
 
 
 @dataclass(frozen=True)
 class Originals:
     """Images that are corrupted again and again, with what is made and drawn once, so that a figure is a smooth function of the strengths.
 
-    images: float32 [N, C, H, W] in [0, 1]; fine: the same, FINENESS times as wide and high; signs: float32 [N, 5] in [-1, 1] for rotation,
-    shear, scale and the two moves; normal: float32 [N, C, H, W].
+    images: float32 [N, C, H, W] in [0, 1]; fine: their cubic splines at FINENESS times as many rows and columns; signs: float32 [N, 5] in
+    [-1, 1] for rotation, shear, scale and the two moves; normal: float32 [N, C, H, W].
     """
 
     images: Tensor
@@ -74,7 +74,8 @@ class Originals:
     def of(cls, images: Tensor, seed: int) -> "Originals":
         """Prepare images [N, C, H, W]."""
         generator = torch.Generator().manual_seed(seed)
-        fine = F.interpolate(images, scale_factor=FINENESS, mode="bicubic").clamp_(0, 1)
+        down, right = (_spline(length) for length in images.shape[2:])
+        fine = (down @ images @ right.T).clamp_(0, 1)
         signs = torch.rand(len(images), 5, generator=generator) * 2 - 1
         return cls(images, fine, signs, torch.randn(images.shape, generator=generator))
 
@@ -86,15 +87,16 @@ class Originals:
 def corrupt(originals: Originals, recipe: Mapping[str, float]) -> Tensor:
     """Return the images with every term of the recipe done to them, float32 [N, C, H, W] in [0, 1].
 
-    Beyond their edges images are black. Pixels are cut to [0, 1] at the end. `softness` is the variance that the interpolation of a warp
-    adds: 1/6 for bilinear, none or less for cubic splines; it is done to warped images alone.
+    Beyond their edges images are black. Pixels are cut to [0, 1] at the end. How pixels are interpolated shows more than a small
+    turn does, so it is a term of its own: `bilinear` 0 is a cubic spline, 1 is bilinear.
     """
     strength = {name: term.neutral for name, term in TERMS.items()} | dict(recipe)
     assert strength.keys() == TERMS.keys(), f"no such term: {strength.keys() - TERMS.keys()}"
     images = originals.images
     if any(strength[name] != TERMS[name].neutral for name in GEOMETRY):
-        images = _warp(originals.fine, images.shape, *_affine(strength, originals.signs))
-        images = _soften(images, strength["softness"])
+        grid = _grid(images.shape, *_affine(strength, originals.signs))
+        warped = _sampled(originals.fine, grid)
+        images = warped.lerp(_sampled(images, grid), strength["bilinear"]) if strength["bilinear"] else warped
     if strength["blur"] > LEAST_BLUR:
         images = gaussian_blur(images, strength["blur"])
     for name, pivot in (("contrast", None), ("contrast_middle", 0.5), ("contrast_black", 0.0)):
@@ -129,27 +131,38 @@ def _matrix(a: Tensor, b: Tensor, c: Tensor, d: Tensor) -> Tensor:
     return torch.stack((torch.stack((a, b), 1), torch.stack((c, d), 1)), 1)
 
 
-def _warp(fine: Tensor, shape: torch.Size, matrices: Tensor, moved: Tensor) -> Tensor:
-    """Return images of a shape with each pixel at its new place, between the pixels of fine copies, black beyond the edges."""
+def _grid(shape: torch.Size, matrices: Tensor, moved: Tensor) -> Tensor:
+    """Return where each pixel of images of a shape comes from, as grid_sample wants it."""
     height, width = shape[2:]
     back = torch.linalg.inv(matrices)
     half = torch.tensor([width / 2, height / 2])
     # grid_sample measures places in half widths and half heights, and wants where each new pixel comes from
     linear = back * (half[None, None, :] / half[None, :, None])
     shift = -(back @ moved[:, :, None]) / half[None, :, None]
-    grid = F.affine_grid(torch.cat((linear, shift), 2), list(shape), align_corners=False)
-    return F.grid_sample(fine, grid, mode="bilinear", padding_mode="zeros", align_corners=False)
+    return F.affine_grid(torch.cat((linear, shift), 2), list(shape), align_corners=False)
 
 
-def _soften(images: Tensor, variance: float) -> Tensor:
-    """Blur by a kernel of three pixels each way with this variance; a negative one sharpens."""
-    if variance:
-        for dim in (2, 3):
-            first, last = images.narrow(dim, 0, 1), images.narrow(dim, images.shape[dim] - 1, 1)
-            before = torch.cat((first, images.narrow(dim, 0, images.shape[dim] - 1)), dim)
-            after = torch.cat((images.narrow(dim, 1, images.shape[dim] - 1), last), dim)
-            images = images.lerp((before + after) / 2, variance)
-    return images
+def _sampled(images: Tensor, grid: Tensor) -> Tensor:
+    """Return what lies at the places of a grid, between the nearest four pixels, black beyond the edges."""
+    return F.grid_sample(images, grid, mode="bilinear", padding_mode="zeros", align_corners=False)
+
+
+def _spline(length: int) -> Tensor:
+    """Return the matrix from pixels in a row to the cubic spline through them at FINENESS places a pixel, [FINENESS * length, length]."""
+    places = (torch.arange(FINENESS * length, dtype=torch.float64) + 0.5) / FINENESS - 0.5
+    at_pixels = _basis(torch.arange(length, dtype=torch.float64), length)
+    return (_basis(places, length) @ torch.linalg.inv(at_pixels)).float()
+
+
+def _basis(places: Tensor, length: int) -> Tensor:
+    """Return the cubic B-spline of each pixel at each place, [places, length]; pixels are mirrored at the outer ones."""
+    basis = torch.zeros(len(places), length, dtype=torch.float64)
+    for knot in range(-2, length + 2):
+        gap = (places - knot).abs()
+        value = torch.where(gap < 1, 2 / 3 - gap**2 + gap**3 / 2, (2 - gap).clamp(min=0) ** 3 / 6)
+        mirrored = abs(knot) if length == 1 else abs((knot + length - 1) % (2 * length - 2) - (length - 1))
+        basis[:, min(mirrored, length - 1)] += value
+    return basis
 
 
 def gaussian_blur(images: Tensor, sigma: float) -> Tensor:

@@ -17,7 +17,7 @@ from firstlight.inspection.duplicates import NEAR, Duplicates, Pair, find_duplic
 from firstlight.inspection.opened import FOLDER
 from firstlight.inspection.pixels import class_images, image_figures
 from firstlight.inspection.sheets import draw_as_seen, draw_sheet, shown_classes
-from firstlight.inspection.side_by_side import compare_data, print_comparison_of_data
+from firstlight.inspection.side_by_side import compare_data, file_name, print_comparison_of_data
 from firstlight.inspection.subject import Subject, find_subject
 from firstlight.plotting.balance import plot_class_balance
 from firstlight.plotting.datasets import plot_image_rows, plot_pairs
@@ -69,7 +69,7 @@ def inspect_data(subject: Subject, *, test: bool = False, out: Path = Path("insp
     """Look at the training images of a subject; return figures, a sentence and the files.
 
     test: look for duplicates of test images, too. Their pixels are read, their labels are not; a run records it.
-    Writes <folder>/data-train.json and pictures beside it, in the run's inspection folder or in `out`.
+    Writes data-train.json and pictures into the inspection folder of a run, and those of other subjects as data-<name>.json into `out`.
     """
     console = console or Console(quiet=True)
     data = subject.training_data()
@@ -86,7 +86,7 @@ def inspect_data(subject: Subject, *, test: bool = False, out: Path = Path("insp
     network, values = draw_as_seen(train, subject.config, normalize, seed=seed, title="as the network sees them")
     classes = _class_rows(parts)
     says = _sentence(train, classes, twice, values)
-    stem = (make_dir(subject.run.path / FOLDER if subject.run else out)) / "data-train"
+    stem = make_dir(subject.run.path / FOLDER) / "data-train" if subject.run else make_dir(out) / f"data-{file_name(subject.name)}"
     figures = {
         "raw": draw_sheet(train, f"as they are: {train.source}"),
         "network": network,

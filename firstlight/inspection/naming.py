@@ -16,7 +16,7 @@ from firstlight.inspection.corruptions import GEOMETRY, TERMS, Originals, corrup
 from firstlight.inspection.features import Profile, distance, features, weights
 from firstlight.inspection.sample import Sample
 
-SOFTNESS = 0.08
+BILINEAR = 0.5
 """Where the fit of a warp's interpolation begins, between a cubic spline and bilinear."""
 SCREENED = 300
 """Images on which every way of warping is tried before the best are fitted on all."""
@@ -60,32 +60,32 @@ class Way:
         return dict(zip(self.terms, strengths, strict=True))
 
     def without(self, recipe: Recipe) -> dict[str, float]:
-        """Return a recipe without the terms of this way; the softness stays for others that warp, and alone it does nothing."""
-        return {name: strength for name, strength in recipe.items() if name not in self.terms or name == "softness"}
+        """Return a recipe without the terms of this way; the interpolation stays for others that warp, and alone it does nothing."""
+        return {name: strength for name, strength in recipe.items() if name not in self.terms or name == "bilinear"}
 
 
 def ways(size: int) -> list[Way]:
     """Return every way that is tried on images of about `size` pixels."""
-    turns = [*range(-180, -20, 20), -12, 12, *range(20, 180, 20)]
-    leans = [-0.7, -0.45, -0.2, 0.2, 0.45, 0.7]
-    sizes = [0.5, 0.65, 0.8, 0.9, 1.1, 1.25, 1.5, 1.8]
+    turns = [180, *(sign * degrees for degrees in (6, 14, 25, 40, 60, 80, 100, 120, 140, 160) for sign in (-1, 1))]
+    leans = [-0.7, -0.45, -0.25, -0.1, 0.1, 0.25, 0.45, 0.7]
+    sizes = [0.5, 0.65, 0.8, 0.92, 1.08, 1.2, 1.4, 1.8]
     moves = [share * size for share in (-0.25, -0.125, 0.0, 0.125, 0.25)]
     factors = [0.15, 0.3, 0.5, 0.7, 0.85, 1.2, 1.5, 2.2]
     return [
         *(
-            Way((term, "softness"), tuple((float(start), SOFTNESS) for start in starts))
+            Way((term, "bilinear"), tuple((float(start), BILINEAR) for start in starts))
             for term, starts in {
                 "rotation": turns,
-                "rotation_drawn": [10, 20, 35, 50, 90, 180],
+                "rotation_drawn": [7, 15, 30, 60, 120, 180],
                 "shear_x": leans,
                 "shear_y": leans,
-                "shear_x_drawn": [0.2, 0.4, 0.7],
+                "shear_x_drawn": [0.12, 0.3, 0.6],
                 "scale": sizes,
-                "scale_drawn": [1.1, 1.25, 1.45],
+                "scale_drawn": [1.06, 1.15, 1.3],
                 "move_drawn": [share * size for share in (0.05, 0.12, 0.25)],
             }.items()
         ),
-        Way(("move_x", "move_y", "softness"), tuple((right, down, SOFTNESS) for right, down in itertools.product(moves, moves))),
+        Way(("move_x", "move_y", "bilinear"), tuple((right, down, BILINEAR) for right, down in itertools.product(moves, moves))),
         Way(("blur",), tuple((share * size,) for share in (0.015, 0.03, 0.06, 0.1))),
         *(Way((name,), tuple((factor,) for factor in factors)) for name in ("contrast", "contrast_middle", "contrast_black")),
         Way(("inversion",), ((1.0,),)),
@@ -106,7 +106,7 @@ def bounds(size: int) -> dict[str, tuple[float, float, float]]:
         "move_x": (0.06 * size, -size, size),
         "move_y": (0.06 * size, -size, size),
         "move_drawn": (0.04 * size, 0, size),
-        "softness": (0.06, -0.15, 0.3),
+        "bilinear": (0.4, -0.5, 1.5),
         "blur": (0.01 * size, 0, size / 4),
         "contrast": (0.1, 0.02, 10),
         "contrast_middle": (0.1, 0.02, 10),
@@ -195,7 +195,7 @@ def _ranked(search: "_Search", found: Mapping[Way, tuple[float, str]], recipe: R
         own = {term: recipe[term] for term in way.terms}
         done |= own
         nearer = search.distance(done)
-        shown = {term: strength for term, strength in own.items() if term != "softness"}
+        shown = {term: strength for term, strength in own.items() if term != "bilinear"}
         named.append(Named(way.kind, shown, min((reached - nearer) / max(before - floor, 1e-9), 1.0), *found[way]))
         reached = nearer
     return named
@@ -269,11 +269,11 @@ class _Search:
     ) -> tuple[float, dict[str, float]]:
         """Return the least distance and the strengths of a way, beside a recipe that stays; share: of the first steps.
 
-        Each strength goes on as long as that helps; then the steps are halved.
+        Each strength goes on as long as that helps, the interpolation first, for a wrong one hides the others; then the steps are halved.
         """
         best, at = self.distance({**recipe, **way.at(start)}), way.at(start)
         for halving in range(halvings):
-            for term, sign in itertools.product(way.terms, (1, -1)):
+            for term, sign in itertools.product(reversed(way.terms), (1, -1)):
                 step, low, high = self.bounds[term]
                 while True:
                     moved = {**at, term: min(max(at[term] + sign * step * share / 2**halving, low), high)}

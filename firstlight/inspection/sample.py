@@ -17,7 +17,7 @@ MAX_VALUES = 3_000_000
 MAX_CLASSES = 50
 """Classes in a sample; of more, those with the most images."""
 LEAST_IMAGES = 10
-"""Images that a class must have in each set to be compared by itself."""
+"""Images that a class must have in each set to be compared by itself; one with few would leave few of the others in the sample."""
 MAX_SIDE = 64
 """Pixels; larger images are averaged over squares of 2, 3, ... pixels until they are no larger."""
 PAIR_IMAGES = 300
@@ -45,18 +45,19 @@ class Sample:
 def draw_sample(first: Tensor, first_labels: Tensor, second: Tensor, second_labels: Tensor, *, seed: int = 0) -> Sample:
     """Return a sample of two labelled sets, uint8 or float images [N, C, H, W] of one shape, labels int64 [N] that mean the same.
 
-    Raises DataError where the shapes differ, or a set has too few images.
+    Images with the label -1 are left out. Raises DataError where the shapes differ, or a set has too few images.
     """
     if first.shape[1:] != second.shape[1:]:
         raise DataError(f"the images are {_size(first)} in the one set and {_size(second)} in the other; compare sets of one size")
-    if min(len(first), len(second)) < 2 * LEAST_IMAGES:
-        raise DataError(f"{min(len(first), len(second))} images are too few to compare; give sets of {2 * LEAST_IMAGES} images or more")
+    fewest = min(int((labels >= 0).sum()) for labels in (first_labels, second_labels))
+    if fewest < 2 * LEAST_IMAGES:
+        raise DataError(f"{fewest} images are too few to compare; give sets of {2 * LEAST_IMAGES} images or more")
     paired = _are_pairs(first, first_labels, second, second_labels, seed)
     generator = torch.Generator().manual_seed(seed)
     classes = _common_classes(first_labels, second_labels, share=1 if paired else 2)
     num_classes = len(classes)
     if not classes:
-        first_labels, second_labels, classes = torch.zeros_like(first_labels), torch.zeros_like(second_labels), [0]
+        first_labels, second_labels, classes = first_labels.clamp(max=0), second_labels.clamp(max=0), [0]
     mine, theirs = ([_shuffled(labels, label, generator) for label in classes] for labels in (first_labels, second_labels))
     if paired:
         theirs = mine
@@ -77,11 +78,13 @@ def _floats(images: Tensor, shrunk: int) -> Tensor:
 
 
 def _common_classes(first: Tensor, second: Tensor, share: int) -> list[int]:
-    """Return the classes that both sets have enough images of, those with the most first where there are too many."""
+    """Return the classes that both sets have enough images of: LEAST_IMAGES, and not far fewer than other classes have."""
     num = max(int(first.max()), int(second.max())) + 1
-    counts = (torch.bincount(first, minlength=num) // share).minimum(torch.bincount(second, minlength=num))
+    mine, theirs = (torch.bincount(labels[labels >= 0], minlength=num) for labels in (first, second))
+    counts = (mine // share).minimum(theirs)
     order = counts.argsort(descending=True, stable=True)[:MAX_CLASSES]
-    return sorted(int(label) for label in order if counts[label] >= LEAST_IMAGES)
+    enough = max(LEAST_IMAGES, int(counts[counts > 0].median()) // 4 if counts.any() else 0)
+    return sorted(int(label) for label in order if counts[label] >= enough)
 
 
 def _shuffled(labels: Tensor, label: int, generator: torch.Generator) -> Tensor:

@@ -1,5 +1,6 @@
 """`inspect data --compare A B`: two sets beside each other, how their figures differ, and what was likely done to A to make B."""
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -41,12 +42,11 @@ def compare_data(
         sizes = " and ".join(" x ".join(map(str, data.image_shape)) for data in (one, other))
         remedy = "give both one size with input.image_size=32" if one.image_shape[0] == other.image_shape[0] else "compare sets of one kind"
         raise DataError(f"{names[0]} and {names[1]} have images of {sizes} (channels x height x width); {remedy}")
-    chosen, other_chosen = (labels >= 0).nonzero().flatten(), (other_labels >= 0).nonzero().flatten()
-    sample = draw_sample(one.images[chosen], labels[chosen], other.images[other_chosen], other_labels[other_chosen], seed=seed)
+    sample = draw_sample(one.images, labels, other.images, other_labels, seed=seed)
     naming = name_corruption(sample, seed=seed, watch=console.line)
     corrected = corrupt(Originals.of(sample.first, seed), naming.recipe)
     says = sentence(naming, names, sample.shrunk)
-    stem = make_dir(out) / f"compare-{names[0]}-{names[1]}".replace("/", "-").replace(" ", "-")
+    stem = make_dir(out) / file_name(f"compare-{names[0]}-{names[1]}")
     figures = {
         "sheets": _draw_sheets(sample, class_names, names, naming),
         "means": _draw_means(sample, corrected, class_names, names, naming),
@@ -73,6 +73,11 @@ def compare_data(
     }
     write_json(path, found)
     return found
+
+
+def file_name(text: str) -> str:
+    """Return a text as part of a file's name: letters, digits and . - _ stay, all else becomes a dash."""
+    return re.sub(r"[^\w.-]+", "-", text).strip("-.") or "data"
 
 
 def _names(first: Subject, second: Subject) -> tuple[str, str]:

@@ -87,7 +87,7 @@ def test_a_data_set_by_name(found: Callable[..., dict[str, Any]], call: Call) ->
     assert (result["what"], result["split"], result["run"]) == ("data", "train", None)
     assert result["num_images"] + result["num_val"] == len(data)
     assert [row["images"] + row["val"] for row in result["classes"]] == digits.labels.bincount().tolist()
-    assert json.loads(Path("inspection/data-train.json").read_text()) == result
+    assert json.loads(Path("inspection/data-digits.json").read_text()) == result
     assert sorted(Path("inspection").iterdir()) == sorted(map(Path, result["files"]))
     assert [Path(file).suffix for file in result["files"]] == [".png", ".svg"] * 5 + [".json"]
     assert result["says"].startswith(f"{result['num_images']:,} training images in 10 classes, ")
@@ -205,3 +205,9 @@ def test_the_warm_up(found: Callable[..., dict[str, Any]], call: Call) -> None:
     assert (result["num_images"], result["seed"], result["inputs_shape"]) == (200, 4, [200, 64])
     shown = call("inspect", "warmup", "digits", "--num", "200", "--seed", "4")[1]
     assert result["says"] in shown and "X (200, 64), y (200,) of +1 for odd and -1 for even" in shown
+
+
+@pytest.mark.parametrize("name", ["data", "warmup"])
+def test_help_explains_every_option(name: str, call: Call) -> None:
+    code, out, err = call("inspect", name, "--help")
+    assert code == 0 and err == "" and out.startswith("Usage: firstlight inspect") and "default: False" not in out

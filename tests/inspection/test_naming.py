@@ -116,6 +116,16 @@ def test_a_sample_has_as_many_of_each_class_and_no_image_twice() -> None:
     assert float(sample.first.max()) <= 1
 
 
+def test_images_of_other_classes_and_a_class_with_few_images_are_left_out() -> None:
+    images, labels = tiny(300, 3)
+    labels = torch.where(labels == 2, torch.where(torch.arange(300) < 60, 2, -1), labels)
+    sample = draw_sample(images, labels, *tiny(300, 2, seed=1))
+    assert torch.bincount(sample.labels).tolist() == [50, 50]
+    labels[:] = -1
+    with pytest.raises(DataError, match="0 images are too few"):
+        draw_sample(images, labels, *tiny(300, 2, seed=1))
+
+
 def test_pairs_keep_their_partners() -> None:
     images, labels = tiny(100, shape=(1, 16, 16))
     sample = draw_sample(images, labels, 255 - images, labels)
