@@ -14,8 +14,6 @@ MAX_LAYERS = 24
 """Layers that are drawn; of more, as many, evenly spread."""
 MAX_NAME = 22
 """Characters of a layer's name."""
-NOTHING = 1e-12
-"""Where a 0 stands on a logarithmic axis, if nothing smaller is there."""
 
 
 def plot_health(found: Mapping[str, Any], *, title: str) -> "Figure":
@@ -38,7 +36,7 @@ def plot_health(found: Mapping[str, Any], *, title: str) -> "Figure":
     tidy(axes[4], x="change by a step / norm of the weights (log scale)", y="layer", title=_headed("Update by layer", updates))
     dead = checks.get("dead units")
     _draw_shares(axes[5], _figures(dead, "share_by_layer"), _figures(dead, "share_by_layer_after"))
-    tidy(axes[5], x="dead units (share of the layer)", y="layer", title=_headed("Dead units by layer", dead))
+    tidy(axes[5], x="dead units (share of the layer)", y="layer", title=_headed("Dead units", dead))
     set_title(figure, title)
     return figure
 
@@ -85,11 +83,11 @@ def _draw_curves(axes: "Axes", curves: Mapping[str, Mapping[str, Sequence[float]
 
 def _draw_layers(axes: "Axes", values: Mapping[str, float], *, usual: float | None = None) -> None:
     shown = _thinned(values)
-    if not shown:
-        _say_nothing(axes)
+    if not any(_is_number(value) and value > 0 for value in shown.values()):
+        _say_nothing(axes, "0 in every layer" if shown else "not measured")
         return
     positive = [value for value in shown.values() if _is_number(value) and value > 0]
-    least = min(positive, default=NOTHING)
+    least = min(positive)
     places = range(len(shown))
     numbers = [value if _is_number(value) and value > 0 else least / 10 for value in shown.values()]
     axes.plot(numbers, places, color=PALETTE[0], marker="o", linestyle="-", linewidth=0.8)

@@ -109,19 +109,19 @@ def check_lr(loop: Loop, trials: Mapping[float, Trial]) -> Check:
         return not_applicable("learning rate", "the optimizer was not given, so the learning rate cannot be changed")
     lr, real = loop.lrs[0], trials[1.0]
     reached = {factor: progress(loop, trial) for factor, trial in sorted(trials.items())}
-    losses = {f"{lr * factor:.2g}": trials[factor].end for factor in reached}
+    losses = {f"{lr * factor:.3g}": trials[factor].end for factor in reached}
     figures = {"lr": lr, "losses": losses, "progress": list(reached.values())}
     says = f"the loss after the trial is {', '.join(f'{show_loss(loss)} at lr {rate}' for rate, loss in losses.items())}"
     lower = max((factor for factor in reached if factor < 1), key=reached.__getitem__)
-    closer = f"Try {lr * lower:.2g}; `firstlight tune lr` looks closer."
+    closer = f"Try {lr * lower:.3g}; `firstlight tune lr` looks closer."
     if reached[lower] > SOME and reached[1.0] < TOO_HIGH * reached[lower]:
         verdict: Verdict = "fault" if reached[1.0] < LITTLE else "warning"
-        return Check("learning rate", verdict, f"{says}: {lr:.2g} is too high", closer, figures)
+        return Check("learning rate", verdict, f"{says}: {lr:.3g} is too high", closer, figures)
     if not math.isfinite(real.end):
-        return Check("learning rate", "fault", f"{says}: the training diverges", f"Try {lr / 1000:.2g} or less.", figures)
+        return Check("learning rate", "fault", f"{says}: the training diverges", f"Try {lr / 1000:.3g} or less.", figures)
     if reached[10.0] > SOME and reached[1.0] < TOO_LOW * reached[10.0]:
-        advice = f"Try {lr * 10:.2g}; `firstlight tune lr` looks closer."
-        return Check("learning rate", "warning", f"{says}: {lr:.2g} is too low, or needs many more steps", advice, figures)
+        advice = f"Try {lr * 10:.3g}; `firstlight tune lr` looks closer."
+        return Check("learning rate", "warning", f"{says}: {lr:.3g} is too low, or needs many more steps", advice, figures)
     if max(reached.values()) < LITTLE:
         return Check("learning rate", "not applicable", f"{says}: none of them learns", "", figures)
     return Check("learning rate", "ok", says, "", figures)
