@@ -13,11 +13,11 @@ from firstlight.reports.pictures import read_pictures
 from firstlight.reports.values import Tree, listed, number, one_line, read_json, rows_of, texts
 
 ORDER = (
-    "data", "evaluation", "predictions", "mistakes", "confusion", "uncertainty", "embedding", "activations", "health",
-    "throughput", "memory", "summary",
+    "data", "compare", "warmup", "evaluation", "predictions", "image", "mistakes", "confusion", "uncertainty", "embedding",
+    "activations", "health", "throughput", "memory", "summary",
 )  # fmt: skip
 """The order of what is shown; what is not named here comes last, by name."""
-HEAD = ("run", "what", "split", "says", "files", "warnings")
+HEAD = ("run", "what", "split", "says", "files", "warnings", "remarks")
 """Entries that are no figures."""
 SPLITS = {"train": "training images", "val": "validation images", "test": "test images"}
 MAX_COLUMNS = 16
@@ -78,35 +78,45 @@ def _figures(found: Tree, where: str) -> tuple[dict[str, Any], list[Table], list
     """Return what is one value, what is a table, and remarks about what is neither."""
     facts: dict[str, Any] = {}
     tables: list[Table] = []
-    remarks: list[str] = []
+    remarks: list[str] = texts(found.get("remarks"))
     for key, value in found.items():
         name = str(key).replace("_", " ").removeprefix("num ")
-        if key in HEAD:
+        if key in HEAD or value in ([], {}):
             continue
         if isinstance(value, Mapping):
-            tables += [shortened(_rows_of_tree(value), name, where=where)] if value else []
+            tables += _tables_of(name, value, where)
         elif rows_of(value):
-            rows = [{column: _cell(item) for column, item in list(row.items())[:MAX_COLUMNS]} for row in rows_of(value)]
-            tables.append(shortened(rows, name, where=where))
+            tables.append(_table_of(name, value, where))
         elif (matrix := _matrix(key, value, found)) is not None:
             tables.append(Table(rows=matrix, heading="confusion: rows are true classes, columns predicted ones"))
         elif not isinstance(value, list):
             facts[name] = value
         elif len(value) <= MAX_LIST and not any(isinstance(item, list) for item in value):
-            facts[name] = listed([_cell(item) if isinstance(item, str) else _short(item) for item in value])
+            facts[name] = listed([_short(item) for item in value])
         else:
             remarks.append(f"{name}: {len(value):,} entries, in {where}")
     return facts, tables, remarks
 
 
-def _rows_of_tree(tree: Tree) -> list[dict[str, Any]]:
-    """Return a row an entry: its name and its value, or its values where it is a tree."""
-    return [
-        {"name": name, **{key: _cell(item) for key, item in list(value.items())[:MAX_COLUMNS]}}
-        if isinstance(value, Mapping)
-        else {"name": name, "value": _cell(value)}
-        for name, value in tree.items()
-    ]
+def _table_of(name: str, rows: Any, where: str) -> Table:
+    cells = [{column: _cell(item) for column, item in list(row.items())[:MAX_COLUMNS]} for row in rows_of(rows)]
+    return shortened(cells, name, where=where)
+
+
+def _tables_of(name: str, tree: Tree, where: str) -> list[Table]:
+    """Return a tree as tables: its values, a row each; trees within it that are alike, a row each; and what else lies in it."""
+    trees = {key: value for key, value in tree.items() if isinstance(value, Mapping)}
+    values = {key: value for key, value in tree.items() if key not in trees and not rows_of(value)}
+    alike = len({tuple(value) for value in trees.values()}) == 1 and not any(
+        isinstance(v, Mapping) for t in trees.values() for v in t.values()
+    )
+    found = [shortened([{"name": key, "value": _cell(value)} for key, value in values.items()], name, where=where)] if values else []
+    if alike:
+        heading = name if not values else f"{name}, {listed(list(trees))}"
+        found.append(_table_of(heading, [{"name": key, **value} for key, value in trees.items()], where))
+    else:
+        found += [table for key, value in trees.items() for table in _tables_of(f"{name}, {key}", value, where)]
+    return found + [_table_of(f"{name}, {key}", value, where) for key, value in tree.items() if rows_of(value)]
 
 
 def _matrix(key: str, value: Any, found: Tree) -> list[dict[str, Any]] | None:
@@ -119,7 +129,12 @@ def _matrix(key: str, value: Any, found: Tree) -> list[dict[str, Any]] | None:
 
 
 def _cell(value: Any) -> Any:
-    return value if value is None or isinstance(value, str | int | float) else one_line(value)[:200]
+    """Return a value for a cell of a table; what is long or deep is only counted there."""
+    if value is None or isinstance(value, str | int | float):
+        return value
+    if isinstance(value, Mapping) or len(value) > MAX_LIST or any(isinstance(item, list | Mapping) for item in value):
+        return f"{len(value):,} entries"
+    return listed([_short(item) for item in value])
 
 
 def _short(value: Any) -> str:

@@ -34,7 +34,7 @@ def test_values_become_facts_tables_and_remarks(run: Path) -> None:
     worst, means, votes = section.tables
     assert (worst.heading, len(worst.rows)) == ("worst", MAX_ROWS)
     assert worst.remark == f"the first {MAX_ROWS} of {MAX_ROWS + 30} rows; all are in inspection/mistakes-val.json"
-    assert worst.rows[2] == {"image": 2, "pair": "[2, 1]", "nothing": None}
+    assert worst.rows[2] == {"image": 2, "pair": "2, 1", "nothing": None}
     assert means.rows == [{"name": "right", "x": 1.5}, {"name": "wrong", "x": 2.5}]
     assert votes.rows == [{"name": "3", "value": 97}]
     assert section.remarks == [
@@ -42,6 +42,23 @@ def test_values_become_facts_tables_and_remarks(run: Path) -> None:
         "All rows: inspection/mistakes-val.csv in the run's folder.",
     ]
     assert len(section.pictures) == 1 and section.pictures[0].source.startswith("data:image/svg+xml;base64,")
+
+
+def test_what_lies_deep_becomes_tables_of_its_own(run: Path) -> None:
+    """Calibration as `inspect confusion` keeps it: values, alike trees, rows, and rows within rows."""
+    bins = [{"from": 0.0, "images": 3, "of": [{"x": 1}]}, {"from": 0.5, "images": 4, "of": []}]
+    calibration = {"ece": 0.5, "bins": bins, "before": {"nll": 1.0}, "after": {"nll": 0.5}}
+    section = section_of(leave_inspection(run, "confusion", calibration=calibration, remarks=["no image of class 3"], empty=[]))
+    assert {table.heading: table.rows for table in section.tables} == {
+        "calibration": [{"name": "ece", "value": 0.5}],
+        "calibration, before, after": [{"name": "before", "nll": 1.0}, {"name": "after", "nll": 0.5}],
+        "calibration, bins": [
+            {"from": 0.0, "images": 3, "of": "1 entries"},
+            {"from": 0.5, "images": 4, "of": ""},
+        ],
+    }
+    assert section.remarks == ["no image of class 3"]
+    assert section.facts == {"images": 144}
 
 
 def test_a_confusion_matrix_is_written_out_with_its_classes(run: Path) -> None:
