@@ -104,7 +104,7 @@ def test_inline_command_exists(page: str, command: str) -> None:
     if words[0] == "tune":
         assert words[1] in ("lr", "batch")
     elif words[0] == "data":
-        assert set(words[1].split("|")) <= {"list", "fetch", "check", "describe"}
+        assert set(words[1].split("|")) <= {"list", "fetch", "check", "describe", "convert", "generate"}
     else:
         assert words[0] in names or words[0].startswith("--")
 
