@@ -1,12 +1,12 @@
 """Line 9: shuffled images a second from HDF5 files in Medium ImageNet's layout, against a Dataset that reads one image at a time.
 
 `python -m benchmarks.hdf5 [--force] [--peers items_0,...] [--pairs N] [--gigabytes 2.1]`: noise of 96x96x3 in a file with its images in one
-piece, and in one with chunks of 150 images; the page cache is dropped before each turn. All arms hand out float32 batches of 256,
-normalised, shuffled over the whole file. The peers are what courses write: `Dataset.__getitem__` opens the file once a process and takes
-one image by h5py, in a DataLoader with 0 or 2 workers; they work through as many images as take a second or more. h5py_sorted reads each
-batch by one sorted fancy index. Guard: the mean of the images that all arms share. The limit is the file read from its beginning in 4 MiB.
-Then the quality of the shuffle: a small network on a file sorted by class (200 classes, windows of 144 blocks; the default
-buffer makes 128), shuffled by blocks and as a whole, five seeds each. Files lie in a temporary folder and are deleted.
+piece, and in one with chunks of 150 images; the page cache is dropped before each turn. All arms hand out float32 batches of 256, in
+channels_last as the pixels lie, normalised, shuffled over the whole file. The peers are what courses write: `Dataset.__getitem__` opens
+the file once a process and takes one image by h5py, in a DataLoader with 0 or 2 workers; they work through as many images as take a
+second or more. h5py_sorted reads each batch by one sorted index. Guard: the mean of the pixels. The limit is the file read from its
+beginning in 4 MiB. Then the quality of the shuffle: a small network on a file sorted by class (200 classes, windows of 144 blocks; the
+default buffer makes 128), shuffled by blocks and as a whole, five seeds each. Files lie in a temporary folder and are deleted.
 """
 
 import argparse

@@ -27,6 +27,7 @@ PARTS = {"train": "training", "val": "validation", "test": "test"}
 MAX_SECONDS = 300
 """For the look into a file, which takes half a second."""
 MAX_NAME_BYTES = 1 << 22
+MAX_CLASSES = 100_000
 NAME_FILES = ("{stem}-classes", "{stem}_classes", "class-names", "class_names", "classes")
 """Where class names lie beside a file, with the suffix .txt (a name a line) or .json (a list, or names by label)."""
 MEDIUM_IMAGENET = {
@@ -96,8 +97,10 @@ def load_medium_imagenet(
 ) -> Dataset:
     """Return one part of Medium ImageNet, 200 classes in one HDF5 file, with its own validation part and no labels to test.
 
-    path: the file; null looks for its usual names in the data folder. pixels: which of the two sizes that is.
-    stream, buffer_mib: as of the data set `hdf5`.
+    path: the file; null looks for its usual names in the data folder.
+    pixels: which of its two sizes is looked for.
+    stream: `on` leaves the pixels in the file, `off` loads them whole, `auto` decides by their size.
+    buffer_mib: memory in which streamed images are shuffled.
     """
     settings: dict[str, Any] = {"stream": stream, "buffer_mib": buffer_mib}
     return load_hdf5(part, data_dir, path=path or _medium_imagenet(data_dir, pixels), **settings)
@@ -127,19 +130,23 @@ def load_hdf5_part(
     if facts is None:
         return None
     names = _class_names(file, class_names, answer)
+    if names is None:
+        known = labels if part == "train" else facts_of(file, "train", images_key, labels_key)[1]
+        names = _numbered(file, cast(Tensor, known))
     if labels is not None:
-        if names is None and part == "train":
-            names = tuple(f"class {label}" for label in range(int(labels.max()) + 1))
-        elif names is None:
-            _, others, _ = facts_of(file, "train", images_key, labels_key)
-            names = tuple(f"class {label}" for label in range(int(cast(Tensor, others).max()) + 1))
         labels = checked_labels(labels, facts.shape[0], len(names), f"{file.name} {answer['parts'][part]['labels_key']}")
-    elif names is None:
-        _, others, _ = facts_of(file, "train", images_key, labels_key)
-        names = tuple(f"class {label}" for label in range(int(cast(Tensor, others).max()) + 1))
     images = StoredImages(ImageFile(facts), policy=stream, buffer_bytes=buffer_mib << 20)
     kind = PARTS[part] if labels is not None else f"unlabelled {PARTS[part]}"
     return Dataset(cast(Tensor, images), labels, names, f"{file.name} ({len(images):,} {kind} images)")
+
+
+def _numbered(file: Path, labels: Tensor) -> tuple[str, ...]:
+    """Return a name for each class up to the largest label of the training part."""
+    largest = int(labels.max())
+    if not 0 <= largest < MAX_CLASSES:
+        row = int(labels.argmax())
+        raise DataError(f"{file.name}: row {row} of labels: {largest}, allowed 0..{MAX_CLASSES - 1:,}; correct it")
+    return tuple(f"class {label}" for label in range(largest + 1))
 
 
 def find_file(path: str, data_dir: Path) -> Path:

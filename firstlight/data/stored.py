@@ -7,7 +7,7 @@ open when a process forks. Reading order: Facts, ImageFile, StoredImages.
 import itertools
 import os
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,8 +23,8 @@ from firstlight.errors import DataError
 
 BLOCK_BYTES = 4 << 20
 """Read at once: blocks of 4 MiB at random places come nearly as fast as from the beginning on, where the next ones are announced."""
-AHEAD = 2
-"""Blocks that the system is told of before they are read: at random places 700 MB/s in place of 450 on a virtual disk."""
+AHEAD_BYTES = 8 << 20
+"""Of what comes next, the system is told before it is read: at random places 700 MB/s in place of 450 on a virtual disk."""
 GAP_BYTES = 128 << 10
 """Pixels that nobody wants are read along where they are fewer than this between two that somebody does."""
 RESIDENT_SHARE = 0.25
@@ -119,9 +119,9 @@ class ImageFile:
             return
         pieces = [(int(blocks[first]), first, last) for first, last in itertools.pairwise(cuts)]
         held = kept if kept is not None else {}
-        for number, (block, first, last) in enumerate(pieces):
-            for ahead, _, _ in pieces[number + 1 : number + 1 + AHEAD] if number else pieces[1 : 1 + AHEAD]:
-                self._announce_chunks(ahead)
+        announce = self._announcer([span for block, _, _ in pieces for span in self._spans_of(block)])
+        for block, first, last in pieces:
+            announce(len(self._spans_of(block)))
             pixels = held.pop(block) if block in held else self._block(block)
             if block == keep:
                 held[block] = pixels
@@ -136,9 +136,9 @@ class ImageFile:
             starts += itertools.pairwise([first, *breaks.tolist(), last])
         buffer = np.empty(max(int(rows[last - 1] - rows[first]) + 1 for first, last in starts) * row_bytes, np.uint8)
         spans = [(facts.offset + int(rows[first]) * row_bytes, int(rows[last - 1] - rows[first] + 1) * row_bytes) for first, last in starts]
-        for number, ((first, last), (place, size)) in enumerate(zip(starts, spans, strict=True)):
-            for ahead in spans[number + AHEAD : number + AHEAD + 1] if number else spans[1 : 1 + AHEAD]:
-                self._announce(*ahead)
+        announce = self._announcer(spans)
+        for (first, last), (place, size) in zip(starts, spans, strict=True):
+            announce(1)
             self._pread(place, buffer[:size])
             pixels = buffer[:size].reshape(-1, *facts.shape[1:])
             wanted = rows[first:last] - rows[first]
@@ -247,15 +247,27 @@ class ImageFile:
                 raise DataError(f"{self.facts.path} ended at byte {place:,} while it was read; get the file again")
             view, place = view[got:], place + got
 
-    def _announce(self, place: int, size: int) -> None:
-        if hasattr(os, "posix_fadvise"):
-            os.posix_fadvise(self._descriptor(), place, size, os.POSIX_FADV_WILLNEED)
+    def _announcer(self, spans: list[tuple[int, int]]) -> Callable[[int], None]:
+        """Return what is called with the number of spans (place, size) that are read now: it tells the system of those behind them."""
+        told = now = ahead = 0
 
-    def _announce_chunks(self, block: int) -> None:
+        def announce(num: int) -> None:
+            nonlocal told, now, ahead
+            now += num
+            ahead -= sum(size for _, size in spans[now - num : min(now, told)])
+            told = max(told, now)
+            while told < len(spans) and ahead < AHEAD_BYTES:
+                os.posix_fadvise(self._descriptor(), *spans[told], os.POSIX_FADV_WILLNEED)
+                ahead += spans[told][1]
+                told += 1
+
+        return announce if hasattr(os, "posix_fadvise") and not self.facts.library else lambda num: None
+
+    def _spans_of(self, block: int) -> list[tuple[int, int]]:
+        """Return place and size of the chunks of a block."""
         if self.facts.library or self.facts.chunks is None:
-            return
-        for number, _ in self._chunks_of(block):
-            self._announce(int(self.facts.chunks[number, 0]), int(self.facts.chunks[number, 1]))
+            return []
+        return [(int(self.facts.chunks[number, 0]), int(self.facts.chunks[number, 1])) for number, _ in self._chunks_of(block)]
 
 
 def fletcher32(content: Pixels) -> int:

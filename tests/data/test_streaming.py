@@ -174,6 +174,18 @@ def test_the_order_is_well_shuffled(tmp_path: Path) -> None:
     assert abs(float(np.corrcoef(order.numpy(), np.arange(NUM))[0, 1])) < 0.3
 
 
+def test_blocks_of_a_file_sorted_by_class_are_cut(tmp_path: Path) -> None:
+    """Issue 7, quality of the shuffle: where neighbours in the file have one class, fewer of them stay together."""
+    path = make_file(tmp_path / "a.h5")
+    shuffled = loader_of(streamed(path))
+    assert [int(size) for size in np.diff(shuffled._firsts)[:2]] == [40, 40]
+    with h5py.File(path, "r+") as file:
+        file["labels-train"][:] = np.arange(NUM) * 5 // NUM
+    in_order = loader_of(streamed(path))
+    assert [int(size) for size in np.diff(in_order._firsts)[:2]] == [5, 5]
+    assert sorted(in_order.order(0).tolist()) == list(range(NUM))
+
+
 @pytest.mark.parametrize("change", ["replaced", "appended", "touched", "gone"])
 def test_a_file_that_changes_while_it_is_read_is_noticed(tmp_path: Path, change: str) -> None:
     """Issue 7, bad input: one line, at the next window."""
