@@ -53,7 +53,7 @@ def ranks_in(environment: Mapping[str, str]) -> tuple[int, int, int] | None:
         return None
     if missing := [name for name in VARIABLES if name not in environment]:
         raise ConfigError(
-            f"WORLD_SIZE says that several processes train together, but {', '.join(missing)} is not set; start with torchrun"
+            f"WORLD_SIZE says that several processes train together, but {', '.join(missing)} say nothing; start with torchrun"
         )
     try:
         rank, size, local_rank = (int(environment[name]) for name in VARIABLES[:3])

@@ -60,7 +60,7 @@ def verdicts(found: dict[str, Any]) -> dict[str, str]:
         ("model.init=zeros", "symmetry", "fault"),
         ("model.init_scale=30", "initial loss", "fault"),
         ("input.normalize=none", "input scale", "warning"),
-        ("optim.lr=5e-5", "learning rate", "warning"),
+        ("optim.lr=5e-4", "learning rate", "warning"),
     ],
 )
 def test_a_setting_that_spoils_the_training_is_found(plant: str, name: str, verdict: str, seed: int, small: Path, tmp_path: Path) -> None:
