@@ -6,10 +6,10 @@ Reading order: learned_nothing, stuck, overfits, explodes, Watch.
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from statistics import median
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import torch
-from torch import Tensor
+if TYPE_CHECKING:
+    from torch import Tensor
 
 Row = Mapping[str, Any]
 
@@ -86,8 +86,10 @@ def median_norms(steps: Iterable[Row]) -> list[float]:
     return [median(epochs[number]) for number in sorted(epochs)]
 
 
-def weight_norms(model: Any) -> dict[str, Tensor]:
+def weight_norms(model: Any) -> "dict[str, Tensor]":
     """Return the norms of all trained weights (no biases, no scales), on the device."""
+    import torch  # late: studies that are only read need none
+
     weights = {name: value.detach() for name, value in model.named_parameters() if value.requires_grad and value.ndim >= 2}
     return dict(zip(weights, torch._foreach_norm(list(weights.values())), strict=True)) if weights else {}
 
