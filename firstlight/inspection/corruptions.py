@@ -151,7 +151,8 @@ def _spline(length: int) -> Tensor:
     """Return the matrix from pixels in a row to the cubic spline through them at FINENESS places a pixel, [FINENESS * length, length]."""
     places = (torch.arange(FINENESS * length, dtype=torch.float64) + 0.5) / FINENESS - 0.5
     at_pixels = _basis(torch.arange(length, dtype=torch.float64), length)
-    return (_basis(places, length) @ torch.linalg.inv(at_pixels)).float()
+    matrix: Tensor = (_basis(places, length) @ torch.linalg.inv(at_pixels)).float()
+    return matrix
 
 
 def _basis(places: Tensor, length: int) -> Tensor:

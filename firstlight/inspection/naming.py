@@ -71,20 +71,18 @@ def ways(size: int) -> list[Way]:
     sizes = [0.5, 0.65, 0.8, 0.92, 1.08, 1.2, 1.4, 1.8]
     moves = [share * size for share in (-0.25, -0.125, 0.0, 0.125, 0.25)]
     factors = [0.15, 0.3, 0.5, 0.7, 0.85, 1.2, 1.5, 2.2]
+    starts_of: dict[str, Sequence[float]] = {
+        "rotation": turns,
+        "rotation_drawn": [7, 15, 30, 60, 120, 180],
+        "shear_x": leans,
+        "shear_y": leans,
+        "shear_x_drawn": [0.12, 0.3, 0.6],
+        "scale": sizes,
+        "scale_drawn": [1.06, 1.15, 1.3],
+        "move_drawn": [share * size for share in (0.05, 0.12, 0.25)],
+    }
     return [
-        *(
-            Way((term, "bilinear"), tuple((float(start), BILINEAR) for start in starts))
-            for term, starts in {
-                "rotation": turns,
-                "rotation_drawn": [7, 15, 30, 60, 120, 180],
-                "shear_x": leans,
-                "shear_y": leans,
-                "shear_x_drawn": [0.12, 0.3, 0.6],
-                "scale": sizes,
-                "scale_drawn": [1.06, 1.15, 1.3],
-                "move_drawn": [share * size for share in (0.05, 0.12, 0.25)],
-            }.items()
-        ),
+        *(Way((term, "bilinear"), tuple((float(start), BILINEAR) for start in starts)) for term, starts in starts_of.items()),
         Way(("move_x", "move_y", "bilinear"), tuple((right, down, BILINEAR) for right, down in itertools.product(moves, moves))),
         Way(("blur",), tuple((share * size,) for share in (0.015, 0.03, 0.06, 0.1))),
         *(Way((name,), tuple((factor,) for factor in factors)) for name in ("contrast", "contrast_middle", "contrast_black")),
