@@ -1,6 +1,5 @@
 """Many images: the inspections stream them, and keep a few numbers of each."""
 
-import json
 import struct
 import subprocess
 import sys
@@ -13,19 +12,19 @@ FEW, MANY = 3_000, 15_000
 PIXELS = 28 * 28
 HIDDEN = 2048
 CODE = f"""
-import json, resource, sys
+import resource, sys
 import firstlight as fl
 from firstlight.inspection.confusion import inspect_confusion
 from firstlight.inspection.mistakes import inspect_mistakes
 from firstlight.inspection.predictions import inspect_predictions
-folder = sys.argv[1]
-places = {{"runs_dir": folder, "data_dir": folder}}
 words = ["data=mnist", "model={{name: mlp, hidden: [{HIDDEN}]}}", "split.num_train=200", "split.val_fraction=0.9"]
-fl.train("quickstart", *words, "train.epochs=1", "train.test_at_end=false", name="many", **places)
-inspect_predictions("many", num=1, **places)
-inspect_mistakes("many", num=1, **places)
-inspect_confusion("many", **places)
-print(json.dumps(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024))
+for folder in sys.argv[1:]:
+    places = {{"runs_dir": folder, "data_dir": folder}}
+    fl.train("quickstart", *words, "train.epochs=1", "train.test_at_end=false", name="many", **places)
+    inspect_predictions("many", num=1, **places)
+    inspect_mistakes("many", num=1, **places)
+    inspect_confusion("many", **places)
+    print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024)
 """
 
 
@@ -42,11 +41,10 @@ def write_images(folder: Path, num: int) -> None:
     (raw / "train-labels-idx1-ubyte").write_bytes(struct.pack(">II", 0x801, num) + labels.tobytes())
 
 
-def peak(folder: Path, num: int) -> int:
-    """Bytes that a process takes which trains on a few of so many images, and looks at nine tenths of them in all three ways."""
-    write_images(folder, num)
-    done = subprocess.run([sys.executable, "-c", CODE, str(folder)], capture_output=True, text=True, check=True)
-    return int(json.loads(done.stdout))
+def peaks(*folders: Path) -> list[int]:
+    """Bytes that a process has taken at most after it has trained on a few images of each folder, and looked at nine tenths of them."""
+    done = subprocess.run([sys.executable, "-c", CODE, *map(str, folders)], capture_output=True, text=True, check=True)
+    return [int(line) for line in done.stdout.splitlines()]
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="ru_maxrss is in KiB on Linux alone")
@@ -56,7 +54,9 @@ def test_memory_grows_by_the_pixels_and_a_few_numbers_an_image(tmp_path: Path) -
     Between 3,000 and 15,000 images the peak may grow by five copies of the uint8 pixels (the file, the data set, its parts) and 1,000
     bytes an image; the features of all at once would take 8,192 bytes an image more.
     """
-    few, many = peak(tmp_path / "few", FEW), peak(tmp_path / "many", MANY)
+    write_images(tmp_path / "few", FEW)
+    write_images(tmp_path / "many", MANY)
+    few, many = peaks(tmp_path / "few", tmp_path / "many")
     grown = many - few
     assert grown < (MANY - FEW) * (5 * PIXELS + 1000), f"{grown / 2**20:.0f} MiB"
     assert (MANY - FEW) * 0.9 * HIDDEN * 4 > (MANY - FEW) * (5 * PIXELS + 1000)  # what would be noticed

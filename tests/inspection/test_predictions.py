@@ -19,7 +19,8 @@ from firstlight.__main__ import main
 from firstlight.data.build import load_training_data
 from firstlight.engine.restore import config_of
 from firstlight.errors import ConfigError, DataError
-from firstlight.inspection.predictions import inspect_image, inspect_predictions
+from firstlight.inspection.answers import Answers
+from firstlight.inspection.predictions import inspect_image, inspect_predictions, write_table
 from firstlight.tracking.run import load_run
 
 NUM_VAL = 431
@@ -67,7 +68,7 @@ def rows_of(path: Path) -> list[dict[str, str]]:
 
 def test_the_table_has_every_image_with_the_figures_of_a_plain_forward_pass(run: Path) -> None:
     """C9, F5, issue 6: label, prediction, probabilities, loss, margin and entropy to 1e-6."""
-    found = inspect_predictions(run)
+    found = inspect_predictions(run, num=1)
     rows = rows_of(run / "inspection" / "predictions-val.csv")
     labels, probabilities = reference(run)
     ordered = np.sort(probabilities, axis=1)
@@ -89,7 +90,7 @@ def test_the_table_has_every_image_with_the_figures_of_a_plain_forward_pass(run:
 
 
 def test_the_parquet_table_is_the_same(run: Path) -> None:
-    inspect_predictions(run)
+    inspect_predictions(run, num=1)
     table = parquet.read_table(run / "inspection" / "predictions-val.parquet").to_pydict()
     rows = rows_of(run / "inspection" / "predictions-val.csv")
     assert list(table) == list(rows[0]) and table["label"] == [row["label"] for row in rows]
@@ -134,13 +135,13 @@ def test_images_from_files_have_their_path_in_the_table(photos: Path) -> None:
     assert all((photos.parent / "data" / row["path"]).is_file() for row in rows)
 
 
-def test_many_classes_are_left_out_of_the_table_unless_asked_for(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("firstlight.inspection.predictions.ALL_CLASSES", 5)
-    table = run / "inspection" / "predictions-val.csv"
-    inspect_predictions(run)
-    assert "p_0" not in rows_of(table)[0]
-    inspect_predictions(run, all_classes=True)
-    assert "p_9" in rows_of(table)[0]
+def test_many_classes_are_left_out_of_the_table_unless_asked_for(tmp_path: Path) -> None:
+    logits = np.random.default_rng(0).normal(size=(3, 21)).astype(np.float32)
+    answers = Answers(logits, np.array([0, 5, 20]), tuple(f"class {number}" for number in range(21)))
+    for wide in (False, True):
+        for path in write_table(tmp_path / "table", answers, None, all_classes=wide):
+            rows = rows_of(path) if path.suffix == ".csv" else parquet.read_table(path).to_pylist()
+            assert len(rows) == 3 and ("p_class 20" in rows[0]) is wide
 
 
 def test_one_image_beside_its_class_bars(run: Path) -> None:
@@ -163,9 +164,9 @@ def test_an_image_file_of_another_size_and_without_colour(photos: Path, tmp_path
 def test_the_test_set_is_opened_on_record(run: Path) -> None:
     """D11: and only then."""
     before = len(load_run(run).info["test_openings"])
-    inspect_predictions(run, split="train")
+    inspect_predictions(run, split="train", num=1)
     assert len(load_run(run).info["test_openings"]) == before
-    found = inspect_predictions(run, split="test")
+    found = inspect_predictions(run, split="test", num=1)
     assert found["num_images"] == 359 and len(load_run(run).info["test_openings"]) == before + 1
     assert load_run(run).info["test_openings"][-1]["by"] == "inspect predictions (best)"
 
@@ -196,6 +197,6 @@ def test_the_command_prints_one_json_object_or_a_table(run: Path, capsys: pytest
             main(["inspect", "predictions", str(run), *words])
         return capsys.readouterr().out
 
-    assert json.loads(printed("--num", "4", "--json"))["what"] == "predictions"
-    assert "predictions-val.csv" in (out := printed("--num", "4")) and "label probability" in out
+    assert json.loads(printed("--num", "1", "--json"))["what"] == "predictions"
+    assert "predictions-val.csv" in (out := printed("--num", "1")) and "label probability" in out
     assert "image_3-val.png" in printed("--image", "3")
