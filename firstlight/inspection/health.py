@@ -386,8 +386,7 @@ def _checks_of_run(o: Opened) -> list[Check]:
     some = train.subset(spread(len(train), len(o.dataset)))
     on_train = evaluate_model(model, o.loader(some), num_classes, o.arithmetic, looks)
     recorded = {"val": run.summary.get("val_accuracy"), "test": run.summary.get("test_accuracy")}.get(o.split)
-    with_context = lambda model, images: model(images)  # noqa: E731
-    checks.append(history.check_saved_units(dead_shares(model, with_context, iter(images))))
+    checks.append(history.check_saved_units(dead_shares(model, lambda network, some: network(some), images)))
     checks.append(history.check_reproduced(recorded, found.accuracy, o.split))
     if o.split != "train":
         counts = on_train.num_images, found.num_images

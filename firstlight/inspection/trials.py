@@ -273,6 +273,7 @@ def gradients_of_step(loop: Loop, images: Tensor, labels: Tensor, *, seed: int) 
         hook = loop.model.register_forward_pre_hook(lambda module, _: modes.append(module.training))
     optimizer.step = spy  # type: ignore[method-assign]
     try:
+        loop.model.train()
         loop.seed_all(3, seed)
         loop.step(loop.model, images, labels)
     finally:

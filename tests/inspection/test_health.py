@@ -323,6 +323,16 @@ def test_a_loop_without_torch_nn_and_without_optimizer(digits: Data) -> None:
     assert found["dead units"].figures["share_by_layer"].keys() == {"activation 1"}
 
 
+def test_training_in_eval_mode_is_a_warning_and_a_network_handed_over_in_it_is_not(digits: Data) -> None:
+    loop = MyLoop(mlp(dropout=nn.Dropout(0.2)))
+    loop.model.eval()
+    assert loop.health(digits, num_steps=10)["training step"].verdict == "ok"
+    right = loop.step
+    loop.step = lambda model, images, labels: right(model.eval(), images, labels)  # type: ignore[method-assign]
+    found = loop.health(digits, num_steps=10)["training step"]
+    assert found.verdict == "warning" and "trained in eval mode" in found.says
+
+
 def test_layers_that_are_frozen_on_purpose_are_no_fault(digits: Data) -> None:
     loop, _ = frozen_layer(digits)
     assert loop.health(digits, frozen=["two"])["frozen layers"].verdict == "ok"

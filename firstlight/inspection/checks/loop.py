@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _NormBase
 from torch.nn.modules.dropout import _DropoutNd
 
+from firstlight.errors import ConfigError
 from firstlight.inspection.checks.check import Check, not_applicable
 from firstlight.inspection.trials import Loop, gradients_of_loss, gradients_of_step, named_parameters
 
@@ -109,7 +110,7 @@ def check_evaluation(loop: Loop) -> Check:
     """An evaluation should change nothing and say the same again."""
     name = "evaluation"
     modes: list[bool] = []
-    with loop.untouched(), _watching(loop.model, modes.append):
+    with loop.untouched(), _ModesTold(loop.model, modes.append):
         start = {key: value.detach().clone() for key, value in loop.model.state_dict().items()}
         figures = []
         for turn in range(2):
@@ -131,8 +132,6 @@ def check_evaluation(loop: Loop) -> Check:
 
 def checked_accuracy(value: object) -> float:
     """Return what `evaluate` returned as a number. Raises ConfigError where it is no accuracy."""
-    from firstlight.errors import ConfigError
-
     try:
         accuracy = float(value)  # type: ignore[arg-type]
     except (TypeError, ValueError):
@@ -142,7 +141,7 @@ def checked_accuracy(value: object) -> float:
     return accuracy
 
 
-class _watching:
+class _ModesTold:
     """Tells, while its block runs, the mode of each dropout and batch normalisation that is passed."""
 
     def __init__(self, model: Any, tell: Callable[[bool], None]) -> None:
