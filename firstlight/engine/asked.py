@@ -61,7 +61,7 @@ class Asked:
         """The classes, in the order of the network's outputs."""
         return tuple(data_record(self.run)["class_names"])
 
-    @property
+    @cached_property
     def table(self) -> Path | None:
         """The CSV of pixels that the images are in, if they are."""
         return self.paths[0] if self.paths and is_table(self.paths[0]) else None
