@@ -119,7 +119,7 @@ def test_a_network_without_dropout_is_one_line_with_the_setting_that_gives_it_on
     with pytest.raises(ConfigError) as caught:
         uncertainty(trained_run(name))
     assert says in str(caught.value) and "\n" not in str(caught.value)
-    assert not (trained_run(name) / "inspection").exists()
+    assert not list(trained_run(name).glob("inspection/uncertainty*"))
 
 
 def test_passes_and_places_that_are_none_are_refused(trained_run: Find, tmp_path: Path) -> None:
