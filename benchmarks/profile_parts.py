@@ -10,7 +10,7 @@ import tempfile
 from pathlib import Path
 
 import firstlight as fl
-from benchmarks.record import Row, number, refuse_when_busy, write_result
+from benchmarks.record import Row, machine, number, refuse_when_busy, write_result
 from firstlight.engine.memory import keep_freed_memory
 from firstlight.engine.train import prepare
 from firstlight.profiling.parts import Timing, measure_parts, training_on
@@ -30,7 +30,8 @@ def main() -> None:
     rows = [row for name in EXPERIMENTS for row in rows_of(name, measure(name, args.rounds))]
     for row in rows:
         print(f"{number(row['value']):>10} {row['unit']:3} {row['what']}  {row.get('note', '')}")
-    print(write_result("profile_parts", "The parts of a training step against the whole", "python -m benchmarks.profile_parts", rows))
+    title, here = "The parts of a training step against the whole", {**machine(), "forced": args.force}
+    print(write_result("profile_parts", title, "python -m benchmarks.profile_parts", rows, here))
 
 
 def measure(name: str, num_rounds: int) -> Timing:
