@@ -5,18 +5,15 @@ piece, and in one with chunks of 150 images; the page cache is dropped before ea
 channels_last as the pixels lie, normalised, shuffled over the whole file. The peers are what courses write: `Dataset.__getitem__` opens
 the file once a process and takes one image by h5py, in a DataLoader with 0 or 2 workers; they work through as many images as take a
 second or more. h5py_sorted reads each batch by one sorted index. Guard: the mean of the pixels. The limit is the file read from its
-beginning in 4 MiB. Then the quality of the shuffle: a small network on a file sorted by class (200 classes, windows of 144 blocks; the
-default buffer makes 128), shuffled by blocks and as a whole, five seeds each. Files lie in a temporary folder and are deleted.
+beginning in 4 MiB. Files lie in a temporary folder and are deleted. benchmarks/shuffle.py measures the quality of the shuffle.
 """
 
 import argparse
 import os
-import statistics
-import sys
 import tempfile
-import time
 from collections.abc import Callable, Iterator
 from functools import partial
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -39,12 +36,13 @@ CHUNK = 150
 SMALL = 64
 """Pixels to which the arms with resize and flip bring the images."""
 GUARD_IMAGES = 512
-SEEDS = 5
 NORMALIZE = Normalize((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
 CASES = ("contiguous", "chunked", "resize_flip")
-ITEMS = {("items_0", "contiguous"): 3000, ("items_2", "contiguous"): 6000, ("h5py_sorted", "contiguous"): 3072}
+ITEMS = {("items_0", "contiguous"): 768, ("items_2", "contiguous"): 1536, ("h5py_sorted", "contiguous"): 2048}
 """Images of a turn of the peers; where they are not named, `FEW`."""
-FEW = 768
+FEW = 256
+RESIZED = 6144
+"""Images of a turn of ours where they are resized."""
 PEERS: dict[str, str] = {
     "items_0": "one image at a time, DataLoader with 0 workers",
     "items_2": "one image at a time, DataLoader with 2 workers",
@@ -88,7 +86,6 @@ def main() -> None:
             )
             rows += rows_of(measured, case, num)
             every |= {f"{case} {arm}": one for arm, one in measured.items()}
-        rows += quality(Path(folder))
     record("hdf5", "Line 9: shuffled images a second from HDF5 files", "python -m benchmarks.hdf5", rows, every, arguments, start)
 
 
@@ -186,7 +183,8 @@ def streamed(path: Path, case: str) -> Arm:
         augment=Augment(flip=flips),
         shuffle=True,
     )
-    return lambda epoch: (batch.images for batch in loader.batches(epoch, reuse_buffers=True))
+    wanted = RESIZED // BATCH if flips else None
+    return lambda epoch: (batch.images for batch in islice(loader.batches(epoch, reuse_buffers=True), wanted))
 
 
 class Items(TorchDataset[tuple[torch.Tensor, int]]):
@@ -278,56 +276,5 @@ ARMS: dict[str, Callable[[Path, str], Arm]] = {
 }
 
 
-def quality(folder: Path) -> list[Row]:
-    """Train a small network from a file sorted by class, shuffled by blocks and as a whole; return both accuracies and the difference."""
-    import firstlight as fl
-    from firstlight.data import stored
-    from firstlight.data.generate import generate_hdf5
-    from firstlight.tracking.console import Console
-
-    file, size, rows_per_block = folder / "sorted.h5", 24, 8
-    generate_hdf5(file, lambda what, done, total: None, num_images=16_000, size=size, sorted_by_class=True)
-    found: dict[str, list[float]] = {"blocks": [], "whole": []}
-    usual = stored.BLOCK_BYTES
-    for seed in range(SEEDS):
-        for how in found:
-            stored.BLOCK_BYTES = rows_per_block * size * size * 3
-            buffer = ["data.stream=on"] if how == "blocks" else ["data.stream=off"]
-            settings = [
-                "data=hdf5",
-                f"data.path={file}",
-                *buffer,
-                "data.buffer_mib=4",
-                f"seed={seed}",
-                "train.epochs=4",
-                "train.batch_size=64",
-            ]
-            network = ["model={name: small_cnn, widths: [16, 32, 64]}", "optim={name: sgd, lr: 0.1, momentum: 0.9, nesterov: true}"]
-            more = ["schedule=one_cycle", "augment.flip=false", "augment.crop=0", "device.threads=1", "train.test_at_end=false"]
-            run = fl.train(
-                "quickstart", *settings, *network, *more, runs_dir=folder / "runs", name=f"{how}-{seed}", console=Console(quiet=True)
-            )
-            found[how].append(float(run.epochs[-1]["val_accuracy"]))
-    stored.BLOCK_BYTES = usual
-    noise = statistics.stdev(found["whole"])
-    window = (4 << 20) // 2 // (size * size * 3 * 64) * 64
-    note = f"200 classes, 16,000 images sorted by class, windows of {window // rows_per_block} blocks of {rows_per_block} images"
-    gap = statistics.mean(found["whole"]) - statistics.mean(found["blocks"])
-    return [
-        row("val accuracy, file sorted by class, shuffled by blocks", found["blocks"], "", note=note),
-        row("val accuracy, the same file shuffled as a whole", found["whole"], "", note=f"standard deviation over seeds {noise:.4f}"),
-        {
-            "what": "accuracy lost by block shuffling (means)",
-            "value": gap,
-            "unit": "",
-            "n": SEEDS,
-            "most": 2 * noise,
-            "note": "needed: twice that deviation",
-        },
-    ]
-
-
 if __name__ == "__main__":
-    began = time.monotonic()
     main()
-    print(f"took {time.monotonic() - began:.0f} s", file=sys.stderr)
