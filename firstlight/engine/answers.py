@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from firstlight.errors import ConfigError
 from firstlight.files import append_chunks, remove, write_json, write_stream
+from firstlight.tracking.csv_table import harmless
 
 Row = dict[str, Any]
 SUFFIXES = (".csv", ".csv.gz", ".json", ".npy", ".parquet")
@@ -196,7 +197,8 @@ def _csv(found: Predictions) -> Iterator[bytes]:
         yield ("\n".join(map(str.__add__, heads, tails)) + "\n").encode(errors="backslashreplace")
 
 
-def _quoted(text: str) -> str:
+def _quoted(name: str) -> str:
+    text = harmless(name)
     return '"' + text.replace('"', '""') + '"' if set(text) & set(',"\r\n') or text != text.strip() else text
 
 

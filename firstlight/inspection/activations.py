@@ -26,7 +26,6 @@ from firstlight.engine.sources import load_config
 from firstlight.engine.train import prepare
 from firstlight.errors import ConfigError, RunNotFoundError
 from firstlight.files import make_dir, write_json, write_pictures
-from firstlight.inspection.csv_table import write_csv
 from firstlight.inspection.layer_images import feature_maps, filters_of, first_layer_change
 from firstlight.inspection.layer_statistics import Layer, measure_layers, weight_layers
 from firstlight.inspection.one_image import one_image
@@ -35,6 +34,7 @@ from firstlight.models.build import build_model
 from firstlight.models.whitening import Whitened
 from firstlight.plotting.activations import Series, plot_depth, plot_feature_maps, plot_filters, plot_gradients
 from firstlight.tracking.console import Console
+from firstlight.tracking.csv_table import write_csv
 from firstlight.tracking.table import print_table
 
 MAX_IMAGES = 256

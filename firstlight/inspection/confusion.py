@@ -1,7 +1,5 @@
 """Which classes a network takes for which, and how far its probabilities can be trusted."""
 
-import csv
-import io
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from firstlight.errors import DataError
-from firstlight.files import write_pictures, write_text
+from firstlight.files import write_pictures, write_stream
 from firstlight.inspection.answers import Answers, answers_of
 from firstlight.inspection.mistakes import confused_pairs, describe_pair
 from firstlight.inspection.opened import Opened, opened
@@ -18,6 +16,7 @@ from firstlight.metrics import calibration as c
 from firstlight.metrics.evaluation import Evaluation
 from firstlight.plotting.calibration import Bars, plot_reliability, plot_risk_coverage
 from firstlight.plotting.confusion import plot_class_scores, plot_confusion
+from firstlight.tracking.csv_table import csv_chunks, write_csv
 from firstlight.tracking.table import print_table
 
 SEED = 0
@@ -183,18 +182,11 @@ def _picture(o: Opened, name: str, figure: Any) -> list[Path]:
 def _tables(stem: Path, figures: Row) -> list[Path]:
     """Write the scores of each class, and the matrix with a row a true class, as CSV."""
     names = [row["class"] for row in figures["classes"]]
-    scores = [
-        list(figures["classes"][0]),
-        *([f"{v:.7g}" if isinstance(v, float) else v for v in row.values()] for row in figures["classes"]),
-    ]
-    matrix = [["true class", *names], *([name, *counts] for name, counts in zip(names, figures["confusion"], strict=True))]
-    paths = []
-    for name, rows in (("classes", scores), ("matrix", matrix)):
-        text = io.StringIO()
-        csv.writer(text, lineterminator="\n").writerows(rows)
-        paths.append(stem.with_name(f"{stem.name}-{name}.csv"))
-        write_text(paths[-1], text.getvalue())
-    return paths
+    scores = write_csv(stem.with_name(f"{stem.name}-classes.csv"), figures["classes"])
+    matrix = stem.with_name(f"{stem.name}-matrix.csv")
+    rows = ([name, *counts] for name, counts in zip(names, figures["confusion"], strict=True))
+    write_stream(matrix, csv_chunks([["true class", *names], *rows]))
+    return [scores, matrix]
 
 
 def print_confusion(result: Row) -> None:

@@ -10,11 +10,11 @@ from torch import Tensor
 from firstlight.data.draws import permutation
 from firstlight.errors import ConfigError, FirstlightError
 from firstlight.files import write_pictures
-from firstlight.inspection.csv_table import write_csv
 from firstlight.inspection.opened import opened
 from firstlight.inspection.penultimate import feature_batches
 from firstlight.metrics.embedding import neighbour_accuracy, principal_components, silhouette
 from firstlight.plotting.embedding import plot_embedding
+from firstlight.tracking.csv_table import write_csv
 from firstlight.tracking.table import print_table
 
 Method = Literal["pca", "tsne", "umap"]

@@ -63,7 +63,7 @@ STEPS, FEWEST_STEPS = 150, 40
 WORK = 4e11
 """Floating-point operations that the trials of an experiment may take together; on one Zen 4 core the quickstart's took XX s."""
 NUM_TRIALS = 6
-LR_TRIALS = {0.01: "lr / 100", 0.1: "lr / 10", 10.0: "lr x 10"}
+LR_TRIALS = {0.01: "lr / 100", 0.1: "lr / 10", 10.0: "lr x 10", 100.0: "lr x 100", 1000.0: "lr x 1000"}
 MAX_IMAGES, MAX_VAL_IMAGES = 4096, 1024
 """Images that the trials learn from, and those that judge them."""
 MAX_VALUES = 2**26
@@ -187,6 +187,9 @@ def examine(subject: Loop, *, pixels: tuple[Tensor, Tensor], split: str = "val")
         by_lr |= {factor: train(subject, lr_scale=factor) for factor in (0.1, 10.0)}
         if all(learning.progress(subject, by_lr[factor]) < learning.SOME for factor in (0.1, 1.0)):
             by_lr[0.01] = train(subject, lr_scale=0.01)
+        for factor in (100.0, 1000.0):
+            if all(learning.progress(subject, trial) < learning.SOME for trial in by_lr.values()):
+                by_lr[factor] = train(subject, lr_scale=factor)
     trials |= {LR_TRIALS[factor]: trial for factor, trial in by_lr.items() if factor != 1.0}
     probed = min(NUM_PROBED, len(subject.train_labels))
     checks = (

@@ -1,7 +1,5 @@
 """What a network gets wrong, worst first and by confusion, with what may explain it: the nearest training images, the pixels that count."""
 
-import csv
-import io
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -21,6 +19,7 @@ from firstlight.inspection.predictions import print_found
 from firstlight.inspection.saliency import saliency_of
 from firstlight.plotting.images import plot_nothing
 from firstlight.plotting.mistakes import plot_mistakes
+from firstlight.tracking.csv_table import csv_chunks
 from firstlight.tracking.table import print_table
 
 NUM_SHOWN, MOST_SHOWN = 20, 200
@@ -183,24 +182,17 @@ def _says(o: Opened, answers: Answers, pairs: list[Row], rows: dict[int, Row], p
 def _write_table(stem: Path, rows: Iterator[Row]) -> Path:
     """Write all mistakes, worst first, as `stem`.csv; a row is made when it is written."""
     path = stem.with_name(f"{stem.name}.csv")
-    write_stream(path, _csv_lines(rows))
+    write_stream(path, csv_chunks(_cells(rows)))
     return path
 
 
-def _csv_lines(rows: Iterator[Row]) -> Iterator[bytes]:
+def _cells(rows: Iterator[Row]) -> Iterator[list[Any]]:
     keys = ("index", "label", "predicted", "probability", "label_probability", "loss", "margin", "entropy")
     near = [f"nearest{place}_{what}" for place in range(1, NUM_NEAREST + 1) for what in ("index", "label", "similarity")]
-    yield _csv_line([*keys, "possible_label_error", *near])
+    yield [*keys, "possible_label_error", *near]
     for row in rows:
-        cells = [f"{row[key]:.7g}" if isinstance(row[key], float) else row[key] for key in keys]
-        others = [value for other in row.get("neighbours", ()) for value in (other["index"], other["label"], f"{other['similarity']:.6f}")]
-        yield _csv_line([*cells, {None: "", True: "yes", False: "no"}[row.get("possible_label_error")], *others])
-
-
-def _csv_line(cells: list[Any]) -> bytes:
-    text = io.StringIO()
-    csv.writer(text, lineterminator="\n").writerow(cells)
-    return text.getvalue().encode(errors="backslashreplace")
+        others = [value for other in row.get("neighbours", ()) for value in (other["index"], other["label"], other["similarity"])]
+        yield [*(row[key] for key in keys), row.get("possible_label_error"), *others]
 
 
 def print_mistakes(result: Row) -> None:

@@ -1,6 +1,5 @@
 """Predictions of a run on one split: a sheet of images, a table with a row an image, and one image beside the bars of its classes."""
 
-import csv
 import io
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -19,6 +18,7 @@ from firstlight.files import write_bytes, write_pictures, write_stream
 from firstlight.inspection.answers import Answers, answers_of, parse_classes
 from firstlight.inspection.opened import Opened, opened
 from firstlight.plotting.images import plot_class_bars, plot_nothing, plot_predictions
+from firstlight.tracking.csv_table import csv_chunks
 from firstlight.tracking.table import print_table
 
 SHEET_SIZE = 20
@@ -150,7 +150,7 @@ def write_table(stem: Path, answers: Answers, names: Sequence[str] | None, *, al
     """
     wide = all_classes or len(answers.class_names) <= ALL_CLASSES
     table = stem.with_name(f"{stem.name}.csv")
-    write_stream(table, _csv_chunks(answers, names, wide=wide))
+    write_stream(table, csv_chunks(_rows(answers, names, wide=wide)))
     try:
         import pyarrow
         from pyarrow import parquet
@@ -177,26 +177,19 @@ def _columns(answers: Answers, names: Sequence[str] | None) -> dict[str, Any]:
     return columns | answers.figures
 
 
-def _csv_chunks(answers: Answers, names: Sequence[str] | None, *, wide: bool) -> Iterator[bytes]:
+def _rows(answers: Answers, names: Sequence[str] | None, *, wide: bool) -> Iterator[list[Any]]:
     columns = _columns(answers, names)
-    header = [*columns, *([f"p_{name}" for name in answers.class_names] if wide else [])]
+    yield [*columns, *([f"p_{name}" for name in answers.class_names] if wide else [])]
     for start in range(0, len(answers), BLOCK):
         end = min(start + BLOCK, len(answers))
-        rows = zip(*(map(_cell, values[start:end]) for values in columns.values()), strict=True)
-        probabilities = answers.probabilities(np.arange(start, end)) if wide else np.empty((end - start, 0))
-        text = io.StringIO()
-        table = csv.writer(text, lineterminator="\n")
-        if start == 0:
-            table.writerow(header)
-        table.writerows([*row, *map(_cell, values)] for row, values in zip(rows, probabilities, strict=True))
-        yield text.getvalue().encode(errors="backslashreplace")
+        rows = zip(*(_plain(values[start:end]) for values in columns.values()), strict=True)
+        probabilities = answers.probabilities(np.arange(start, end)).tolist() if wide else [[]] * (end - start)
+        for row, values in zip(rows, probabilities, strict=True):
+            yield [*row, *values]
 
 
-def _cell(value: Any) -> Any:
-    """Return a number as it is written: seven significant digits, `yes` or `no`."""
-    if isinstance(value, np.bool_):
-        return "yes" if value else "no"
-    return f"{value:.7g}" if isinstance(value, float) else value
+def _plain(values: Any) -> list[Any]:
+    return values.tolist() if isinstance(values, np.ndarray) else list(values)
 
 
 def print_inspected_predictions(result: dict[str, Any]) -> None:

@@ -10,7 +10,6 @@ from torch import Tensor
 from firstlight.engine.evaluate import predict_probabilities
 from firstlight.errors import ConfigError, FirstlightError
 from firstlight.files import write_pictures
-from firstlight.inspection.csv_table import write_csv
 from firstlight.inspection.dropout_passes import dropout_layers, passes_of
 from firstlight.inspection.one_image import one_image
 from firstlight.inspection.opened import Opened, opened
@@ -19,6 +18,7 @@ from firstlight.models.build import MODELS
 from firstlight.plotting.images import plot_predictions
 from firstlight.plotting.uncertainty import plot_image_uncertainty, plot_uncertainty
 from firstlight.tracking.console import Console
+from firstlight.tracking.csv_table import write_csv
 from firstlight.tracking.table import print_table
 
 SCORES = ("predictive_entropy", "mutual_information", "expected_entropy", "entropy_without_dropout")

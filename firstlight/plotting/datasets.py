@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from firstlight.plotting.images import show_image
-from firstlight.plotting.style import PALETTE, list_classes, new_figure, set_title, tidy
+from firstlight.plotting.style import PALETTE, list_classes, new_figure, set_title, shorten, tidy
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -14,11 +14,6 @@ PIXELS_SEEN = 64
 """Pixels of an image to which each is drawn as a square; larger images are smoothed to the size of the picture."""
 MAX_NAME = 12
 """Characters of a class name above a small image."""
-
-
-def shortened(name: str, most: int = MAX_NAME) -> str:
-    """Return a name that fits above a small image."""
-    return name if len(name) <= most else name[: most - 1] + "…"
 
 
 def plot_sheet(rows: Sequence[Sequence[Any]], row_names: Sequence[str], *, column_names: Sequence[str] = (), title: str) -> "Figure":
@@ -44,12 +39,12 @@ def plot_sheet(rows: Sequence[Sequence[Any]], row_names: Sequence[str], *, colum
     axes.spines[:].set_visible(False)
     axes.tick_params(length=0)
     axes.set_yticks(
-        [row * (height + gap) + height / 2 - 0.5 for row in range(len(rows))], [shortened(name) for name in row_names], fontsize=9
+        [row * (height + gap) + height / 2 - 0.5 for row in range(len(rows))], [shorten(name, MAX_NAME) for name in row_names], fontsize=9
     )
     axes.set_ylabel("class")
     axes.xaxis.tick_top()
     places = [column * (width + gap) + width / 2 - 0.5 for column in range(len(column_names))]
-    axes.set_xticks(places, [shortened(name) for name in column_names], fontsize=8)
+    axes.set_xticks(places, [shorten(name, MAX_NAME) for name in column_names], fontsize=8)
     set_title(figure, title)
     return figure
 
@@ -67,7 +62,7 @@ def plot_image_rows(rows: Sequence[tuple[str, Sequence[Any]]], class_names: Sequ
         panel.set_yticks([])
         panel.spines[:].set_visible(False)
         if row == 0:
-            panel.set_title(shortened(class_names[column]), fontsize=9)
+            panel.set_title(shorten(class_names[column], MAX_NAME), fontsize=9)
         if column == 0:
             panel.set_ylabel(name, fontsize=9, rotation=0, ha="right", va="center")
         _draw(panel, images[column])

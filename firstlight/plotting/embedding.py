@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from firstlight.plotting.style import PALETTE, color_of, new_figure, set_title, tidy
+from firstlight.plotting.style import PALETTE, color_of, new_figure, set_title, shorten, tidy
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -51,7 +51,8 @@ def plot_embedding(
     places = np.array([np.median(points[labels == number], axis=0) for number in named])
     for number, place in zip(named, spaced(places, points), strict=True):
         panel.annotate(
-            _cut(class_names[number]), place, ha="center", va="center", fontsize=10, fontweight="bold", color=color_of(number),
+            shorten(class_names[number], MAX_LETTERS), place, ha="center", va="center",
+            fontsize=10, fontweight="bold", color=color_of(number),
             bbox={"boxstyle": "round,pad=0.15", "facecolor": "white", "edgecolor": color_of(number), "alpha": 0.9}, zorder=5,
         )  # fmt: skip
     tidy(panel, x=axes[0], y=axes[1])
@@ -85,7 +86,3 @@ def spaced(places: NDArray[Any], points: NDArray[Any]) -> NDArray[Any]:
             break
     shifted: NDArray[Any] = scaled * width + low
     return shifted
-
-
-def _cut(name: str) -> str:
-    return name if len(name) <= MAX_LETTERS else name[: MAX_LETTERS - 1] + "…"

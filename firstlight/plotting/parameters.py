@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from firstlight.plotting.style import PALETTE, new_figure, set_title, shades, tidy
+from firstlight.plotting.style import PALETTE, new_figure, set_title, shades, shorten, tidy
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -165,7 +165,7 @@ def _heights(axis: Axis) -> tuple[NDArray[np.float64], list[tuple[float, str]]]:
         names = list(dict.fromkeys("-" if value is None else str(value) for value in axis.values))
         step = max(len(names) - 1, 1)
         places = np.array([names.index("-" if value is None else str(value)) / step for value in axis.values])
-        return places, [(index / step, _cut(name)) for index, name in enumerate(names)]
+        return places, [(index / step, shorten(name, MAX_LETTERS)) for index, name in enumerate(names)]
     numbers = np.array([np.nan if value is None else value for value in axis.values], dtype=np.float64)
     if not np.isfinite(numbers).any():
         return np.full(len(numbers), BELOW), [(BELOW, "-")]
@@ -194,7 +194,3 @@ def _round_values(low: float, high: float, *, log: bool) -> NDArray[np.float64]:
         return 10.0 ** np.arange(np.ceil(np.log10(low)), np.floor(np.log10(high)) + 1)
     made = np.asarray(MaxNLocator(5).tick_values(low, high))
     return made[(made >= low) & (made <= high)]
-
-
-def _cut(text: str) -> str:
-    return text if len(text) <= MAX_LETTERS else text[: MAX_LETTERS - 3] + "..."

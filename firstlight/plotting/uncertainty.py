@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from firstlight.plotting.images import MAX_BARS, show_image
-from firstlight.plotting.style import PALETTE, RIGHT, WRONG, list_classes, new_figure, set_title, tidy
+from firstlight.plotting.style import PALETTE, RIGHT, WRONG, list_classes, new_figure, set_title, shorten, tidy
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -35,13 +35,15 @@ def plot_image_uncertainty(
     left.axis("off")
     bars = middle.barh(range(len(shown)), [votes[number] for number in shown], color=[_color(number, foremost) for number in shown])
     middle.bar_label(bars, [f"{votes[number]}" if votes[number] else "" for number in shown], padding=3, fontsize=8)
-    list_classes(middle, [_cut(class_names[number]) + (" (true)" if class_names[number] == label else "") for number in shown])
+    list_classes(
+        middle, [shorten(class_names[number], MAX_LETTERS) + (" (true)" if class_names[number] == label else "") for number in shown]
+    )
     middle.set_xlim(0, 1.15 * len(probabilities))
     tidy(middle, x=f"passes that chose it (of {len(probabilities)})", y="class")
     middle.grid(visible=False, axis="y")
     bins = np.linspace(0, 1, NUM_BINS + 1)
     for place, number in enumerate(foremost):
-        name = _cut(class_names[number]) + (" (true)" if class_names[number] == label else "")
+        name = shorten(class_names[number], MAX_LETTERS) + (" (true)" if class_names[number] == label else "")
         options: dict[str, Any] = {"color": PALETTE[place], "bins": bins, "histtype": "stepfilled"}
         right.hist(probabilities[:, number], alpha=0.55, label=f"{name}: median {np.median(probabilities[:, number]):.2f}", **options)
     right.set_xlim(0, 1)
@@ -88,7 +90,3 @@ def _spread(axes: "Axes", values: NDArray[Any], wrong: NDArray[Any], *, x: str) 
 
 def _color(number: int, foremost: Sequence[int]) -> str:
     return PALETTE[foremost.index(number)] if number in foremost else "#888888"
-
-
-def _cut(name: str) -> str:
-    return name if len(name) <= MAX_LETTERS else name[: MAX_LETTERS - 1] + "…"

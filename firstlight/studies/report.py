@@ -24,6 +24,7 @@ from firstlight.studies.settings import parse_setting
 from firstlight.studies.space import parse_space
 from firstlight.studies.store import Row, Store
 from firstlight.studies.study import Study
+from firstlight.tracking.csv_table import harmless
 from firstlight.tracking.run import Run
 
 Rows = Sequence[Mapping[str, Any]]
@@ -133,10 +134,12 @@ def to_csv(table: Rows) -> str:
     if table:
         writer = csv.DictWriter(buffer, list(table[0]), lineterminator="\n")
         writer.writeheader()
-        writer.writerows(
-            {key: json.dumps(value) if isinstance(value, list | dict) else value for key, value in row.items()} for row in table
-        )
+        writer.writerows({key: _cell(value) for key, value in row.items()} for row in table)
     return buffer.getvalue()
+
+
+def _cell(value: Any) -> Any:
+    return json.dumps(value) if isinstance(value, list | dict) else harmless(value) if isinstance(value, str) else value
 
 
 def _facts(found: Answer, store: Store) -> dict[str, Any]:

@@ -61,6 +61,7 @@ def verdicts(found: dict[str, Any]) -> dict[str, str]:
         ("model.init_scale=30", "initial loss", "fault"),
         ("input.normalize=none", "input scale", "warning"),
         ("optim.lr=5e-4", "learning rate", "warning"),
+        ("optim.lr=5e-6", "learning rate", "fault"),
     ],
 )
 def test_a_setting_that_spoils_the_training_is_found(plant: str, name: str, verdict: str, seed: int, small: Path, tmp_path: Path) -> None:

@@ -104,7 +104,7 @@ def check_labels(loop: Loop, real: Trial, shuffled: Trial, one: Trial, off_cours
 
 
 def check_lr(loop: Loop, trials: Mapping[float, Trial]) -> Check:
-    """A learning rate beside a tenth of it and ten times it, and a hundredth where neither learned; trials: by the factor on the lr."""
+    """A learning rate beside a tenth of it, ten times it, and others where none of these learned; trials: by the factor on the lr."""
     if loop.optimizer is None:
         return not_applicable("learning rate", "the optimizer was not given, so the learning rate cannot be changed")
     lr, real = loop.lrs[0], trials[1.0]
@@ -114,14 +114,17 @@ def check_lr(loop: Loop, trials: Mapping[float, Trial]) -> Check:
     says = f"the loss after the trial is {', '.join(f'{show_loss(loss)} at lr {rate}' for rate, loss in losses.items())}"
     lower = max((factor for factor in reached if factor < 1), key=reached.__getitem__)
     closer = f"Try {lr * lower:.3g}; `firstlight tune lr` looks closer."
+    verdict: Verdict
     if reached[lower] > SOME and reached[1.0] < TOO_HIGH * reached[lower]:
-        verdict: Verdict = "fault" if reached[1.0] < LITTLE else "warning"
+        verdict = "fault" if reached[1.0] < LITTLE else "warning"
         return Check("learning rate", verdict, f"{says}: {lr:.3g} is too high", closer, figures)
     if not math.isfinite(real.end):
         return Check("learning rate", "fault", f"{says}: the training diverges", f"Try {lr / 1000:.3g} or less.", figures)
-    if reached[10.0] > SOME and reached[1.0] < TOO_LOW * reached[10.0]:
-        advice = f"Try {lr * 10:.3g}; `firstlight tune lr` looks closer."
-        return Check("learning rate", "warning", f"{says}: {lr:.3g} is too low, or needs many more steps", advice, figures)
+    higher = max((factor for factor in reached if factor > 1), key=reached.__getitem__)
+    if reached[higher] > SOME and reached[1.0] < TOO_LOW * reached[higher]:
+        advice = f"Try {lr * higher:.3g}; `firstlight tune lr` looks closer."
+        verdict = "fault" if higher > 10 else "warning"
+        return Check("learning rate", verdict, f"{says}: {lr:.3g} is too low, or needs many more steps", advice, figures)
     if max(reached.values()) < LITTLE:
         return Check("learning rate", "not applicable", f"{says}: none of them learns", "", figures)
     return Check("learning rate", "ok", says, "", figures)
