@@ -39,6 +39,8 @@ class Store:
         wanted, place = json.loads(json.dumps(study.to_json())), self.path / "study.json"
         if place.is_file():
             known = self.definition()
+            if known.get("config") != wanted["config"]:
+                known["config"] = _completed(known.get("config"))
             for key in SAME:
                 if known.get(key) != wanted[key]:
                     what, before, now = _difference(key, known.get(key), wanted[key])
@@ -242,6 +244,13 @@ def _info(path: Path) -> dict[str, Any]:
     except (OSError, ValueError):
         return {}
     return found if isinstance(found, dict) else {}
+
+
+def _completed(config: Any) -> Any:
+    """Return the config of an older study with the defaults of the settings that came since; loading them imports torch."""
+    from firstlight.engine.sources import completed
+
+    return json.loads(json.dumps(completed(config))) if isinstance(config, dict) else config
 
 
 def _difference(key: str, before: Any, now: Any) -> tuple[str, Any, Any]:

@@ -50,6 +50,21 @@ def test_a_finished_study_takes_more_points_and_seeds(sweep: Sweep) -> None:
     assert len({(row["point"]["optim.lr"], row["seed"]) for row in rows}) == 6
 
 
+def test_a_study_of_an_older_version_goes_on(sweep: Sweep) -> None:
+    """A setting that came later, at its default, is no change; any other value of it is."""
+    _, store = sweep(grid=["optim.lr=0.01,0.1"], name="study")
+    place = store.path / "study.json"
+    kept = json.loads(place.read_text())
+    del kept["config"]["device"]["wait_seconds"], kept["config"]["train"]["early_size"]
+    place.write_text(json.dumps(kept))
+    sweep(grid=["optim.lr=0.01,0.1,0.5"], name="study")
+    assert len(store.rows()) == 3
+    kept["config"]["train"]["clip_norm"] = 1.0
+    place.write_text(json.dumps(kept))
+    with pytest.raises(ConfigError, match=r"was begun with config\.train\.clip_norm 1\.0, now it is None"):
+        sweep(grid=["optim.lr=0.01"], name="study")
+
+
 def test_another_experiment_under_the_same_name_is_refused(sweep: Sweep) -> None:
     """A changed study under a finished one: one line, nothing lost."""
     _, store = sweep(grid=["optim.lr=0.01,0.1"], name="study")
