@@ -8,7 +8,7 @@ import pytest
 import firstlight as fl
 from firstlight.engine import train as engine
 from firstlight.tracking.console import Console
-from tests.engine.forker import write_small_pictures
+from tests.engine.small_pictures import write_small_pictures
 
 SMALL = """
 data: digits

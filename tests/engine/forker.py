@@ -8,7 +8,6 @@ It reads one JSON request a line from stdin and answers each with one JSON line 
 It has one thread only: a fork of a process with more may hang.
 """
 
-import io
 import json
 import os
 import re
@@ -19,7 +18,7 @@ import tempfile
 from pathlib import Path
 
 import torch
-from PIL import Image
+from small_pictures import write_small_pictures
 
 import firstlight as fl
 from firstlight import files
@@ -40,15 +39,6 @@ class Journal:
         in_step = "step/" if "step-" in path.parent.name else ""
         self.operations.append(f"{name} {in_step}{whose}")
         return action()
-
-
-def write_small_pictures(run):
-    """Write the pictures of a run as the engine does, but draw nothing: that takes longer than the training."""
-    buffer = io.BytesIO()
-    Image.new("RGB", (11, 4)).save(buffer, "PNG")
-    for name in ("curves.png", "steps.png"):
-        files.write_bytes(run.path / name, buffer.getvalue())
-    return [run.path / "curves.png"]
 
 
 def child(request, report):
