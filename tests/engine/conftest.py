@@ -1,12 +1,14 @@
 """A training of a second: the shipped digits, a network of 650 to 5,000 parameters, fixed arithmetic."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
 import firstlight as fl
+from firstlight.engine import train as engine
 from firstlight.tracking.console import Console
+from tests.engine.small_pictures import write_small_pictures
 
 SMALL = """
 data: digits
@@ -19,6 +21,14 @@ device: {name: cpu, precision: float32, memory_format: contiguous, threads: 1}
 """
 
 Train = Callable[..., fl.Run]
+
+
+@pytest.fixture(scope="module", autouse=True)
+def small_pictures() -> Iterator[None]:
+    """Let no run here draw its curves, which takes longer than its training; tests/plotting and test_commands.py look at them."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(engine, "draw_pictures", write_small_pictures)
+        yield
 
 
 @pytest.fixture

@@ -3,12 +3,14 @@
 It reads one JSON request a line from stdin and answers each with one JSON line on stdout:
   {"config": FILE, "overrides": [...], "runs_dir": DIR, "name": NAME, "resume": bool, "failpoint": TEXT,
    "kill_after": SECONDS from the first save on}
-  {"exit": code or minus signal, "saved": [steps whose save was acknowledged], "operations": number or null, "error": text or null}
+  {"exit": code or minus signal, "saved": [steps whose save was acknowledged], "error": text or null,
+   "operations": [kind of each file operation, such as "replace last.json"] or null where a failpoint was set}
 It has one thread only: a fork of a process with more may hang.
 """
 
 import json
 import os
+import re
 import select
 import signal
 import sys
@@ -16,22 +18,26 @@ import tempfile
 from pathlib import Path
 
 import torch
+from small_pictures import write_small_pictures
 
 import firstlight as fl
 from firstlight import files
+from firstlight.engine import train as engine
 from firstlight.engine.record import Recorder
 from firstlight.errors import FirstlightError
 from firstlight.tracking.console import Console
 
 
-class Count:
-    """A failpoint that only counts."""
+class Journal:
+    """A failpoint that only notes what kind of operation it sees: its name, and the file's, without its step and its process."""
 
     def __init__(self):
-        self.operations = 0
+        self.operations = []
 
     def __call__(self, name, path, action, detail=None):
-        self.operations += 1
+        whose = re.sub(r"step-\d+(-batch-\d+)?", "step", path.name.replace(str(os.getpid()), ""))
+        in_step = "step/" if "step-" in path.parent.name else ""
+        self.operations.append(f"{name} {in_step}{whose}")
         return action()
 
 
@@ -49,14 +55,14 @@ def child(request, report):
 
     real = Recorder.save
     Recorder.save = save
-    files._failpoint = files.Failpoint(request["failpoint"]) if request.get("failpoint") else Count()
+    files._failpoint = files.Failpoint(request["failpoint"]) if request.get("failpoint") else Journal()
     try:
         quiet, runs_dir, name = Console(quiet=True), request["runs_dir"], request["name"]
         if request.get("resume"):
             fl.resume(Path(runs_dir) / name, console=quiet)
         else:
             fl.train(request["config"], *request["overrides"], runs_dir=runs_dir, name=name, console=quiet)
-        if isinstance(files._failpoint, Count):
+        if isinstance(files._failpoint, Journal):
             tell(operations=files._failpoint.operations)
     except FirstlightError as error:
         tell(error=f"{type(error).__name__}: {error}")
@@ -91,6 +97,7 @@ def serve(request):
 
 if __name__ == "__main__":
     torch.set_num_threads(1)
+    engine.draw_pictures = write_small_pictures
     with tempfile.TemporaryDirectory() as folder:  # imports all that a training needs, once and not in each fork
         fl.train("quickstart", "train.epochs=1", "device.name=cpu", "device.threads=1", runs_dir=folder, console=Console(quiet=True))
     for line in sys.stdin:

@@ -20,7 +20,7 @@ from firstlight.engine.seeding import private_randomness
 from firstlight.engine.signals import StopRequest
 from firstlight.engine.state import Setup, TrainState
 from firstlight.engine.step import train_step
-from firstlight.engine.train import prepare
+from firstlight.engine.train import draw_pictures, prepare
 from firstlight.errors import ConfigError
 from firstlight.optim.build import OPTIMIZERS, build_optimizer
 from firstlight.tracking.console import Console
@@ -137,7 +137,7 @@ def test_the_learning_rate_used_is_recorded_for_each_step(train: Train) -> None:
     assert [row["step"] for row in run.steps] == list(range(1, 15))
     assert lrs[:7] == pytest.approx([0.7 * (step + 1) / 7 for step in range(7)])
     assert lrs[7:] == pytest.approx([0.7 * (1 - step / 7) for step in range(7)])
-    assert (run.path / "steps.png").stat().st_size > 10_000
+    assert draw_pictures(run)[1].stat().st_size > 10_000
 
 
 def test_a_plateau_lowers_the_learning_rate(train: Train) -> None:

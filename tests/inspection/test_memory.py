@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-FEW, MANY = 3_000, 15_000
+FEW, MANY = 3_000, 9_000
 PIXELS = 28 * 28
 HIDDEN = 2048
 CODE = f"""
@@ -51,7 +51,7 @@ def peaks(*folders: Path) -> list[int]:
 def test_memory_grows_by_the_pixels_and_a_few_numbers_an_image(tmp_path: Path) -> None:
     """Issue 6, bad input: 100,000 images stream, memory flat.
 
-    Between 3,000 and 15,000 images the peak may grow by five copies of the uint8 pixels (the file, the data set, its parts) and 1,000
+    Between 3,000 and 9,000 images the peak may grow by five copies of the uint8 pixels (the file, the data set, its parts) and 1,000
     bytes an image; the features of all at once would take 8,192 bytes an image more.
     """
     write_images(tmp_path / "few", FEW)

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 import firstlight as fl
+from firstlight.__main__ import main
 from firstlight.errors import ConfigError
 from firstlight.studies import runner
 from firstlight.studies.answer import answer
@@ -87,7 +88,9 @@ def test_a_trial_that_diverges_is_a_row_and_the_study_goes_on(sweep: Sweep) -> N
 
 
 @pytest.mark.parametrize("lanes", ["off", "on"])
-def test_a_study_that_was_killed_goes_on_where_it_stood(experiment: Path, tmp_path: Path, lanes: str) -> None:
+def test_a_study_that_was_killed_goes_on_where_it_stood(
+    experiment: Path, tmp_path: Path, lanes: str, capsys: pytest.CaptureFixture[str]
+) -> None:
     """A half-done trial goes on from its checkpoint, and a run whose row a kill prevented is not trained again; alone and as lanes."""
     words = [str(experiment), "--grid", "optim.lr=0.05,0.1,0.2", "--runs-dir", str(tmp_path / "runs"), "--lanes", lanes, "--json"]
     for place in ("12:0000-s0", "10:0001-s0", "1:trials.jsonl"):
@@ -96,12 +99,16 @@ def test_a_study_that_was_killed_goes_on_where_it_stood(experiment: Path, tmp_pa
         assert killed.returncode == -signal.SIGKILL
     results = {}
     for name in ("study", "whole"):
-        done = subprocess.run([*COMMAND, *words, "--name", name], capture_output=True, text=True, check=True)
+        capsys.readouterr()
+        with pytest.raises(SystemExit) as left:
+            main(["sweep", *words, "--name", name])
+        assert not left.value.code
+        said = json.loads(capsys.readouterr().out)
         runs = [fl.load_run(tmp_path / "runs" / name / f"000{point}-s0") for point in range(3)]
         results[name] = (
             [[row["loss"] for row in run.steps] for run in runs],
-            json.loads(done.stdout)["best"],
-            json.loads(done.stdout)["trials"],
+            said["best"],
+            said["trials"],
         )
         assert all(run.state == "finished" for run in runs)
     assert results["study"] == results["whole"]

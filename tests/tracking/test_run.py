@@ -32,7 +32,7 @@ def test_a_running_run_without_its_process_is_interrupted(tmp_path: Path) -> Non
     assert load_run(write_run(tmp_path / "b", state="failed")).state == "failed"
 
 
-@pytest.mark.parametrize("content", ["a: [", "a: &x [*x, *y]", "", "- 1", "\0"])
+@pytest.mark.parametrize("content", ["a: [", "a: &x [*x, *y]", "", "- 1", "\0", "[" * 100_000, "{a: " * 100_000], ids=range(7))
 def test_a_damaged_config_costs_no_other_run(tmp_path: Path, content: str) -> None:
     write_run(tmp_path / "good")
     (write_run(tmp_path / "bad") / "config.yaml").write_text(content)
