@@ -23,6 +23,9 @@ MAX_SECONDS = 300
 MAX_MEMORY_BYTES = 4 << 30
 MAX_CPU_SECONDS = 120
 
+NO_LABEL = int(np.iinfo(np.int64).min)
+"""Stands where an image has no label."""
+
 Array = NDArray[np.int64]
 Arrays = list[Array]
 

@@ -11,9 +11,7 @@ from pathlib import Path
 from firstlight.data.places import missing
 from firstlight.errors import ConfigError, DataError
 
-PART_NAMES = {
-    "train": "train", "training": "train", "val": "val", "valid": "val", "validation": "val", "dev": "val", "test": "test", "testing": "test",
-}  # fmt: skip
+PART_NAMES = {"train": "train", "training": "train", "val": "val", "valid": "val", "validation": "val", "test": "test", "testing": "test"}
 """The words that stand for a part in the name of a shard or of a folder."""
 MAX_SHARDS = 100_000
 _WORD = re.compile(r"[a-z]+")
@@ -32,7 +30,9 @@ def find_shards(path: str, data_dir: Path, *, suffix: str, others: dict[str, str
     from the data folder. Raises DataError for a shard that is missing among others, ConfigError for a pattern that is none.
     """
     if "{part}" in path:
-        parts = {part: _of_pattern(path.replace("{part}", part), data_dir, suffix, required=part == "train") for part in ("train", "val", "test")}
+        parts = {
+            part: _of_pattern(path.replace("{part}", part), data_dir, suffix, required=part == "train") for part in ("train", "val", "test")
+        }
     elif (folder := _folder(path, data_dir)) is not None:
         parts = _of_folder(folder, suffix)
     else:
@@ -113,7 +113,9 @@ def _by_name(names: dict[Path, str], where: Path | str) -> Shards:
     parts: Shards = defaultdict(list)
     for path, part in named.items():
         if part is None and any(named.values()):
-            raise DataError(f"{where}: {path.name} names no part (train, val or test) as others do; rename it, or leave it out of data.path")
+            raise DataError(
+                f"{where}: {path.name} names no part (train, val or test) as others do; rename it, or leave it out of data.path"
+            )
         parts[part or "train"].append(path)
     if "train" not in parts:
         raise DataError(f"{where} has no training shards, only {', '.join(parts)}; name them with data.path")
@@ -145,7 +147,7 @@ def _of_pattern(pattern: str, data_dir: Path, suffix: str, *, required: bool = T
 
 
 def _matches(name: str) -> list[Path]:
-    return [Path(path) for path in sorted(glob(name))] if has_magic(name) else [Path(name)]
+    return [Path(path) for path in sorted(glob(name))] if has_magic(name) else [Path(name)]  # noqa: PTH207  # of absolute paths too
 
 
 def _absent(paths: list[Path], total: int) -> DataError:

@@ -60,7 +60,7 @@ class StreamLoader(Loader):
         return PixelStore(torch.empty(0, *images.shape[1:], dtype=torch.uint8), **settings)
 
     def _blocks_of(self, dataset: Dataset, rows: Rows) -> Rows:
-        """Return a number for each row that is one for those that stay together: fewer where they lie by class, so that a window has all."""
+        """Return a number for each row, one for those that stay together: fewer where they lie by class, so that a window has all."""
         facts = self.images.file.facts
         if dataset.labels is None or not facts.can_cut or len(dataset) < 2:
             return facts.blocks_of(rows)
