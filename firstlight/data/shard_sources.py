@@ -21,7 +21,7 @@ from firstlight.data.dataset import Dataset
 from firstlight.data.decode import decode_image, is_grey
 from firstlight.data.parquet_shards import look_into_parquets, require_pyarrow
 from firstlight.data.probe import NO_LABEL
-from firstlight.data.shard_files import find_shards
+from firstlight.data.shard_files import find_shards, part_named
 from firstlight.data.shard_index import ShardIndex, index_shards
 from firstlight.data.shards import ParquetReader, Reader, ShardFacts, ShardFile, TarReader, bad_image
 from firstlight.data.stored import Rows, StoredImages
@@ -189,7 +189,7 @@ def _load(
     reader = kind.reader(shards, max(1, stored.BLOCK_BYTES // row_bytes))
     facts = ShardFacts(
         Path(path),
-        f"{part} {' '.join(key or '-' for key in keys)}",
+        f"{keys[0] or 'images'} of {part}",
         tuple(value for shard in shards for value in shard.identity),
         (len(reader), *shape),
         "nhw" if len(shape) == 2 else "nhwc",
@@ -197,8 +197,8 @@ def _load(
     )
     images = StoredImages(ShardFile(facts, image_size), policy=stream, buffer_bytes=buffer_mib << 20)
     what = PARTS[part] if labels is not None else f"unlabelled {PARTS[part]}"
-    where = folder.name if len(shards) > 1 else files[part][0].name
-    source = f"{where} ({len(images):,} {what} images in {len(shards):,} {kind.suffix[1:]} shard{'s' * (len(shards) > 1)})"
+    whose = folder.parent if folder.name == "data" or part_named(folder.name) else folder
+    source = f"{whose.name} ({len(images):,} {what} images in {len(shards):,} {kind.suffix[1:]} shard{'s' * (len(shards) > 1)})"
     return Dataset(cast(Tensor, images), labels, names, source, _warnings(images, reader))
 
 
