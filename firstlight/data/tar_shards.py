@@ -147,13 +147,10 @@ def _members(path: Path, handle: IO[bytes]) -> Iterator[tuple[str, int, int]]:
         raise DataError(f"{path} is not a whole tar ({' '.join(str(error).split())[:200]}); copy or download it again") from error
     handle.seek(end)
     mark = handle.read(tarfile.BLOCKSIZE)  # tarfile takes a damaged header for the end, and the end of the file too
+    if len(mark) < tarfile.BLOCKSIZE:
+        raise DataError(f"{path} is truncated: {total:,} bytes, and no mark of its end; copy or download it again")
     if mark != bytes(tarfile.BLOCKSIZE):
-        why = (
-            f"damaged at byte {end:,}, where a file should begin"
-            if mark.strip(b"\0")
-            else f"truncated: {total:,} bytes, and no mark of its end"
-        )
-        raise DataError(f"{path} is {why}; copy or download it again")
+        raise DataError(f"{path} is damaged at byte {end:,}, where a file should begin; copy or download it again")
 
 
 class _Headers:
@@ -182,7 +179,7 @@ def _label_of(sample: _Sample, handle: IO[bytes], path: Path, keys: Keys) -> int
     if ending == "json":
         field = (keys.label or "json.label").removeprefix("json.")
         value = _field(content, field, name)
-        if value is None and keys.label is None:
+        if value is None:
             return NO_LABEL
         name = f"{name}: {field}"
     try:

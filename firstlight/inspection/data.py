@@ -20,9 +20,9 @@ from firstlight.data.dataset import Dataset
 from firstlight.data.fetch import RemoteFile, fetch, install_local
 from firstlight.data.generate import generate_hdf5
 from firstlight.data.hdf5 import DEFAULT_KEYS, load_hdf5_part
-from firstlight.data.stored_check import check_parts
 from firstlight.data.measure import SAMPLE_BYTES, sample
 from firstlight.data.normalize import channel_statistics
+from firstlight.data.stored_check import check_parts
 from firstlight.engine.doctor import describe_data
 from firstlight.engine.places import data_dir_of
 from firstlight.errors import ConfigError, DataError, did_you_mean
