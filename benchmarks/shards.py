@@ -11,6 +11,7 @@ import io
 import json
 import os
 import random
+import sys
 import tarfile
 import tempfile
 from collections.abc import Callable, Iterator
@@ -24,8 +25,8 @@ from PIL import Image
 from torch.utils.data import DataLoader, IterableDataset, get_worker_info
 from torch.utils.data import Dataset as TorchDataset
 
-from benchmarks.pairs import Measured, equal_within, measure, parser, ready_to_measure, record, require_peers, row
-from benchmarks.record import Row
+from benchmarks.pairs import Measured, equal_within, measure, parser, record, row
+from benchmarks.record import Row, refuse_when_busy
 from benchmarks.turns import Turns
 from firstlight.data.normalize import Normalize
 from firstlight.data.shard_sources import load_parquet, load_webdataset
@@ -47,7 +48,8 @@ def main() -> None:
     arguments = words.parse_args()
     if arguments.arm:
         be_arm(arguments.arm, arguments.case, arguments.folder)
-    start, python = ready_to_measure(arguments), str(require_peers())
+    refuse_when_busy(arguments.force)
+    start = {"load": round(os.getloadavg()[0], 2), "forced": arguments.force}
     rows: list[Row] = []
     every: dict[str, Measured] = {}
     with tempfile.TemporaryDirectory(prefix="firstlight-shards-") as folder:
@@ -56,7 +58,7 @@ def main() -> None:
         for case in CASES:
 
             def command(arm: str, case: str = case) -> list[str]:
-                return [python, "-m", "benchmarks.shards", "--arm", arm, "--case", case, "--folder", folder]
+                return [sys.executable, "-m", "benchmarks.shards", "--arm", arm, "--case", case, "--folder", folder]
 
             peers = [peer for peer in arguments.peers if case == "tar" or peer == "stream_2"]
             check = partial(equal_within, tolerance=2e-2)
