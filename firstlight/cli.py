@@ -402,11 +402,11 @@ def data_check(source: str, /, *settings: str, full: Annotated[bool, FLAG] = Fal
     Parameters
     ----------
     source
-        Name of a data set, a folder or archive of class folders, or an HDF5 file.
+        Name of a data set, a folder or archive of class folders, an HDF5 file, or shards (their folder, or a pattern).
     settings
         Settings of the data set, such as path=photos.
     full
-        Read every pixel of an HDF5 file and compare its checksums.
+        Read every pixel of an HDF5 file and compare its checksums; decode every image of shards.
     """
     from firstlight.inspection.data import check_source, print_check, refuse_findings
 
@@ -433,7 +433,7 @@ def data_convert(
     Parameters
     ----------
     source
-        A folder or archive of class folders, or the name of a data set.
+        A folder or archive of class folders, shards, or the name of a data set.
     out
         The file, such as photos.h5.
     settings

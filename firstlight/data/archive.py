@@ -78,8 +78,8 @@ class DirectoryArchive:
             try:
                 status = path.stat()
                 if not stat.S_ISREG(status.st_mode):  # a pipe would be waited for, and a device may never end
-                    raise _no_file(self.path, name)
-                _check_member(self.path, name, status.st_size)
+                    raise no_file(self.path, name)
+                check_member(self.path, name, status.st_size)
                 yield name, path.read_bytes()
             except OSError as error:
                 raise DataError(f"{path} cannot be read: {error.strerror}; give a file that you may read") from error
@@ -137,8 +137,8 @@ class TarArchive:
         for count, member in enumerate(tar, 1):
             _check_count(self.path, count)
             if not (member.isreg() or member.isdir()) or member.issparse():  # a sparse file of 1 kB reads as GBs of zeros
-                raise _no_file(self.path, member.name)
-            _check_member(self.path, member.name, member.size)
+                raise no_file(self.path, member.name)
+            check_member(self.path, member.name, member.size)
             tar.members = []  # type: ignore[attr-defined]  # tarfile keeps every header otherwise
             stream.next_member()
             yield tar, member
@@ -173,8 +173,8 @@ class ZipArchive:
             _check_count(self.path, len(members))
             for member in members:
                 if member.external_attr >> 28 not in (0, 0o4, 0o10):  # the Unix file types of nothing known, a folder and a file
-                    raise _no_file(self.path, member.filename)
-                _check_member(self.path, member.filename, member.file_size)
+                    raise no_file(self.path, member.filename)
+                check_member(self.path, member.filename, member.file_size)
             _check_ratio(self.path, sum(member.file_size for member in members))
             yield handle, {member.filename: member for member in members}
 
@@ -208,7 +208,8 @@ def _named_errors(path: Path) -> Iterator[None]:
         raise DataError(f"{path} is not a whole archive: {reason}; fetch or pack it again") from error
 
 
-def _check_member(path: Path, name: str, num_bytes: int) -> None:
+def check_member(path: Path, name: str, num_bytes: int) -> None:
+    """Raise DataError for a member whose name leads out of its archive, or that is too large for an image."""
     parts = PurePosixPath(name).parts
     if name.startswith(("/", "\\")) or ".." in parts or ":" in name[:2] or "\0" in name:
         raise DataError(f"{path}: the name {name!r} leads out of the archive; pack it with relative names")
@@ -216,7 +217,8 @@ def _check_member(path: Path, name: str, num_bytes: int) -> None:
         raise DataError(f"{path}: {name!r} has {num_bytes:,} bytes; an image may have {MAX_MEMBER_BYTES:,}")
 
 
-def _no_file(path: Path, name: str) -> DataError:
+def no_file(path: Path, name: str) -> DataError:
+    """Return the error for a member that is a link or a device."""
     return DataError(f"{path}: {name!r} is a link or a device; only plain files and folders are read; leave it out")
 
 

@@ -22,6 +22,7 @@ from firstlight.data.mnist import load_mnist
 from firstlight.data.normalize import Normalize
 from firstlight.data.places import data_dir_of
 from firstlight.data.resize import resize
+from firstlight.data.shard_sources import load_parquet, load_parquet_part, load_webdataset, load_webdataset_part
 from firstlight.data.splits import carve
 from firstlight.data.stored import StoredImages
 from firstlight.data.streaming import StreamLoader
@@ -41,9 +42,16 @@ SOURCES: Mapping[str, Callable[..., Dataset]] = {
     "folder": load_folder,
     "hdf5": load_hdf5,
     "medium_imagenet": load_medium_imagenet,
+    "webdataset": load_webdataset,
+    "parquet": load_parquet,
 }
 
-OWN_VALIDATION: Mapping[str, Callable[..., Dataset | None]] = {"hdf5": load_hdf5_part, "medium_imagenet": load_medium_imagenet_part}
+OWN_VALIDATION: Mapping[str, Callable[..., Dataset | None]] = {
+    "hdf5": load_hdf5_part,
+    "medium_imagenet": load_medium_imagenet_part,
+    "webdataset": load_webdataset_part,
+    "parquet": load_parquet_part,
+}
 """Data sets that may bring a validation part of their own, which is asked for as `val`."""
 
 DOWNLOADS: Mapping[str, tuple[RemoteFile, ...]] = {
@@ -76,6 +84,8 @@ def _as_asked(config: Config, dataset: Dataset) -> Dataset:
         raise DataError(
             f"{dataset.source} has {dataset.num_classes} classes, but input.num_classes is {wanted}; leave it out or correct it"
         )
+    if isinstance(dataset.images, StoredImages) and config.device.threads is not None:
+        dataset.images.file.num_threads = config.device.threads
     return dataset if config.input.image_size is None else resize(dataset, config.input.image_size)
 
 
@@ -96,12 +106,14 @@ def load_training_data(config: Config, data_dir: Path) -> TrainingData:
 
 def load_all_parts(kind: Kind, data_dir: Path, image_size: int | None, val_fraction: float) -> dict[str, Dataset]:
     """Return train, val (carved, unless the data bring their own) and test of a data set, as a converter writes them."""
-    train, test = (load_part(kind, part, data_dir) for part in ("train", "test"))
-    own = OWN_VALIDATION[kind.name]("val", data_dir, **kind.options) if kind.name in OWN_VALIDATION else None
+    train = load_part(kind, "train", data_dir)
+    load = OWN_VALIDATION.get(kind.name)
+    own = None if load is None else load("val", data_dir, **kind.options)
+    test = load_part(kind, "test", data_dir) if load is None else load("test", data_dir, **kind.options)
     assert train.labels is not None
     rest, carved = carve(train.labels, val_fraction if own is None else 0.0, seed=0)
     parts = {"train": train.subset(rest), "val": own or train.subset(carved), "test": test}
-    return {name: part if image_size is None else resize(part, image_size) for name, part in parts.items() if len(part)}
+    return {name: part if image_size is None else resize(part, image_size) for name, part in parts.items() if part}
 
 
 def make_train_loader(

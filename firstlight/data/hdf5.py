@@ -4,32 +4,22 @@ A file is looked at in a child process (hdf5_probe.py) before anything here touc
 """
 
 import importlib.util
-import json
-import os
-import subprocess
-import sys
-from collections.abc import Mapping
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, Literal, cast
 
-import numpy as np
 import torch
 from torch import Tensor
 
+from firstlight.data.class_names import given_names, names_beside, numbered_names
 from firstlight.data.dataset import Dataset, checked_labels
 from firstlight.data.places import missing
-from firstlight.data.stored import Facts, Identity, ImageFile, Order, StoredImages, identity_of
+from firstlight.data.probe import Arrays, ask_child
+from firstlight.data.stored import ArrayFacts, Identity, ImageFile, Order, StoredImages, identity_of
 from firstlight.errors import ConfigError, DataError
 from firstlight.limits import PositiveInt
 
 PARTS = {"train": "training", "val": "validation", "test": "test"}
-MAX_SECONDS = 300
-"""For the look into a file, which takes half a second."""
-MAX_NAME_BYTES = 1 << 22
-MAX_CLASSES = 100_000
-NAME_FILES = ("{stem}-classes", "{stem}_classes", "class-names", "class_names", "classes")
-"""Where class names lie beside a file, with the suffix .txt (a name a line) or .json (a list, or names by label)."""
 MEDIUM_IMAGENET = {
     96: ("medium-imagenet-nmep-96.hdf5", "medium-imagenet-96.hdf5"),
     224: ("medium-imagenet-nmep-224.hdf5", "medium-imagenet-nmep.hdf5", "medium-imagenet-224.hdf5"),
@@ -44,8 +34,6 @@ DEFAULT_KEYS: dict[str, Any] = {
     "buffer_mib": 1024,
 }
 """The settings of load_hdf5 but the path."""
-
-Arrays = list["np.ndarray[tuple[int, ...], np.dtype[np.int64]]"]
 
 
 def load_hdf5(
@@ -129,24 +117,16 @@ def load_hdf5_part(
     facts, labels, answer = facts_of(file, part, images_key, labels_key)
     if facts is None:
         return None
-    names = _class_names(file, class_names, answer)
+    names = given_names(class_names, file.parent) if class_names is not None else None
+    names = names or tuple(answer["class_names"] or ()) or names_beside(file.parent, file.stem)
     if names is None:
         known = labels if part == "train" else facts_of(file, "train", images_key, labels_key)[1]
-        names = _numbered(file, cast(Tensor, known))
+        names = numbered_names(cast(Tensor, known), file.name)
     if labels is not None:
         labels = checked_labels(labels, facts.shape[0], len(names), f"{file.name} {answer['parts'][part]['labels_key']}")
     images = StoredImages(ImageFile(facts), policy=stream, buffer_bytes=buffer_mib << 20)
     kind = PARTS[part] if labels is not None else f"unlabelled {PARTS[part]}"
     return Dataset(cast(Tensor, images), labels, names, f"{file.name} ({len(images):,} {kind} images)")
-
-
-def _numbered(file: Path, labels: Tensor) -> tuple[str, ...]:
-    """Return a name for each class up to the largest label of the training part."""
-    largest = int(labels.max())
-    if not 0 <= largest < MAX_CLASSES:
-        row = int(labels.argmax())
-        raise DataError(f"{file.name}: row {row} of labels: {largest}, allowed 0..{MAX_CLASSES - 1:,}; correct it")
-    return tuple(f"class {label}" for label in range(largest + 1))
 
 
 def find_file(path: str, data_dir: Path) -> Path:
@@ -160,7 +140,7 @@ def find_file(path: str, data_dir: Path) -> Path:
     raise missing(f"the HDF5 file {path!r}", [Path.cwd(), data_dir], "correct data.path")
 
 
-def facts_of(path: Path, part: str, images_key: str, labels_key: str) -> tuple[Facts | None, Tensor | None, dict[str, Any]]:
+def facts_of(path: Path, part: str, images_key: str, labels_key: str) -> tuple[ArrayFacts | None, Tensor | None, dict[str, Any]]:
     """Return where the images of a part lie (None where there is no such part), its labels int64 [N] or None, and the whole answer."""
     if "{part}" not in images_key and part != "train":
         return None, None, {}
@@ -174,7 +154,7 @@ def facts_of(path: Path, part: str, images_key: str, labels_key: str) -> tuple[F
     if found is None:
         return None, None, answer
     shape = tuple(found["shape"])
-    facts = Facts(
+    facts = ArrayFacts(
         path,
         found["key"],
         identity,
@@ -211,56 +191,4 @@ def _asked(path: Path, identity: Identity, keys: tuple[str, str, str]) -> tuple[
     require_h5py()
     part, images_key, labels_key = keys
     request = {"path": str(path), "parts": {part: [images_key, labels_key]}, "required": ["train"]}
-    package = str(Path(__file__).parents[2])
-    paths = os.pathsep.join(filter(None, (package, os.environ.get("PYTHONPATH"))))
-    environment = {**os.environ, "PYTHONPATH": paths, "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
-    command = [sys.executable, "-m", "firstlight.data.hdf5_probe", json.dumps(request)]
-    damaged = "it is damaged, or made to do harm; get it again"
-    try:
-        done = subprocess.run(command, capture_output=True, env=environment, timeout=MAX_SECONDS, check=False, stdin=subprocess.DEVNULL)
-    except subprocess.TimeoutExpired:
-        raise DataError(f"{path}: looking at it took more than {MAX_SECONDS} s; {damaged}") from None
-    line, newline, rest = done.stdout.partition(b"\n")
-    if done.returncode or not newline:
-        why = (
-            f"signal {-done.returncode}"
-            if done.returncode < 0
-            else (done.stderr.decode(errors="replace").strip().splitlines() or ["?"])[-1]
-        )
-        raise DataError(f"{path}: the process that looked at it broke down ({why}); {damaged}")
-    answer: dict[str, Any] = json.loads(line)
-    if "error" in answer:
-        raise DataError(f"{path}: {answer['error']}")
-    arrays: Arrays = []
-    for shape in answer["arrays"]:
-        size = int(np.prod(shape)) * 8
-        arrays.append(np.frombuffer(rest[:size], "<i8").reshape(shape))
-        rest = rest[size:]
-    return answer, arrays
-
-
-def _class_names(file: Path, given: str | None, answer: Mapping[str, Any]) -> tuple[str, ...] | None:
-    """Return the names of the classes: from the file that is given, the HDF5 file, or a file beside it; None where nothing is."""
-    if given is not None:
-        path = Path(given).expanduser()
-        return _read_names(path if path.is_file() else file.parent / given)
-    if answer["class_names"]:
-        return tuple(answer["class_names"])
-    beside = [file.with_name(name.format(stem=file.stem) + suffix) for name in NAME_FILES for suffix in (".txt", ".json")]
-    found = next((path for path in beside if path.is_file()), None)
-    return None if found is None else _read_names(found)
-
-
-def _read_names(path: Path) -> tuple[str, ...]:
-    try:
-        text = path.read_bytes()[:MAX_NAME_BYTES].decode("utf-8-sig")
-        names = json.loads(text) if path.suffix == ".json" else [line.strip() for line in text.splitlines() if line.strip()]
-        if isinstance(names, dict):
-            names = [names[str(label)] for label in range(len(names))]
-    except OSError as error:
-        raise DataError(f"cannot read the class names {path}: {error.strerror}; correct data.class_names") from error
-    except (UnicodeDecodeError, ValueError, KeyError) as error:
-        raise DataError(f"{path} holds no class names ({' '.join(str(error).split())}); write one a line, or a JSON list") from error
-    if not isinstance(names, list) or not names or not all(isinstance(name, str) for name in names):
-        raise DataError(f"{path} holds no class names; write one a line, or a JSON list of texts")
-    return tuple(names)
+    return ask_child("firstlight.data.hdf5_probe", request, str(path))

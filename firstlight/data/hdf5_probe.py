@@ -1,51 +1,25 @@
 """A look into an HDF5 file, made in a process of its own: the library may crash or swell on a file that is damaged or made to do harm.
 
-`python -m firstlight.data.hdf5_probe REQUEST` writes one line of JSON to stdout, and behind it the arrays that it names, as raw int64.
-Reading order: main, look, _images_of, _chunks_of, _labels_of.
+A request names a path, parts (name -> keys of images and labels), and required (parts that must be there).
+Reading order: look, _images_of, _chunks_of, _labels_of.
 """
 
-import json
 import re
-import sys
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import h5py
 import numpy as np
-from numpy.typing import NDArray
 
+from firstlight.data.probe import Array, answer
 from firstlight.errors import DataError, did_you_mean
 
-MAX_MEMORY_BYTES = 4 << 30
-MAX_CPU_SECONDS = 120
 MAX_CHUNKS = 4_000_000
 MAX_IMAGES = 2**31
 MAX_NAMES = 100_000
 DEFLATE, SHUFFLE, FLETCHER32 = 1, 2, 3
 """Filters that are undone without the library (H5Zpublic.h)."""
 NAME_KEYS = ("class-names", "class_names", "classes", "label-names", "label_names")
-
-Array = NDArray[np.int64]
-
-
-def main(text: str) -> None:
-    """Answer a request: path, parts (name -> keys of images and labels), required (parts that must be there)."""
-    _limit()
-    arrays: list[Array] = []
-    try:
-        answer = look(json.loads(text), arrays)
-    except DataError as error:
-        answer = {"error": str(error)}
-    except MemoryError:
-        answer = {"error": "looking at it takes more than 4 GiB; it is damaged, or made to do harm; get it again"}
-    except Exception as error:  # h5py raises a dozen kinds on damaged bytes
-        answer = {"error": f"it cannot be read ({_short(error)}); it is damaged, get it again"}
-    answer["arrays"] = [list(array.shape) for array in arrays]
-    sys.stdout.buffer.write(json.dumps(answer).encode() + b"\n")
-    for array in arrays:
-        sys.stdout.buffer.write(np.ascontiguousarray(array, "<i8").tobytes())
-    sys.stdout.buffer.flush()
 
 
 def look(request: dict[str, Any], arrays: list[Array]) -> dict[str, Any]:
@@ -213,18 +187,5 @@ def _made_from(file: h5py.File) -> str | None:
     return value[:1000] if isinstance(value, str) else None
 
 
-def _limit() -> None:
-    with suppress(ImportError, OSError, ValueError):
-        import resource
-
-        resource.setrlimit(resource.RLIMIT_AS, (MAX_MEMORY_BYTES, MAX_MEMORY_BYTES))
-        resource.setrlimit(resource.RLIMIT_CPU, (MAX_CPU_SECONDS, MAX_CPU_SECONDS))
-        resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-
-
-def _short(error: Exception) -> str:
-    return " ".join(str(error).split())[:200] or type(error).__name__
-
-
 if __name__ == "__main__":
-    main(sys.argv[1])
+    answer(look)

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, Protocol
 
 import numpy as np
 import torch
@@ -33,17 +33,16 @@ DEFLATE, SHUFFLE, FLETCHER32 = 1, 2, 3
 
 Pixels = NDArray[np.uint8]
 Rows = NDArray[np.int64]
-Identity = tuple[int, int, int]
+Identity = tuple[int, ...]
 Order = Literal["nhwc", "nchw", "nhw"]
 
 
 @dataclass(frozen=True, eq=False)
 class Facts:
-    """Where the images of one array lie in a file.
+    """What is known of stored images before any is read.
 
-    shape: of the array, [N, ...]; order: of its axes. offset: of the first byte, where the array is in one piece. chunk_shape, chunks
-    (int64 [chunks, 3]: place, length and filter mask of each) and filters, where it is cut up. library: only h5py can read it.
-    identity: of the file when it was looked at.
+    path, key: where they lie. identity: of their file, or of all their files, when these were looked at. shape: [N, ...]; order: of its
+    axes.
     """
 
     path: Path
@@ -51,11 +50,6 @@ class Facts:
     identity: Identity
     shape: tuple[int, ...]
     order: Order
-    offset: int | None = None
-    chunk_shape: tuple[int, ...] | None = None
-    chunks: Rows | None = None
-    filters: tuple[int, ...] = ()
-    library: bool = False
     sha256: str | None = None
     """Of all pixels in the order of the array, as their writer left it."""
     sums: Rows | None = None
@@ -64,8 +58,37 @@ class Facts:
 
     @property
     def row_bytes(self) -> int:
-        """Bytes of one image."""
+        """Bytes of the pixels of one image."""
         return int(np.prod(self.shape[1:]))
+
+    @property
+    def rows_per_block(self) -> int:
+        """Images that are read at once: BLOCK_BYTES of pixels."""
+        return max(1, BLOCK_BYTES // self.row_bytes)
+
+    @property
+    def can_cut(self) -> bool:
+        """Whether a part of a block costs no more to read than that part."""
+        return True
+
+    def blocks_of(self, rows: Rows) -> Rows:
+        """Return the number of the block that each row is in."""
+        return rows // self.rows_per_block
+
+
+@dataclass(frozen=True, eq=False)
+class ArrayFacts(Facts):
+    """Where the images of one array lie in a file.
+
+    offset: of the first byte, where the array is in one piece. chunk_shape, chunks (int64 [chunks, 3]: place, length and filter mask of
+    each) and filters, where it is cut up. library: only h5py can read it.
+    """
+
+    offset: int | None = None
+    chunk_shape: tuple[int, ...] | None = None
+    chunks: Rows | None = None
+    filters: tuple[int, ...] = ()
+    library: bool = False
 
     @property
     def rows_per_block(self) -> int:
@@ -73,8 +96,31 @@ class Facts:
         unit = 1 if self.chunk_shape is None else self.chunk_shape[0]
         return unit * max(1, BLOCK_BYTES // (unit * self.row_bytes))
 
+    @property
+    def can_cut(self) -> bool:
+        """Whether the array is in one piece."""
+        return self.chunk_shape is None
 
-def identity_of(path: Path) -> Identity:
+
+class ImageSource(Protocol):
+    """Images that are read by row."""
+
+    @property
+    def facts(self) -> Facts:
+        """What is known of them."""
+
+    num_threads: int
+    """Threads that may decode them."""
+
+    def read(self, rows: Rows, kept: dict[int, Any] | None = None, keep: int | None = None) -> Iterator[tuple[int, Pixels]]:
+        """Yield (number of rows before, pixels uint8 [M, ...] in the order of axes of the facts) until all `rows` (sorted) have come.
+
+        What is yielded may be overwritten by what comes next. kept: blocks that were read before, by number, which are used and taken
+        out; keep: the block that is put there. Raises DataError where the images are damaged, or were changed since they were looked at.
+        """
+
+
+def identity_of(path: Path) -> tuple[int, int, int]:
     """Return what tells a file from its successor: inode, bytes, time of change. Raises DataError where it cannot be read."""
     try:
         status = path.stat()
@@ -83,35 +129,32 @@ def identity_of(path: Path) -> Identity:
     return status.st_ino, status.st_size, status.st_mtime_ns
 
 
+def check_unchanged(path: Path, then: Identity) -> None:
+    """Raise DataError where another file stands at the path, or the file was written to, since it was looked at."""
+    now = identity_of(path)
+    if now != then:
+        words = ("another file stands there", f"{now[1]:,} bytes, not {then[1]:,}", "written to")
+        what = next(word for word, old, new in zip(words, then, now, strict=True) if old != new)
+        raise DataError(f"{path} changed while it was read ({what}); put the old file back and resume, or train anew")
+
+
 class ImageFile:
     """The images of an array in a file, read by row. One for all threads; each process opens the file for itself."""
 
-    def __init__(self, facts: Facts) -> None:
+    num_threads = 1
+    """Nothing here takes more."""
+
+    def __init__(self, facts: ArrayFacts) -> None:
         self.facts = facts
         self._opened: tuple[int, Any] = (0, None)
         """The process that opened the file, and what it got."""
 
-    def check_unchanged(self) -> None:
-        """Raise DataError where another file stands at the path, or the file was written to, since it was looked at."""
-        now, then = identity_of(self.facts.path), self.facts.identity
-        if now != then:
-            what = next(
-                word
-                for word, old, new in zip(
-                    ("another file stands there", f"{now[1]:,} bytes, not {then[1]:,}", "written to"), then, now, strict=True
-                )
-                if old != new
-            )
-            raise DataError(f"{self.facts.path} changed while it was read ({what}); put the old file back and resume, or train anew")
-
     def read(self, rows: Rows, kept: dict[int, Pixels] | None = None, keep: int | None = None) -> Iterator[tuple[int, Pixels]]:
-        """Yield (number of rows before, pixels uint8 [M, ...] in the file's order of axes) until all `rows` (sorted) have come.
-
-        What is yielded is overwritten by what comes next. kept, keep: blocks of chunks by number, of which the one to keep is put there.
-        """
+        """Yield pixels as ImageSource says; of chunks alone are blocks kept."""
+        check_unchanged(self.facts.path, self.facts.identity)
         if len(rows) == 0:
             return
-        blocks = rows // self.facts.rows_per_block
+        blocks = self.facts.blocks_of(rows)
         firsts = np.flatnonzero(np.diff(blocks, prepend=-1))
         cuts = [*firsts.tolist(), len(rows)]
         if self.facts.chunk_shape is None and not self.facts.library:
@@ -300,7 +343,7 @@ class StoredImages:
     device = torch.device("cpu")
 
     def __init__(
-        self, file: ImageFile, rows: Rows | None = None, *, size: int | None = None, policy: str = "auto", buffer_bytes: int = 1 << 30
+        self, file: ImageSource, rows: Rows | None = None, *, size: int | None = None, policy: str = "auto", buffer_bytes: int = 1 << 30
     ) -> None:
         self.file = file
         self.rows: Rows = np.arange(file.facts.shape[0]) if rows is None else rows
@@ -354,8 +397,12 @@ class StoredImages:
 
     def settled(self) -> "Tensor | StoredImages":
         """Return the images whole in memory where the policy says so, else these."""
-        stays = self.policy == "on" or (self.policy == "auto" and self.num_bytes > RESIDENT_SHARE * total_memory())
-        return self if stays else self.whole()
+        return self if self.stays else self.whole()
+
+    @property
+    def stays(self) -> bool:
+        """Whether the policy leaves the images where they are."""
+        return self.policy == "on" or (self.policy == "auto" and self.num_bytes > RESIDENT_SHARE * total_memory())
 
     def whole(self) -> Tensor:
         """Return all images as a tensor."""
@@ -386,7 +433,6 @@ class StoredImages:
     def _read(self, rows: Rows) -> Tensor:
         order = np.argsort(rows, kind="stable")
         images = torch.empty(len(rows), *self.shape[1:], dtype=torch.uint8)
-        self.file.check_unchanged()
         for first, pixels in self.file.read(rows[order]):
             images[torch.from_numpy(order[first : first + len(pixels)])] = self.as_seen(torch.from_numpy(pixels))
         return images

@@ -23,7 +23,7 @@ from firstlight.data.dataset import Dataset
 from firstlight.data.draws import Stream, integers, permutation
 from firstlight.data.loader import Batch, Loader
 from firstlight.data.pixel_store import PixelStore
-from firstlight.data.stored import Pixels, Rows, StoredImages
+from firstlight.data.stored import Rows, StoredImages
 
 _PIECE_VALUES = 400_000
 """Values that are gathered and normalised at once, 1.6 MB of them, which stay in the cache of a core."""
@@ -55,18 +55,18 @@ class StreamLoader(Loader):
         self.images = images
         rows = images.rows
         self._by_row = np.argsort(rows, kind="stable") if np.any(np.diff(rows) < 0) else np.arange(len(rows))
-        blocks = rows[self._by_row] // self._rows_per_block(dataset)
+        blocks = self._blocks_of(dataset, rows[self._by_row])
         self._firsts = np.append(np.flatnonzero(np.diff(blocks, prepend=-1)), len(rows))
         return PixelStore(torch.empty(0, *images.shape[1:], dtype=torch.uint8), **settings)
 
-    def _rows_per_block(self, dataset: Dataset) -> int:
-        """Return how many rows of the file stay together: fewer where the file is sorted by class, so that a window has all of them."""
-        facts, num_rows = self.images.file.facts, self.images.file.facts.rows_per_block
-        if dataset.labels is None or facts.chunk_shape is not None or len(dataset) < 2:
-            return num_rows
+    def _blocks_of(self, dataset: Dataset, rows: Rows) -> Rows:
+        """Return a number for each row, one for those that stay together: fewer where they lie by class, so that a window has all."""
+        facts = self.images.file.facts
+        if dataset.labels is None or not facts.can_cut or len(dataset) < 2:
+            return facts.blocks_of(rows)
         labels = dataset.labels.cpu().numpy()[self._by_row]
         is_sorted = float(np.mean(labels[1:] == labels[:-1])) > SORTED_SHARE and len(np.unique(labels)) > 1
-        return max(1, num_rows // SORTED_CUT) if is_sorted else num_rows
+        return rows // max(1, facts.rows_per_block // SORTED_CUT) if is_sorted else facts.blocks_of(rows)
 
     @property
     def window_size(self) -> int:
@@ -86,7 +86,7 @@ class StreamLoader(Loader):
         windows = range(bisect_right(starts, first) - 1, len(starts))
         stores = [self._store.with_room(min(self.window_size, self.num_images)) for _ in windows[:2]]
         rows = self._empty(self.batch_size) if reuse_buffers else None
-        kept: dict[int, Pixels] = {}
+        kept: dict[int, Any] = {}
         left = threading.Event()
         with ThreadPoolExecutor(1, thread_name_prefix="read ahead") as reader:
             try:
@@ -146,12 +146,11 @@ class StreamLoader(Loader):
         """Return the blocks of the file in the order of an epoch, and how many images come before each, and in all."""
         return _ordered_blocks(self._firsts.tobytes(), self.seed, epoch)
 
-    def _fill(self, store: PixelStore, epoch: int, window: int, kept: dict[int, Pixels], left: threading.Event) -> tuple[Tensor, Tensor]:
+    def _fill(self, store: PixelStore, epoch: int, window: int, kept: dict[int, Any], left: threading.Event) -> tuple[Tensor, Tensor]:
         """Read a window into a store, in the order of the file; return the order of its images, and the place of each in the store."""
         images, order = self.images, self._window(epoch, window)
         rows = images.rows[order.numpy()]
         by_row = np.argsort(rows, kind="stable")
-        images.file.check_unchanged()
         keep = self._begun(epoch, window + 1)
         for first, pixels in images.file.read(rows[by_row], kept, keep):
             if left.is_set():
@@ -170,8 +169,8 @@ class StreamLoader(Loader):
             return None
         begin, (blocks, starts) = windows[window], self._blocks(epoch)
         at = int(np.searchsorted(starts, begin, side="right")) - 1
-        row = self.images.rows[self._by_row[self._firsts[blocks[at]]]]  # of chunks alone are blocks kept, and these are never cut
-        return None if starts[at] == begin else int(row // self.images.file.facts.rows_per_block)
+        row = self.images.rows[self._by_row[self._firsts[blocks[at]]]]  # none is kept of those that were cut
+        return None if starts[at] == begin else int(self.images.file.facts.blocks_of(row))
 
 
 @lru_cache(maxsize=4)

@@ -33,7 +33,7 @@ from firstlight.errors import ConfigError, DataError
 from firstlight.tracking.console import Console
 from firstlight.tracking.run import Run, find_run
 
-UNLABELLED = ("kaggle_digits", "hdf5", "medium_imagenet")
+UNLABELLED = ("kaggle_digits", "hdf5", "medium_imagenet", "webdataset", "parquet")
 """The data sets whose test part may have no labels, so that reading it opens no seal."""
 
 

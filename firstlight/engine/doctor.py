@@ -32,6 +32,9 @@ DATA_PLACES = {
 }
 """Where each data set lies in the data folder, the first choice first. To look there is quick; to read CIFAR-10 takes 15 s."""
 
+ELSEWHERE = ("folder", "hdf5", "webdataset", "parquet")
+"""Data sets that lie wherever their path says."""
+
 
 def examine(data_dir: str | Path | None = None) -> dict[str, Any]:
     """Return versions, the device, the seconds of one training step of lenet on 128 images of 32x32, and the data sets found."""
@@ -83,7 +86,7 @@ def _one_step(model: Any, optimizer: Any, images: torch.Tensor, labels: torch.Te
 
 def describe_data(data_dir: Path) -> dict[str, str]:
     """Return a line about each named data set: where it lies, or how to get it. Nothing is read."""
-    return {name: _where(name, data_dir) for name in SOURCES if name not in ("folder", "hdf5")}
+    return {name: _where(name, data_dir) for name in SOURCES if name not in ELSEWHERE}
 
 
 def _where(name: str, data_dir: Path) -> str:

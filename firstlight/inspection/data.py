@@ -1,8 +1,10 @@
 """The data commands: list, fetch, check, describe. The training part alone is looked at; the test set stays sealed."""
 
+import json
 import shlex
 import sys
 from collections.abc import Callable, Sequence
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -18,9 +20,9 @@ from firstlight.data.dataset import Dataset
 from firstlight.data.fetch import RemoteFile, fetch, install_local
 from firstlight.data.generate import generate_hdf5
 from firstlight.data.hdf5 import DEFAULT_KEYS, load_hdf5_part
-from firstlight.data.hdf5_check import check_parts
 from firstlight.data.measure import SAMPLE_BYTES, sample
 from firstlight.data.normalize import channel_statistics
+from firstlight.data.stored_check import check_parts
 from firstlight.engine.doctor import describe_data
 from firstlight.engine.places import data_dir_of
 from firstlight.errors import ConfigError, DataError, did_you_mean
@@ -31,23 +33,46 @@ from firstlight.tracking.console import Bar, Console
 from firstlight.tracking.table import print_table
 
 HDF5_SUFFIXES = (".h5", ".hdf5", ".hdf", ".he5")
+SHARD_SUFFIXES = {"parquet": ".parquet", "webdataset": ".tar"}
+WHERE = {
+    "folder": "give its path: data.path=photos",
+    "hdf5": "give its path: data.path=FILE.h5",
+    "webdataset": "give their path: data.path=shards, or 'shards/train-{000..099}.tar'",
+    "parquet": "give their path: data.path=shards, or 'shards/{part}-*.parquet'",
+}
+"""What `data list` says of the data sets that lie wherever one says."""
 
 
 def parse_source(source: str, settings: Sequence[str]) -> Kind:
     """Return the data set that a command line names: a registered name, or the path of a folder or archive."""
-    if source not in SOURCES and Path(source).expanduser().exists():
-        name = "hdf5" if Path(source).suffix.lower() in HDF5_SUFFIXES else "folder"
-        source, settings = name, [f"path={source}", *settings]
+    if source not in SOURCES and (found := _kind_of(source)):
+        source, settings = found, [f"path={json.dumps(source, ensure_ascii=False)}", *settings]
     name, options, problems = check_kind(SOURCES, {"name": source, **parse_overrides(settings)}, "data")
     if problems:
         raise ConfigError("; ".join(problem.message for problem in problems))
     return Kind(name, options)
 
 
+def _kind_of(path: str) -> str | None:
+    """Return what lies at a path: an HDF5 file, shards (a folder of them, a pattern, a .parquet file), or class folders; None for nothing.
+
+    A single .tar is taken for an archive of class folders, as it always was.
+    """
+    given = Path(path).expanduser()
+    if not given.exists():
+        return next((name for name, suffix in SHARD_SUFFIXES.items() if path.endswith(suffix) and set(path) & set("{*?[")), None)
+    for name, suffix in SHARD_SUFFIXES.items():
+        if given.is_dir() and next(chain(given.glob(f"*{suffix}"), given.glob(f"*/*{suffix}")), None):
+            return name
+    if given.suffix.lower() in HDF5_SUFFIXES:
+        return "hdf5"
+    return "parquet" if given.suffix == ".parquet" else "folder"
+
+
 def list_sources(data_dir: Path | None) -> dict[str, Any]:
     """Return every named data set, what it is, and where it lies or how to get it; nothing is read."""
     folder = data_dir_of(data_dir)
-    where = {**describe_data(folder), "folder": "give its path: data.path=photos", "hdf5": "give its path: data.path=FILE.h5"}
+    where = {**describe_data(folder), **WHERE}
     rows = [{"name": name, "what": _first_sentence(load), "where": where[name]} for name, load in SOURCES.items()]
     return {"data_dir": str(folder), "sources": rows}
 
@@ -75,11 +100,11 @@ def _download(remote: Sequence[RemoteFile], folder: Path, console: Console) -> l
 def check_source(source: str, settings: Sequence[str], data_dir: Path | None, *, full: bool = False) -> dict[str, Any]:
     """Read a data set whole: every image decoded, every label checked; return what is wrong with it.
 
-    Of an HDF5 file the arrays and labels are checked, and with `full` every byte of its pixels, by the checksums that it holds.
+    Of an HDF5 file and of shards, arrays and labels are checked, and with `full` all pixels too, by the checksums that there are.
     """
     kind = parse_source(source, settings)
     if kind.name in OWN_VALIDATION:
-        return check_hdf5(kind, data_dir_of(data_dir), full=full)
+        return check_stored(kind, data_dir_of(data_dir), full=full)
     if kind.name == "folder":
         path = kind.options["path"]
         found = check_images(_existing(path, data_dir_of(data_dir)), one_size=kind.options["image_size"] is None)
@@ -92,8 +117,8 @@ def check_source(source: str, settings: Sequence[str], data_dir: Path | None, *,
     return {"source": dataset.source, "num_images": len(dataset), "findings": findings}
 
 
-def check_hdf5(kind: Kind, data_dir: Path, *, full: bool) -> dict[str, Any]:
-    """Check the parts of an HDF5 file, by bytes where `full`; a file without checksums is read all the same."""
+def check_stored(kind: Kind, data_dir: Path, *, full: bool) -> dict[str, Any]:
+    """Check the parts of an HDF5 file or of shards, to the last pixel where `full`; what has no checksums is read all the same."""
     load = OWN_VALIDATION[kind.name]
     with Console().progress("checking", 1000) as bar:
         found = check_parts(

@@ -246,6 +246,6 @@ def test_the_child_answers_json(tmp_path: Path) -> None:
     """The answer is plain data: nothing of the child's is unpickled (F12)."""
     path = make_file(tmp_path / "a.h5")
     request = json.dumps({"path": str(path), "parts": {"test": ["images-test", "labels-test"]}, "required": ["train"]})
-    done = subprocess.run([sys.executable, "-m", "firstlight.data.hdf5_probe", request], capture_output=True, check=True)
+    done = subprocess.run([sys.executable, "-m", "firstlight.data.hdf5_probe"], input=request.encode(), capture_output=True, check=True)
     answer = json.loads(done.stdout.splitlines()[0])
     assert answer["parts"]["test"]["shape"] == [7, 9, 10, 3] and "labels" not in answer["parts"]["test"]

@@ -21,7 +21,7 @@ from firstlight.data.build import load_all_parts
 from firstlight.data.convert import convert_datasets, convert_folder
 from firstlight.data.generate import class_names, draw, generate_hdf5
 from firstlight.data.hdf5 import load_hdf5
-from firstlight.data.hdf5_check import Checked, check_parts
+from firstlight.data.stored_check import Checked, check_parts
 from firstlight.errors import DataError, StorageError
 from firstlight.inspection.data import check_source, describe_source
 

@@ -23,7 +23,13 @@ def test_load_part_by_name():
 
 
 def test_settings_are_the_keyword_only_parameters():
-    assert {name for name, source in SOURCES.items() if settings_of(source)} == {"folder", "hdf5", "medium_imagenet"}
+    assert {name for name, source in SOURCES.items() if settings_of(source)} == {
+        "folder",
+        "hdf5",
+        "medium_imagenet",
+        "webdataset",
+        "parquet",
+    }
     assert set(settings_of(SOURCES["folder"])) == {"path", "test_fraction", "image_size", "bad_images"}
     assert set(DOWNLOADS) <= set(SOURCES)
 

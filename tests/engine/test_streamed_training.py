@@ -9,6 +9,7 @@ from firstlight.data.generate import generate_hdf5
 from firstlight.engine.predict import predict
 from firstlight.errors import ConfigError, DataError, InterruptedRunError
 from firstlight.tracking.console import Console
+from tests.data.made_shards import make_parquets, make_tars
 from tests.engine.test_resume import StopAfter, checkpoint_hashes
 
 SETTINGS = ["data=hdf5", "model={name: small_cnn, widths: [4, 8]}", "train.batch_size=16", "device.threads=1", "device.precision=float32"]
@@ -74,3 +75,18 @@ def test_a_course_config_for_medium_imagenet(made: Path, tmp_path: Path) -> None
 def test_a_graph_and_a_stream_do_not_go_together(made: Path, tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"device\.graph"):
         train(made, tmp_path, "device.graph=true", name="graph")
+
+
+@pytest.mark.parametrize("kind", ["webdataset", "parquet"])
+def test_a_training_on_shards_goes_on_to_the_same_bits(tmp_path: Path, kind: str) -> None:
+    """Issue 7, F3: stopped inside an epoch and resumed there; validated on its own part; the threads that decode change nothing."""
+    folder = (make_tars if kind == "webdataset" else make_parquets)(tmp_path / kind)
+    words = [*(word for word in STREAMED if word != "data=hdf5"), f"data={kind}", f"data.path={folder}", "data.stream=on", "train.epochs=2"]
+    whole = fl.train("quickstart", *words, name="whole", runs_dir=tmp_path, console=Console(quiet=True))
+    record = whole.info["data"]
+    assert (record["streamed"], record["own_validation"], record["num_train"], record["num_val"]) == (True, True, 300, 60)
+    with pytest.raises(InterruptedRunError):
+        fl.train("quickstart", *words, "train.log_every=5", name="cut", runs_dir=tmp_path, console=StopAfter(1))
+    resumed = fl.resume(tmp_path / "cut", console=Console(quiet=True))
+    assert checkpoint_hashes(resumed) == checkpoint_hashes(whole)
+    assert [row["loss"] for row in resumed.steps] == [row["loss"] for row in whole.steps]

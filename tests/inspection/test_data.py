@@ -9,7 +9,7 @@ import torch
 from firstlight.config.schema import Kind
 from firstlight.data.build import SOURCES, load_part
 from firstlight.data.dataset import make_dataset
-from firstlight.engine.doctor import DATA_PLACES, describe_data
+from firstlight.engine.doctor import DATA_PLACES, ELSEWHERE, describe_data
 from firstlight.errors import ConfigError, DataError
 from firstlight.inspection.data import parse_source, refuse_findings
 from firstlight.inspection.sheets import draw_sheet
@@ -49,7 +49,7 @@ def test_a_path_is_a_folder_of_images_and_a_name_a_data_set(tmp_path: Path) -> N
 
 def test_every_data_set_has_its_places(tmp_path: Path) -> None:
     """A10: `doctor` and `data list` look where the loaders look."""
-    assert set(DATA_PLACES) == set(SOURCES) - {"digits", "folder", "hdf5"} == set(describe_data(tmp_path)) - {"digits"}
+    assert set(DATA_PLACES) == set(SOURCES) - {"digits", *ELSEWHERE} == set(describe_data(tmp_path)) - {"digits"}
     for name in DATA_PLACES:
         with pytest.raises(DataError, match="missing"):
             load_part(Kind(name), "train", tmp_path)

@@ -1,15 +1,17 @@
-"""A check of HDF5 files: every part and label, and, asked for, every byte of the pixels against the checksums that their writer left."""
+"""A check of HDF5 files and shards: every part and label, and, asked for, every pixel, against the checksums that a writer left."""
 
 import hashlib
 import zlib
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any, cast
 
 import numpy as np
 
 from firstlight.data.dataset import Dataset
-from firstlight.data.stored import StoredImages
+from firstlight.data.shards import ShardFile
+from firstlight.data.stored import Pixels, StoredImages
 from firstlight.errors import DataError
 
 PARTS = ("train", "val", "test")
@@ -57,16 +59,16 @@ def check_parts(
     if doubled := sum(number - 1 for number in counts.values() if number > 1):
         findings.append(("train", f"{doubled:,} images are there more than once"))
     images_in_all = sum(map(len, found.values()))
-    says = f"{train.source}: arrays and labels of {', '.join(found)} are whole ({images_in_all:,} images)"
-    if full:
-        told = (
-            f"no checksums came with {', '.join(unsigned)}, whose bytes were read and not compared"
-            if unsigned
-            else "every checksum matches"
-        )
-        says = f"{says}; {told}"
+    are_shards = isinstance(cast(StoredImages, train.images).file, ShardFile)
+    says = f"{train.source}: {'shards' if are_shards else 'arrays'} and labels of {', '.join(found)} are whole ({images_in_all:,} images)"
+    if not full:
+        says += "; --full decodes every image" if are_shards else "; --full reads every pixel and compares the checksums"
+    elif are_shards:
+        says += "; every image decodes"
+    elif unsigned:
+        says += f"; no checksums came with {', '.join(unsigned)}, whose bytes were read and not compared"
     else:
-        says = f"{says}; --full reads every pixel and compares the checksums"
+        says += "; every checksum matches"
     return Checked(train.source, images_in_all, findings, says)
 
 
@@ -76,12 +78,13 @@ def _check_bytes(images: StoredImages, part: str, progress: Callable[[str, int, 
     wanted_digest, sums, rows = facts.sha256, facts.sums, facts.sum_rows or facts.rows_per_block
     digest, wrong, prints = hashlib.sha256(), [], []
     damaged: list[str] = []
+    kept: dict[int, Any] = {}
     for number, first in enumerate(range(0, facts.shape[0], rows)):
         last = min(first + rows, facts.shape[0])
         try:
-            block = np.concatenate([pixels.copy() for _, pixels in images.file.read(np.arange(first, last))])
+            block = _read(images, first, last, kept)
         except DataError as error:
-            wrong.append(str(error))
+            wrong += _errors(images, first, last, error)
             continue
         digest.update(block.data)
         if sums is not None and (number >= len(sums) or zlib.crc32(block.data) != sums[number]):
@@ -94,3 +97,32 @@ def _check_bytes(images: StoredImages, part: str, progress: Callable[[str, int, 
     elif not wrong and wanted_digest is not None and digest.hexdigest() != wanted_digest:
         wrong.append("its SHA-256 is not that which its writer left")
     return wrong, prints, wanted_digest is not None
+
+
+def _read(images: StoredImages, first: int, last: int, kept: dict[int, Any]) -> Pixels:
+    """Return the pixels of some rows; the block that the last is in is kept for those that follow."""
+    block = int(images.file.facts.blocks_of(np.array([last - 1]))[0])
+    pixels = np.concatenate([pixels.copy() for _, pixels in images.file.read(np.arange(first, last), kept, block)])
+    for number in [number for number in kept if number != block]:
+        del kept[number]
+    return pixels
+
+
+def _errors(images: StoredImages, first: int, last: int, error: DataError) -> list[str]:
+    """Return what is wrong with some rows, each once: found by halves, unless both say the same, such as that their chunk is damaged."""
+    if last - first == 1:
+        return [str(error)]
+    middle = (first + last) // 2
+    halves = [(begin, end, _error(images, begin, end)) for begin, end in ((first, middle), (middle, last))]
+    if len({str(inside) for _, _, inside in halves}) == 1:
+        return [str(error)]
+    found = [line for begin, end, inside in halves if inside is not None for line in _errors(images, begin, end, inside)]
+    return list(dict.fromkeys(found))
+
+
+def _error(images: StoredImages, first: int, last: int) -> DataError | None:
+    try:
+        _read(images, first, last, {})
+    except DataError as error:
+        return error
+    return None
