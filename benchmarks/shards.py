@@ -185,6 +185,7 @@ class Streamed(IterableDataset[tuple[torch.Tensor, int]]):
 
     def __iter__(self) -> Iterator[tuple[torch.Tensor, int]]:
         worker = get_worker_info()
+        assert worker is not None
         mine, draw = self.paths[worker.id :: worker.num_workers], random.Random(self.epoch)
         draw.shuffle(mine)
         buffer: list[tuple[bytes, int]] = []
