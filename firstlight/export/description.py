@@ -83,9 +83,7 @@ def read_description(text: str | None, where: Path) -> Description:
         reason = " ".join(str(error).split()) or type(error).__name__
         raise CheckpointError(f"{where}: what it says of itself is damaged ({reason}); export the run again") from None
     shape = (channels, height, width)
-    return Description(
-        class_names=names, image_shape=shape, pixels=whole["pixels"], mean=mean, std=std, has_graph=inside, about=about
-    )
+    return Description(class_names=names, image_shape=shape, pixels=whole["pixels"], mean=mean, std=std, has_graph=inside, about=about)
 
 
 def _whole_number(value: Any, most: int) -> int:

@@ -4,22 +4,19 @@ import logging
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
+from torch import Tensor
 
 from firstlight.errors import ConfigError
 from firstlight.export.description import INPUT, KEY, OUTPUT, Description
 from firstlight.export.network import PixelNetwork
-from firstlight.export.reader import open_session
 
 OPSET = 18
-"""Version of ONNX's operators that the graph is written in: the one that torch's exporter is made for, read since onnxruntime 1.14 (2023)."""
+"""Version of ONNX's operators that the graph is written in: the one that torch's exporter is made for (onnxruntime >= 1.14 reads it)."""
 
 
-def to_onnx(network: PixelNetwork, example: torch.Tensor, description: Description) -> bytes:
+def to_onnx(network: PixelNetwork, example: Tensor, description: Description) -> bytes:
     """Return the content of an ONNX file; example: images [B, C, H, W] of the dtype that it is to take. Raises ConfigError."""
     try:
         import onnx  # noqa: F401
@@ -47,12 +44,6 @@ def to_onnx(network: PixelNetwork, example: torch.Tensor, description: Descripti
     entry.key, entry.value = KEY, description.to_json()
     content: bytes = model.SerializeToString(deterministic=True)
     return content
-
-
-def onnx_logits(content: bytes, images: NDArray[np.generic], where: Path) -> NDArray[np.float32]:
-    """Return the logits that a file computes in onnxruntime; images: as it takes them."""
-    found: NDArray[np.float32] = open_session(content, where).run([OUTPUT], {INPUT: images})[0]
-    return found
 
 
 @contextmanager

@@ -1,4 +1,4 @@
-"""An exported ONNX file that is asked for the classes of images, by onnxruntime alone: no torch, no run folder."""
+"""An exported file that is asked for the classes of images; an ONNX file by onnxruntime alone: no torch, no run folder."""
 
 from pathlib import Path
 from typing import Any
@@ -15,18 +15,11 @@ BATCH_SIZE = 100
 """Images that are asked about at once."""
 
 
-class Reader:
-    """An ONNX file by its path, ready to be asked; `description` says what it is of.
+class Exported:
+    """A file that `firstlight export` wrote, ready to be asked. A kind of file says how it computes the logits of a batch (`_ask`)."""
 
-    threads: CPU threads that it may use. Raises ConfigError where onnxruntime is missing, CheckpointError for a file that is none.
-    """
-
-    def __init__(self, path: str | Path, *, threads: int = 1) -> None:
-        self.path = Path(path)
-        self._session = open_session(read_content(self.path, MAX_BYTES), self.path, threads)
-        texts = self._session.get_modelmeta().custom_metadata_map
-        self.description: Description = read_description(texts.get(KEY), self.path)
-        _check_ends(self._session, self.description, self.path)
+    path: Path
+    description: Description
 
     @property
     def class_names(self) -> tuple[str, ...]:
@@ -41,27 +34,53 @@ class Reader:
     def logits(self, images: NDArray[Any]) -> NDArray[np.float32]:
         """Return the logits float32 [N, num_classes] of images [N, C, H, W]: uint8, or float32 in [0, 1] where the file takes such."""
         pixels = as_pixels(images, self.description)
-        parts = [self._ask(pixels[first : first + BATCH_SIZE]) for first in range(0, len(pixels), BATCH_SIZE)]
+        parts = [self._checked(pixels[first : first + BATCH_SIZE]) for first in range(0, len(pixels), BATCH_SIZE)]
         return np.concatenate(parts) if parts else np.empty((0, len(self.class_names)), np.float32)
 
     def probabilities(self, images: NDArray[Any]) -> NDArray[np.float32]:
         """Return the class probabilities float32 [N, num_classes] of images, as `logits` takes them."""
         return softmax(self.logits(images))
 
-    def _ask(self, pixels: NDArray[Any]) -> NDArray[np.float32]:
+    def _checked(self, pixels: NDArray[Any]) -> NDArray[np.float32]:
         try:
-            found: NDArray[np.float32] = self._session.run([OUTPUT], {INPUT: pixels})[0]
-        except Exception as error:  # onnxruntime has a dozen kinds, without a common base
-            raise CheckpointError(f"{self.path} cannot be computed ({_first_line(error)}); export the run again") from None
-        if found.shape != (len(pixels), len(self.class_names)):
-            raise CheckpointError(f"{self.path} returns logits of shape {list(found.shape)}, not one row an image; export the run again")
+            found = self._ask(pixels)
+        except Exception as error:  # the runtimes have a dozen kinds, without a common base
+            raise CheckpointError(f"{self.path} cannot be computed ({first_line(error)}); export the run again") from None
+        if found.shape != (len(pixels), len(self.class_names)) or found.dtype != np.float32:
+            raise CheckpointError(
+                f"{self.path} returns {found.dtype} of shape {list(found.shape)}, not float32 logits, a row an image; export the run again"
+            )
+        return found
+
+    def _ask(self, pixels: NDArray[Any]) -> NDArray[Any]:
+        raise NotImplementedError
+
+
+class Reader(Exported):
+    """An ONNX file by its path.
+
+    content: what the file holds, where somebody has read it already; threads: CPU threads that it may use.
+    Raises ConfigError where onnxruntime is missing, CheckpointError for a file that is none.
+    """
+
+    def __init__(self, path: str | Path, content: bytes | None = None, *, threads: int = 1) -> None:
+        self.path = Path(path)
+        self._session = _session(read_content(self.path, MAX_BYTES) if content is None else content, self.path, threads)
+        texts = self._session.get_modelmeta().custom_metadata_map
+        self.description = read_description(texts.get(KEY), self.path)
+        _check_ends(self._session, self.description, self.path)
+
+    def _ask(self, pixels: NDArray[Any]) -> NDArray[Any]:
+        found: NDArray[Any] = self._session.run([OUTPUT], {INPUT: pixels})[0]
         return found
 
 
 def as_pixels(images: NDArray[Any], description: Description) -> NDArray[Any]:
     """Return images [N, C, H, W] in the dtype that a file takes: uint8 images also fit one for float32. Raises DataError."""
     if images.ndim != 4 or images.shape[1:] != description.image_shape:
-        raise DataError(f"images have shape {list(images.shape)}; this file takes [N, {', '.join(map(str, description.image_shape))}]; resize")
+        raise DataError(
+            f"images have shape {list(images.shape)}; this file takes [N, {', '.join(map(str, description.image_shape))}]; resize"
+        )
     if images.dtype == np.uint8:
         return images if description.pixels == "uint8" else images.astype(np.float32) / np.float32(255)
     if description.pixels == "uint8":
@@ -90,7 +109,7 @@ def read_content(path: Path, most: int) -> bytes:
         raise CheckpointError(f"{path} cannot be read ({error.strerror or error}); name a file that you may read") from None
 
 
-def open_session(content: bytes, where: Path, threads: int = 1) -> Any:
+def _session(content: bytes, where: Path, threads: int) -> Any:
     """Return onnxruntime's session for an ONNX file's content. Raises ConfigError where the package is missing, CheckpointError."""
     try:
         import onnxruntime
@@ -102,7 +121,7 @@ def open_session(content: bytes, where: Path, threads: int = 1) -> Any:
     try:  # from bytes: a file that names others beside itself is refused, and none of them is opened
         return onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
     except Exception as error:
-        raise CheckpointError(f"{where} is no whole ONNX file ({_first_line(error)}); export the run again") from None
+        raise CheckpointError(f"{where} is no whole ONNX file ({first_line(error)}); export the run again") from None
 
 
 def _check_ends(session: Any, description: Description, where: Path) -> None:
@@ -114,5 +133,6 @@ def _check_ends(session: Any, description: Description, where: Path) -> None:
         raise CheckpointError(f"{where}: its input or output is not what its description says; export the run again")
 
 
-def _first_line(error: Exception) -> str:
+def first_line(error: Exception) -> str:
+    """Return the first line of what an error of some library says."""
     return (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
