@@ -9,6 +9,8 @@ from numpy.typing import NDArray
 from firstlight.errors import CheckpointError, ConfigError, DataError
 from firstlight.export.description import INPUT, KEY, OUTPUT, Description, read_description
 
+SHIPPED_READER = Path(__file__).with_name("mnist_reader.onnx")
+"""A reader of digits, uint8 [N, 1, 28, 28]: the shipped experiment mnist_reader, exported. README.md beside it says how it was made."""
 MAX_BYTES = 2**31
 """No ONNX file is larger: protobuf holds no more."""
 BATCH_SIZE = 100
