@@ -285,8 +285,8 @@ def export(
     from firstlight.export.export import refuse_failed
     from firstlight.export.tables import print_export
 
-    options: dict[str, Any] = {"out": out, "which": checkpoint, "console": Console(quiet=common.json)}
-    found = export_run(run, format or ["onnx"], runs_dir=common.runs_dir, data_dir=common.data_dir, **options)
+    places: dict[str, Any] = {"runs_dir": common.runs_dir, "data_dir": common.data_dir}
+    found = export_run(run, format or ["onnx"], out=out, which=checkpoint, **places)
     result(common, found, print_export)
     refuse_failed(found)
 

@@ -37,7 +37,6 @@ from firstlight.export.reader import Exported, Reader, first_line
 from firstlight.export.torch_files import Pt2Reader, TorchScriptReader, to_pt2, to_torchscript
 from firstlight.export.weights_file import WeightsReader, to_safetensors
 from firstlight.files import make_dir, write_bytes
-from firstlight.tracking.console import Console
 from firstlight.tracking.run import Run, find_run
 
 NUM_IMAGES = 100
@@ -87,7 +86,7 @@ FORMATS: Mapping[str, Format] = {
         ".pt",
         lambda subject: to_torchscript(subject.network, subject.example, subject.description),
         TorchScriptReader,
-        note="TorchScript is deprecated in torch 2.9 and later; prefer onnx or pt2",
+        note="TorchScript is deprecated since torch 2.11; prefer onnx or pt2",
     ),
 }
 
@@ -100,7 +99,6 @@ def export(
     which: str = "best",
     runs_dir: str | Path | None = None,
     data_dir: str | Path | None = None,
-    console: Console | None = None,
 ) -> dict[str, Any]:
     """Write a run in one format or several, each checked against the run on 100 of its validation images, and return what was written.
 
@@ -108,13 +106,11 @@ def export(
     which: the `best` weights or the `last`. A format that fails is told in `failed`, and the others are written all the same.
     Raises the error of the format where there is but one.
     """
-    console, formats = console or Console(quiet=True), list(dict.fromkeys(formats))
+    formats = list(dict.fromkeys(formats))
     found = find_run(run, runs_dir_of(runs_dir))
     paths = _paths(found, formats, out)
     with arithmetic_of(found).on_threads(), out_of_memory("exporting the network", "close other programs, or use a larger machine"):
         subject, difference, warnings = _subject(found, which, data_dir_of(data_dir))
-        for warning in warnings:
-            console.warn(warning)
         exports: list[dict[str, Any]] = []
         failed: list[dict[str, str]] = []
         for name, path in paths.items():

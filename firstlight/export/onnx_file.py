@@ -1,16 +1,12 @@
 """A run as an ONNX file: a graph that any ONNX runtime computes."""
 
-import logging
-import warnings
-from collections.abc import Iterator
-from contextlib import contextmanager
-
 import torch
 from torch import Tensor
 
 from firstlight.errors import ConfigError
 from firstlight.export.description import INPUT, KEY, OUTPUT, Description
 from firstlight.export.network import PixelNetwork
+from firstlight.export.quiet import quiet
 
 OPSET = 18
 """Version of ONNX's operators that the graph is written in: the one that torch's exporter is made for (onnxruntime >= 1.14 reads it)."""
@@ -23,7 +19,7 @@ def to_onnx(network: PixelNetwork, example: Tensor, description: Description) ->
         import onnxscript  # noqa: F401
     except ImportError:
         raise ConfigError('--format onnx needs onnx and onnxscript; pip install "firstlight[onnx]"') from None
-    with _quiet(), torch.no_grad():
+    with quiet("torch.onnx"), torch.no_grad():
         program = torch.onnx.export(
             network,
             (example,),
@@ -44,17 +40,3 @@ def to_onnx(network: PixelNetwork, example: Tensor, description: Description) ->
     entry.key, entry.value = KEY, description.to_json()
     content: bytes = model.SerializeToString(deterministic=True)
     return content
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """Keep the exporter from speaking of packages that it does not need, and of what it deprecates within itself."""
-    logger = logging.getLogger("torch.onnx")
-    before = logger.level
-    logger.setLevel(logging.ERROR)
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            yield
-    finally:
-        logger.setLevel(before)

@@ -1,4 +1,4 @@
-"""A run as a graph that torch itself loads: torch.export's .pt2, and TorchScript, which torch deprecated in 2.9.
+"""A run as a graph that torch itself loads: torch.export's .pt2, and TorchScript, which torch deprecated in 2.11.
 
 Both are code: whoever loads one runs what it holds. A file of foreign origin is loaded only where the user says so.
 """
@@ -19,6 +19,7 @@ from torch import Tensor
 from firstlight.errors import CheckpointError, ConfigError
 from firstlight.export.description import EXTRA_FILE, Description, read_description
 from firstlight.export.network import PixelNetwork
+from firstlight.export.quiet import quiet
 from firstlight.export.reader import Exported, first_line, read_content
 
 MAX_BYTES = 2**34
@@ -50,11 +51,10 @@ class Pt2Reader(Exported):
     def __init__(self, path: Path, content: bytes | None = None) -> None:
         self.path = path
         extra = {EXTRA_FILE: ""}
+        content = content or read_content(path, MAX_BYTES)
         try:
-            program = torch.export.load(io.BytesIO(content or read_content(path, MAX_BYTES)), extra_files=extra)
-            self._network = program.module()
-        except CheckpointError:
-            raise
+            with quiet("torch.export"):
+                self._network = torch.export.load(io.BytesIO(content), extra_files=extra).module()
         except Exception as error:  # torch raises a dozen kinds on damaged bytes
             raise CheckpointError(f"{path} is no whole .pt2 file ({first_line(error)}); export the run again") from None
         self.description = read_description(_text(extra[EXTRA_FILE]), path)
@@ -70,11 +70,10 @@ class TorchScriptReader(Exported):
     def __init__(self, path: Path, content: bytes | None = None) -> None:
         self.path = path
         extra = {EXTRA_FILE: ""}
+        content = content or read_content(path, MAX_BYTES)
         try:
             with _deprecated():
-                self._network = torch.jit.load(io.BytesIO(content or read_content(path, MAX_BYTES)), "cpu", _extra_files=extra)
-        except CheckpointError:
-            raise
+                self._network = torch.jit.load(io.BytesIO(content), "cpu", _extra_files=extra)
         except Exception as error:
             raise CheckpointError(f"{path} is no whole TorchScript file ({first_line(error)}); export the run again") from None
         self.description = read_description(_text(extra[EXTRA_FILE]), path)

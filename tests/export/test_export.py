@@ -79,7 +79,7 @@ def test_every_format_is_checked_on_100_validation_images(run: fl.Run, result: d
         assert 0 <= entry["max_logit_difference"] <= TOLERANCE and 0 <= entry["max_probability_difference"] <= TOLERANCE
         assert Path(entry["file"]).stat().st_size == entry["bytes"] > 100_000
     assert files["onnx"] == run.path / "export" / "digits.onnx"
-    assert result["warnings"] == ["TorchScript is deprecated in torch 2.9 and later; prefer onnx or pt2"]
+    assert result["warnings"] == ["TorchScript is deprecated since torch 2.11; prefer onnx or pt2"]
 
 
 @pytest.mark.parametrize("name", FORMATS)
@@ -203,6 +203,16 @@ def test_nothing_of_a_foreign_file_runs(tmp_path: Path, photos: Path, suffix: st
     with pytest.raises(FirstlightError, match=says):
         predict_with_file(tmp_path / f"evil{suffix}", [photos])
     assert not (tmp_path / "ran").exists()
+
+
+@pytest.mark.parametrize("name", ["pt2", "torchscript"])
+def test_damaged_files_that_are_trusted_are_one_line(files: dict[str, Path], photos: Path, tmp_path: Path, name: str) -> None:
+    """Fault 18 for exported files; a child process says no more than that on stderr."""
+    path = tmp_path / f"cut{files[name].suffix}"
+    path.write_bytes(files[name].read_bytes()[:5000])
+    done = command("predict", str(path), str(photos), "--trust-code")
+    assert done.returncode == 4 and done.stderr.count("\n") == 1, done.stderr
+    assert done.stderr.startswith(f"error: {path} is no ")
 
 
 # What a file must answer
