@@ -208,29 +208,87 @@ def evaluate(
 
 
 @app.command
-def predict(run: str, /, *images: str, out: Path | None = None, top: int | None = None, common: Common = COMMON) -> None:
+def predict(
+    run: str,
+    /,
+    *images: str,
+    out: Path | None = None,
+    top: int | None = None,
+    trust_code: Annotated[bool, FLAG] = False,
+    common: Common = COMMON,
+) -> None:
     """Name the class of images that have no label. With --out, a killed prediction goes on where it was.
 
     Parameters
     ----------
     run
-        Path or name of a run.
+        Path or name of a run, or a file that `firstlight export` wrote.
     images
         Image files, folders of them, or one .csv of pixels; none means the unlabelled test part of the run's data (a competition's).
     out
         Also write the probabilities of all classes to this .csv, .csv.gz, .json, .npy or .parquet file.
     top
         Keep only so many of the most probable classes of an image.
+    trust_code
+        Of a .pt2 or TorchScript file: run the code that it holds.
     """
-    from firstlight.engine.predict import predict as predict_images
     from firstlight.inspection.tables import SHOWN_PREDICTIONS, print_predictions
+
+    where, rows, drawn = answers_of(run, images, out=out, top=top, trust_code=trust_code, common=common)
+    found = {"run": where, "num_images": len(rows), "predictions": rows[:SHOWN_PREDICTIONS], "files": ([str(out)] if out else []) + drawn}
+    result(common, found, print_predictions)
+
+
+def answers_of(run: str, images: tuple[str, ...], *, trust_code: bool, common: Common, **options: Any) -> tuple[str, Any, list[str]]:
+    """Return the path of a run or of an exported file, its answers, and the pictures that were drawn of them."""
+    from firstlight.export.suffixes import is_exported_file
+
+    options["console"] = Console(quiet=common.json)
+    if is_exported_file(run, runs_dir(common)):
+        from firstlight.export.predict import predict_with_file
+
+        return run, predict_with_file(run, images, trust_code=trust_code, **options), []
+    if trust_code:
+        raise ConfigError("--trust-code is for .pt2 and .pt files, and a run holds no code; leave it out")
+    from firstlight.engine.predict import predict as predict_images
     from firstlight.tracking.run import find_run
 
     path = find_run(run, runs_dir(common)).path
-    rows = predict_images(path, images, out=out, top=top, data_dir=common.data_dir, console=Console(quiet=common.json))
-    files = ([str(out)] if out else []) + ([] if images else [str(path / "predictions-test.png")])
-    found = {"run": str(path), "num_images": len(rows), "predictions": rows[:SHOWN_PREDICTIONS], "files": files}
-    result(common, found, print_predictions)
+    rows = predict_images(path, images, data_dir=common.data_dir, **options)
+    return str(path), rows, [] if images else [str(path / "predictions-test.png")]
+
+
+@app.command
+def export(
+    run: str,
+    /,
+    *,
+    format: Annotated[list[Literal["safetensors", "onnx", "pt2", "torchscript"]] | None, Parameter(negative=())] = None,
+    checkpoint: Literal["best", "last"] = "best",
+    out: Path | None = None,
+    common: Common = COMMON,
+) -> None:
+    """Write the network of a run as files that other programs load, each checked against the run on 100 images.
+
+    Parameters
+    ----------
+    run
+        Path or name of a run.
+    format
+        One format or several (default: onnx).
+    checkpoint
+        Which weights.
+    out
+        A file, or a folder (default: the folder `export` of the run).
+    """
+    from firstlight.export.export import export as export_run
+    from firstlight.export.export import refuse_failed
+    from firstlight.export.tables import print_export
+
+    places: dict[str, Any] = {"runs_dir": common.runs_dir, "data_dir": common.data_dir}
+    found = export_run(run, format or ["onnx"], out=out, which=checkpoint, **places)
+    result(common, found, print_export)
+    refuse_failed(found)
 
 
 @app.command

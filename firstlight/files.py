@@ -130,16 +130,18 @@ _DTYPE_NAMES = {
 }  # fmt: skip
 
 
-def tensors_to_chunks(tensors: "Mapping[str, Tensor]") -> list[Chunk]:
+def tensors_to_chunks(tensors: "Mapping[str, Tensor]", metadata: Mapping[str, str] | None = None) -> list[Chunk]:
     """Return tensors by name in the safetensors format, byte for byte what the library writes, without a copy of the large ones.
 
-    The chunks are views: write them before the tensors change. On 129 MiB the library's own copies take longer than the disk.
+    metadata: texts by name, which stand in the header. The chunks are views: write them before the tensors change. On 129 MiB the
+    library's own copies take longer than the disk.
     """
     import torch
 
     flat = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
     names = sorted(flat, key=lambda name: (-flat[name].element_size(), name))  # the widest first, so that each lies aligned
-    header, end = {}, 0
+    header: dict[str, Any] = {} if metadata is None else {"__metadata__": dict(metadata)}
+    end = 0
     for name in names:
         begin, end = end, end + flat[name].nbytes
         dtype = _DTYPE_NAMES[str(flat[name].dtype).removeprefix("torch.")]
@@ -148,6 +150,11 @@ def tensors_to_chunks(tensors: "Mapping[str, Tensor]") -> list[Chunk]:
     text += b" " * (-len(text) % 8)
     parts: list[Chunk] = [len(text).to_bytes(8, "little"), text]
     return _coalesced(parts + [flat[name].reshape(-1).view(torch.uint8).numpy().data for name in names])
+
+
+def is_storable(tensor: "Tensor") -> bool:
+    """Tell whether the numbers of a tensor are of a kind that `tensors_to_chunks` writes."""
+    return str(tensor.dtype).removeprefix("torch.") in _DTYPE_NAMES
 
 
 def _coalesced(chunks: list[Chunk], size: int = 2**20) -> list[Chunk]:

@@ -1,6 +1,8 @@
-"""How a submission looks on a terminal."""
+"""How a submission and an export look on a terminal."""
 
 from typing import Any
+
+from firstlight.tracking.table import print_table
 
 SHOWN_CLASSES = 10
 
@@ -38,3 +40,29 @@ def _counts(counts: dict[str, int]) -> str:
         return ", ".join(f"{word} {num:,}" for word, num in counts.items())
     (most, many), (least, few) = max(counts.items(), key=lambda item: item[1]), min(counts.items(), key=lambda item: item[1])
     return f"{len(counts):,} classes, from {few:,} ({least}) to {many:,} ({most}) rows"
+
+
+def print_export(result: dict[str, Any]) -> None:
+    """Print what was written, and how close it is to the run."""
+    print_table(
+        [
+            {
+                "format": entry["format"],
+                "KiB": round(entry["bytes"] / 1024, 1),
+                "logits differ": f"{entry['max_logit_difference']:.1e}",
+                "probabilities differ": f"{entry['max_probability_difference']:.1e}",
+                "other classes": entry["num_other_classes"],
+                "file": entry["file"],
+            }
+            for entry in result["exports"]
+        ],
+        ("format", "KiB", "logits differ", "probabilities differ", "other classes", "file"),
+    )
+    print(f"\ncompared with the run in float32 on {result['num_images']} {result['images']}; logits as a share of the largest")
+    if own := result["run_arithmetic"]:
+        print(
+            f"the run itself computes in {own['precision']} on {own['device']}: there its probabilities differ by up to "
+            f"{own['max_probability_difference']:.1e}, and {own['num_other_classes']} of {own['num_images']} classes"
+        )
+    for line in result["warnings"]:
+        print(f"warning: {line}")
