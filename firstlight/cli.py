@@ -702,6 +702,31 @@ def dashboard(
     serve(runs_dir(common), host=host, port=port, opened=open_browser)
 
 
+@app.command
+def lock(
+    *,
+    reader: Path | None = None,
+    port: int | None = None,
+    open_browser: Annotated[bool, Parameter(name="--open", negative=(), show_default=False)] = False,
+    common: Common = COMMON,
+) -> None:
+    """Serve a page with a lock that opens when its code of four digits is drawn by hand. Needs onnxruntime, and no torch.
+
+    Parameters
+    ----------
+    reader
+        ONNX file that reads the digits, a run on MNIST that `firstlight export` wrote (default: a small network of the package).
+    port
+        Where the page is (default: 8765, or a free port where that is in use; 0: any free port).
+    open_browser
+        Open the page in a browser.
+    """
+    from firstlight.dashboard.lock_page import open_door
+    from firstlight.dashboard.server import serve
+
+    serve(runs_dir(common), port=port, opened=open_browser, door=open_door(reader), entry="lock")
+
+
 @inspect.command(name="predictions")
 def inspect_predictions(
     run: str,

@@ -165,6 +165,11 @@ def tensors_to_chunks(tensors: "Mapping[str, Tensor]", metadata: Mapping[str, st
     return _coalesced(parts + [flat[name].reshape(-1).view(torch.uint8).numpy().data for name in names])
 
 
+def is_storable(tensor: "Tensor") -> bool:
+    """Tell whether the numbers of a tensor are of a kind that `tensors_to_chunks` writes."""
+    return str(tensor.dtype).removeprefix("torch.") in _DTYPE_NAMES
+
+
 def _coalesced(chunks: list[Chunk], size: int = 2**20) -> list[Chunk]:
     """Return the same content with neighbours below `size` bytes joined."""
     joined: list[Chunk] = []

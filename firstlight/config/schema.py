@@ -63,8 +63,12 @@ class AugmentConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class TrainConfig:
-    """The length and the make of the training loop."""
+    """The start, the length and the make of the training loop."""
 
+    init_from: str | None = None
+    """Start from the weights in this .safetensors or .pt file, or from the best ones of this run; null draws new ones."""
+    init_head: Literal["keep", "new"] = "keep"
+    """With `init_from`: take the last linear layer too, or draw it `new`, for other classes."""
     epochs: PositiveInt = 10
     """Times that training goes over all training images."""
     batch_size: PositiveInt = 128

@@ -13,8 +13,10 @@ from starlette.responses import FileResponse, Response
 from starlette.routing import Mount, Route
 from starlette.staticfiles import StaticFiles
 
-from firstlight.dashboard import runs
+from firstlight.dashboard import lock_page, runs
 from firstlight.dashboard.index import Index
+from firstlight.dashboard.lock import Lock
+from firstlight.dashboard.lock_page import Door
 from firstlight.dashboard.render import answer, show_error
 from firstlight.errors import FirstlightError
 
@@ -41,13 +43,19 @@ async def icon(request: Request) -> Response:
 ROUTES = [
     Route("/", runs.show_runs, name="runs"),
     Route("/api/version", version),
+    Route("/lock", lock_page.show_lock, name="lock"),
+    Route("/api/lock/open", lock_page.ask_to_open, methods=["POST"]),
+    Route("/api/lock/code", lock_page.ask_for_code, methods=["POST"]),
     Route("/favicon.ico", icon),
     Mount("/static", StaticFiles(directory=STATIC), name="static"),
 ]
 
 
-def make_app(runs_dir: Path, *, cache: Path | None = None) -> Starlette:
-    """Return the pages over a folder of runs, without the guard. cache: the file of the index, by default in the user's cache folder."""
+def make_app(runs_dir: Path, *, cache: Path | None = None, door: Door | None = None) -> Starlette:
+    """Return the pages over a folder of runs, without the guard.
+
+    cache: the file of the index, by default in the user's cache folder; door: of the lock, by default the user's code and our network.
+    """
 
     @asynccontextmanager
     async def lifespan(app: Starlette) -> AsyncIterator[None]:
@@ -63,6 +71,7 @@ def make_app(runs_dir: Path, *, cache: Path | None = None) -> Starlette:
     handlers = {HTTPException: show_error, FirstlightError: show_error, Exception: show_error}
     app = Starlette(routes=ROUTES, lifespan=lifespan, exception_handlers=handlers)
     app.state.index = Index(runs_dir, cache)
+    app.state.door = door or Door(Lock())
     app.state.asked = time.monotonic()
     app.state.stopping = asyncio.Event()
     return app

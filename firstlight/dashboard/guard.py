@@ -32,6 +32,8 @@ HEADERS = {
     "permissions-policy": "camera=(), geolocation=(), microphone=()",
 }
 """On every answer."""
+ENTRIES = ("/", "/lock")
+"""Pages that a printed address may lead to."""
 UNKNOWN = "Open the address that `firstlight dashboard` printed in the terminal: its token lets this browser in."
 
 
@@ -91,10 +93,10 @@ class Guard:
         given = parse_qs(scope["query_string"].decode("latin-1")).get("token", []) if b"token=" in scope["query_string"] else []
         if known and not given:
             return None
-        if scope["path"] == "/" and scope["method"] == "GET" and given:
+        if scope["path"] in ENTRIES and scope["method"] == "GET" and given:
             fresh = _same(given[0], self.token) and not _Headers(scope).all("sec-purpose")  # a browser that fetches ahead is not its user
             if fresh or known:
-                answer = Response(status_code=303, headers={"location": "/"})
+                answer = Response(status_code=303, headers={"location": scope["path"]})
                 if fresh:
                     self.token = secrets.token_urlsafe(32)
                     answer.headers["set-cookie"] = f"{self.cookie}={self._session}; HttpOnly; SameSite=Strict; Path=/"

@@ -1,13 +1,69 @@
 """The lock's page and its two questions: open it with four drawings, and keep a new code."""
 
+import json
 import math
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
 from typing import Any
+
+from starlette.requests import Request
+from starlette.responses import Response
 
 from firstlight.dashboard.drawing import parse_pads
 from firstlight.dashboard.lock import Lock
-from firstlight.dashboard.reading import ReadDigit, read_pads
+from firstlight.dashboard.reading import ReadDigit, open_reader, read_pads
+from firstlight.dashboard.render import answer, page
 from firstlight.errors import ConfigError
 from firstlight.export.reader import Reader
+
+
+@dataclass(frozen=True)
+class Door:
+    """What a server's lock consists of. reader_path: an exported run (default: our network), opened when first asked."""
+
+    lock: Lock
+    reader_path: Path | None = None
+
+    @cached_property
+    def reader(self) -> Reader:
+        """The network that reads."""
+        return open_reader(self.reader_path)
+
+
+def open_door(reader_path: Path | None = None) -> Door:
+    """Return the user's lock with the network that reads, opened now. Raises FirstlightError for a file that reads no digits."""
+    door = Door(Lock(), reader_path)
+    assert door.reader
+    return door
+
+
+async def show_lock(request: Request) -> Response:
+    """Answer with the page of the lock."""
+    door: Door = request.app.state.door
+    what = "A small network of the package" if door.reader_path is None else f"{door.reader_path.name}"
+    says = wait_words(door.lock) or ("" if door.lock.is_set else "No code is set yet: set one below.")
+    return page(request, "lock.html", reader=what, is_set=door.lock.is_set, wait_seconds=door.lock.wait_seconds, says=says)
+
+
+async def ask_to_open(request: Request) -> Response:
+    """Answer whether four drawings open the lock."""
+    door: Door = request.app.state.door
+    return answer(open_with(door.lock, door.reader, await _sent(request)))
+
+
+async def ask_for_code(request: Request) -> Response:
+    """Keep a new code."""
+    door: Door = request.app.state.door
+    return answer(set_code(door.lock, door.reader, await _sent(request)))
+
+
+async def _sent(request: Request) -> Any:
+    """Return the JSON of a request. Raises ConfigError for what is none."""
+    try:
+        return json.loads(await request.body())
+    except (ValueError, RecursionError):
+        raise ConfigError("what was sent is no JSON; reload the page") from None
 
 
 def open_with(lock: Lock, reader: Reader, sent: Any) -> dict[str, Any]:

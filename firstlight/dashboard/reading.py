@@ -8,10 +8,8 @@ import numpy as np
 
 from firstlight.dashboard.strokes import SIZE, Stroke, as_mnist, draw
 from firstlight.errors import ConfigError
-from firstlight.export.reader import Reader
+from firstlight.export.reader import SHIPPED_READER, Reader
 
-SHIPPED = Path(__file__).with_name("reader") / "reader.onnx"
-"""The network of the package: `firstlight train mnist_reader`, exported; reader/README.md says how well it reads."""
 CLASSES = tuple("0123456789")
 UNSURE = 0.5
 """Below this probability a digit counts as not readable, and the code as not tried."""
@@ -39,7 +37,7 @@ class ReadDigit:
 
 def open_reader(path: Path | None = None) -> Reader:
     """Return the network that reads: the one of the package, or an exported run. Raises ConfigError for one that reads no digits."""
-    reader = Reader(path or SHIPPED)
+    reader = Reader(path or SHIPPED_READER)
     if reader.class_names != CLASSES or reader.image_shape != (1, SIZE, SIZE):
         shape = " x ".join(map(str, reader.image_shape))
         raise ConfigError(

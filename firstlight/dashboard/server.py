@@ -11,6 +11,7 @@ import uvicorn
 
 from firstlight.dashboard.app import make_app
 from firstlight.dashboard.guard import Guard
+from firstlight.dashboard.lock_page import Door
 from firstlight.errors import ConfigError
 
 PORT = 8765
@@ -21,15 +22,19 @@ GRACE_SECONDS = 2
 MAX_CONNECTIONS = 2000
 
 
-def serve(runs_dir: Path, *, host: str = "127.0.0.1", port: int | None = None, opened: bool = False) -> None:
-    """Serve the pages until Ctrl-C or SIGTERM. port: None takes 8765, or a free one where that is in use; opened: open a browser.
+def serve(
+    runs_dir: Path, *, host: str = "127.0.0.1", port: int | None = None, opened: bool = False, door: Door | None = None, entry: str = ""
+) -> None:
+    """Serve the pages until Ctrl-C or SIGTERM.
+
+    port: None takes 8765, or a free one where that is in use; opened: open a browser; door: of the lock; entry: the page of the address.
 
     Raises ConfigError where the address cannot be had.
     """
     listening = bind(host, port)
     port = listening.getsockname()[1]
-    guard = Guard(make_app(runs_dir), hosts=hosts_of(host, port), cookie=f"firstlight-{port}")
-    address = f"http://{shown_host(host)}:{port}/"
+    guard = Guard(make_app(runs_dir, door=door), hosts=hosts_of(host, port), cookie=f"firstlight-{port}")
+    address = f"http://{shown_host(host)}:{port}/{entry}"
     guard.on_entry = lambda: say(f"opened; for another browser: {address}?token={guard.token}")
     _raise_file_limit()
     config = uvicorn.Config(

@@ -72,6 +72,7 @@ def group_key(config: Config) -> GroupKey | None:
         and not (optim.name == "rmsprop" and optim.options["momentum"])
         and (train.accumulate, train.clip_norm, train.ema_decay, train.early_size, train.patience) == (1, None, 0.0, None, None)
         and not train.freeze_norm_scale
+        and train.init_from is None
         and train.on_divergence == "stop"
         and config.checkpoint.every_steps is None
         and config.evaluation.views == "one"

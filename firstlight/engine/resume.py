@@ -17,6 +17,7 @@ HARMLESS = ("name", "checkpoint", "device", "data.path", "train.log_every", "tra
 FIXED = (
     *("data", "split", "input", "model", "seed", "init_seed", "order_seed"),
     *("train.batch_size", "train.accumulate", "train.drop_last", "train.monitor", "train.freeze_norm_scale", "evaluation"),
+    *("train.init_from", "train.init_head"),
 )
 """Settings without which a position in the data, a weight, or the figure of the best epoch would mean something else."""
 KEEPS_MEMORY = ("optim.lr", "optim.weight_decay")

@@ -23,6 +23,7 @@ from firstlight.engine.device import Arithmetic
 from firstlight.engine.distributed import Ranks, agreed, joined
 from firstlight.engine.evaluate import evaluate_model
 from firstlight.engine.graph import check_graph
+from firstlight.engine.init_from import describe_start, start_from
 from firstlight.engine.loop import fit, is_paused
 from firstlight.engine.memory import keep_freed_memory, out_of_memory, smaller_batch
 from firstlight.engine.places import data_dir_of, runs_dir_of
@@ -153,6 +154,8 @@ class Prepared:
     facts: dict[str, Any]
     model: Kind
     """The network's settings: others of the same ones have the same facts."""
+    start: dict[str, Any] | None = None
+    """Which weights it began with, and from where, where they were not drawn."""
 
 
 @dataclass(frozen=True)
@@ -187,7 +190,7 @@ def run_training(
     if ranks is not None and not ranks.leads:
         return follow(config, path, data_dir, ranks)
     with out_of_memory("building the network", "try a smaller one (its settings stand under `model`)"):
-        prepared = prepare(config, data_dir, arithmetic=_arithmetic_of(resumed, config), ranks=ranks)
+        prepared = prepare(config, data_dir, arithmetic=_arithmetic_of(resumed, config), ranks=ranks, init=resumed is None)
     smaller = smaller_batch(config.train.batch_size, config.train.accumulate, prepared.data.num_train)
     with (
         raising_signals(),
@@ -227,7 +230,7 @@ def run_training(
 def follow(config: Config, path: Path, data_dir: Path, ranks: Ranks) -> Run:
     """Take part in a training whose run folder is rank 0's."""
     with out_of_memory("building the network", "try a smaller one (its settings stand under `model`)"):
-        prepared = prepare(config, data_dir, ranks=ranks)
+        prepared = prepare(config, data_dir, ranks=ranks, init=False)
     smaller = smaller_batch(config.train.batch_size, config.train.accumulate, prepared.data.num_train)
     line = resume_line(path, data_dir, ranks)
     with (
@@ -260,12 +263,13 @@ def prepare(
     like: Prepared | None = None,
     data: TrainingData | None = None,
     ranks: Ranks | None = None,
+    init: bool = True,
 ) -> Prepared:
     """Load the data, build the network and its optimizer, settle the arithmetic.
 
     like: what was prepared for a config with the same data, order and arithmetic, whose loaders are shared. data: what the config's
-    data are, where somebody has read them already. ranks: the processes that train it together. Raises ConfigError where they have
-    other settings, versions or data than rank 0.
+    data are, where somebody has read them already. ranks: the processes that train it together. init: take the weights that
+    train.init_from names. Raises ConfigError where ranks have other settings, versions or data than rank 0.
     """
     if like is not None:
         return _prepare_like(config, like)
@@ -282,6 +286,7 @@ def prepare(
     if isinstance(model, Whitened):
         every = max(1, len(data.train) // NUM_IMAGES)  # folders come sorted by class
         model.whitening.measure(record.normalize.apply(data.train.images[::every]))
+    start = start_from(model, config.train) if init else None
     if config.train.freeze_norm_scale:
         freeze_norm_scales(model)
     if config.train.early_size is not None:
@@ -319,7 +324,7 @@ def prepare(
     )
     ema = None if config.train.ema_decay == 0 else _copy(model, config, record, arithmetic)
     state = TrainState(model, optimizer, schedule.start(), ema=ema)
-    return Prepared(record, data.warnings, state, setup, facts, config.model)
+    return Prepared(record, data.warnings, state, setup, facts, config.model, start)
 
 
 def check_shared(config: Config, ranks: Ranks) -> None:
@@ -389,7 +394,7 @@ def open_folder(
         to_yaml(config),
         environment=environment or describe_environment(),
         seeds=seeds,
-        network=prepared.facts,
+        network=prepared.facts | ({"init_from": prepared.start} if prepared.start else {}),
         notes=notes,
         **_made_with(prepared),
     )
@@ -423,6 +428,8 @@ def go_on(writer: RunWriter, config: Config, prepared: Prepared, resumed: GoingO
         remarks += _begin_anew(state, prepared.setup, folder, changes, other_data)
     else:
         remarks.append("nothing was saved yet; training begins at step 0")
+        for model in filter(None, (state.model, state.ema)):
+            start_from(model, config.train)
     for remark in [*([reason] if reason else []), *(f"the data changed since the run began: {change}" for change in other_data), *remarks]:
         console.warn(remark)
     for key, change in changes.items():
@@ -480,6 +487,8 @@ def _announce(console: Console, prepared: Prepared, writer: RunWriter, *, resume
         f"network: {facts['num_parameters']:,} parameters, {facts['flops_per_image'] / 1e6:,.1f} MFLOP an image; "
         f"{setup.steps_per_epoch:,} steps an epoch, {setup.train.epochs} epochs"
     )
+    if prepared.start is not None:
+        console.line(describe_start(prepared.start))
     console.line(f"device: {chosen.describe()}")
     if setup.ranks is not None:
         console.line(f"ranks: {setup.ranks.size} processes share each batch of {setup.train.batch_size}")

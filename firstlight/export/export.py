@@ -76,12 +76,11 @@ class Format:
     suffix: str
     make: Callable[[Subject], bytes]
     reader: Callable[[Path, bytes], Exported]
-    has_graph: bool = True
     note: str = ""
 
 
 FORMATS: Mapping[str, Format] = {
-    "safetensors": Format(".safetensors", lambda subject: to_safetensors(subject.model, subject.description), WeightsReader, False),
+    "safetensors": Format(".safetensors", lambda subject: to_safetensors(subject.model, subject.description), WeightsReader),
     "onnx": Format(".onnx", lambda subject: to_onnx(subject.network, subject.example, subject.description), Reader),
     "pt2": Format(".pt2", lambda subject: to_pt2(subject.network, subject.example, subject.description), Pt2Reader),
     "torchscript": Format(

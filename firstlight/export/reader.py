@@ -9,6 +9,8 @@ from numpy.typing import NDArray
 from firstlight.errors import CheckpointError, ConfigError, DataError
 from firstlight.export.description import INPUT, KEY, OUTPUT, Description, read_description
 
+SHIPPED_READER = Path(__file__).with_name("mnist_reader.onnx")
+"""A reader of digits, uint8 [N, 1, 28, 28]: the shipped experiment mnist_reader, exported. README.md beside it says how it was made."""
 MAX_BYTES = 2**31
 """No ONNX file is larger: protobuf holds no more."""
 BATCH_SIZE = 100
@@ -66,8 +68,11 @@ class Reader(Exported):
     def __init__(self, path: str | Path, content: bytes | None = None, *, threads: int = 1) -> None:
         self.path = Path(path)
         self._session = _session(read_content(self.path, MAX_BYTES) if content is None else content, self.path, threads)
-        texts = self._session.get_modelmeta().custom_metadata_map
-        self.description = read_description(texts.get(KEY), self.path)
+        try:
+            text = self._session.get_modelmeta().custom_metadata_map.get(KEY)
+        except UnicodeDecodeError as error:
+            raise CheckpointError(f"{self.path} is damaged in what it says of itself ({error.reason}); export the run again") from None
+        self.description = read_description(text, self.path)
         _check_ends(self._session, self.description, self.path)
 
     def _ask(self, pixels: NDArray[Any]) -> NDArray[Any]:

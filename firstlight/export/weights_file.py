@@ -1,6 +1,7 @@
 """A run's weights as one safetensors file, from which any program can take them; firstlight builds the network from the config inside."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +27,8 @@ MAX_HEADER = 10**8
 
 def to_safetensors(model: Any, description: Description) -> bytes:
     """Return the content of a safetensors file: every tensor by its name in the run's checkpoints, the description as metadata."""
-    return b"".join(tensors_to_chunks(model.state_dict(), {"format": "pt", KEY: description.to_json()}))
+    weights_alone = replace(description, has_graph=False)
+    return b"".join(tensors_to_chunks(model.state_dict(), {"format": "pt", KEY: weights_alone.to_json()}))
 
 
 class WeightsReader(Exported):

@@ -37,6 +37,8 @@ OTHER = {
     "augment.rotation": "20",
     "augment.color_jitter": "0.5",
     "augment.cutout": "3",
+    "train.init_from": "nowhere.pt",
+    "train.init_head": "new",
     "train.epochs": "3",
     "train.batch_size": "50",
     "train.drop_last": "true",
@@ -78,6 +80,8 @@ NEEDS = {
     "evaluation.views_below": ["evaluation.views=mirror"],
 }
 """Settings beside which a key has something to decide."""
+ELSEWHERE = ("name", "train.log_every", "device.wait_seconds", "train.init_head")
+"""Keys that have tests of their own: here, in test_distributed.py and in test_init_from.py."""
 
 
 class Watcher(Console):
@@ -133,7 +137,7 @@ def test_the_table_holds_every_fixed_key() -> None:
     assert keys == set(OTHER)
 
 
-@pytest.mark.parametrize("key", [key for key in OTHER if key not in ("name", "train.log_every", "device.wait_seconds")])
+@pytest.mark.parametrize("key", [key for key in OTHER if key not in ELSEWHERE])
 def test_a_fixed_key_changes_the_run_or_is_refused(train: Train, tmp_path: Path, seen: Seen, key: str) -> None:
     needs = NEEDS.get(key, [])
     before, after = Watcher(tmp_path / "runs" / "base"), Watcher(tmp_path / "runs" / "other")

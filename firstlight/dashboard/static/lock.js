@@ -106,7 +106,8 @@ function tell(text, kind = "") {
 
 async function send(path, value) {
   const answer = await fetch(path, { method: "POST", headers: { "Content-Type": "application/json" }, body: JSON.stringify(value) });
-  return { ok: answer.ok, ...(await answer.json()) };
+  const found = await answer.json();
+  return { ...found, ok: answer.ok, says: found.says || found.error };
 }
 
 async function tryCode() {
@@ -114,7 +115,7 @@ async function tryCode() {
   if (empty.length) return tell(`Draw a digit on ${empty.length === 1 ? "pad" : "pads"} ${empty.join(", ")} first.`, "wrong");
   submit.disabled = true;
   try {
-    const found = await send("/lock/open", { pads: pads.map((pad) => pad.strokes) });
+    const found = await send("/api/lock/open", { pads: pads.map((pad) => pad.strokes) });
     (found.read || []).forEach((read, place) => show(pads[place], read));
     if (found.wait_seconds) waiting = performance.now() + 1000 * found.wait_seconds;
     page.dataset.state = found.open ? "open" : "closed";
@@ -131,10 +132,11 @@ async function setCode(event) {
   if (code !== again) return tell("The two codes differ.", "wrong");
   const drawn = page.dataset.state === "open" ? { pads: pads.map((pad) => pad.strokes) } : {};
   try {
-    const found = await send("/lock/code", { code, ...drawn });
+    const found = await send("/api/lock/code", { code, ...drawn });
     if (!found.ok) return tell(found.says, "wrong");
     event.target.reset();
     document.querySelector("#choose").open = false;
+    for (const text of document.querySelectorAll("#choose [data-later]")) text.textContent = text.dataset.later;
     for (const pad of pads) change(pad, () => (pad.strokes = []));
     page.dataset.state = "closed";
     tell(found.says, "right");
@@ -149,8 +151,7 @@ document.querySelector("#clear").addEventListener("click", () => {
   tell("");
 });
 document.querySelector("#choose form").addEventListener("submit", setCode);
-for (const change of [window.matchMedia("(prefers-color-scheme: dark)")]) change.addEventListener("change", () => pads.forEach(paint));
+addEventListener("theme", () => pads.forEach(paint));
 new ResizeObserver(() => pads.forEach(paint)).observe(page);
-new MutationObserver(() => pads.forEach(paint)).observe(document.documentElement, { attributes: true });
 waiting = performance.now() + 1000 * Number(page.dataset.wait);
 update();
