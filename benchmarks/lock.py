@@ -21,7 +21,7 @@ LEAST = 0.97
 
 def main() -> None:
     """Read them all, print, and write results/lock.json."""
-    digits = fl.load_data("mnist", split="test")
+    digits = fl.load_data("mnist", "test")
     assert digits.labels is not None
     images, labels = digits.images[:, 0].numpy(), digits.labels.numpy()
     random = np.random.default_rng(0)

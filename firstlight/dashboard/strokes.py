@@ -91,13 +91,17 @@ def _with_usual_width(digit: NDArray[np.float32]) -> NDArray[np.float32]:
         grown = round((THIN - found) * unit / 2)
         wide = Image.new("L", (width + 2 * grown, height + 2 * grown))
         wide.paste(large, (grown, grown))
-        return np.asarray(_round_filter(wide, grown, ImageFilter.MaxFilter), np.float32) / 255
+        return _as_ink(_round_filter(wide, grown, ImageFilter.MaxFilter))
     if found > THICK:
-        thin = np.asarray(_round_filter(large, round((found - THICK) * unit / 2), ImageFilter.MinFilter), np.float32) / 255
+        thin = _as_ink(_round_filter(large, round((found - THICK) * unit / 2), ImageFilter.MinFilter))
         rows, columns = np.flatnonzero((thin > FAINT).any(1)), np.flatnonzero((thin > FAINT).any(0))
-        if len(rows) and thin.sum() > 0.2 * found:
+        if len(rows):
             return thin[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
-    return np.asarray(large, np.float32) / 255
+    return _as_ink(large)
+
+
+def _as_ink(image: Image.Image) -> NDArray[np.float32]:
+    return np.asarray(image, np.float32) / np.float32(255)
 
 
 def _round_filter(image: Image.Image, radius: int, kind: Any) -> Image.Image:
