@@ -68,10 +68,23 @@ def cache_dir() -> Path:
         raise StorageError("there is no home folder to keep a cache in; set FIRSTLIGHT_CACHE to a folder") from None
 
 
-def make_dir(path: Path) -> Path:
-    """Create the folder with its parents where it is missing, and return it."""
+def settings_dir() -> Path:
+    """Return the folder for what a user has chosen: FIRSTLIGHT_SETTINGS, or firstlight/ in the user's folder of settings."""
+    chosen = os.environ.get("FIRSTLIGHT_SETTINGS")
+    if chosen:
+        return Path(chosen)
+    try:
+        return Path(os.environ.get("XDG_CONFIG_HOME") or Path.home() / ".config") / "firstlight"
+    except RuntimeError:
+        raise StorageError("there is no home folder to keep settings in; set FIRSTLIGHT_SETTINGS to a folder") from None
+
+
+def make_dir(path: Path, *, private: bool = False) -> Path:
+    """Create the folder with its parents where it is missing, and return it. private: nobody but its owner may look into it."""
     with storage_errors(path):
         _make_dir(path)
+        if private:
+            _operate("chmod", path, lambda: path.chmod(0o700))
     return path
 
 
