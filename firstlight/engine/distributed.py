@@ -28,6 +28,7 @@ from torch.distributed.distributed_c10d import PrefixStore, Store
 from torch.distributed.rendezvous import rendezvous
 
 from firstlight.data.loader import Shard
+from firstlight.engine.ray_cluster import LAUNCH
 from firstlight.engine.signals import StopRequest
 from firstlight.errors import ConfigError, FirstlightError, LostRankError
 
@@ -128,6 +129,8 @@ class Ranks:
 
     def launch(self, words: Sequence[str]) -> str:
         """Return the line that starts a command of ours again in as many processes, ready to be pasted where all are on one machine."""
+        if LAUNCH in os.environ:
+            return shlex.join([*words, *shlex.split(os.environ[LAUNCH])])
         local = int(os.environ.get("LOCAL_WORLD_SIZE", self.size))
         start = ["torchrun", "--nproc-per-node", str(local)] if local == self.size else ["torchrun", "..."]
         return shlex.join([*start, "-m", *words])
