@@ -103,9 +103,17 @@ def train(
     if dry_run:
         return show_config(source or config_of_run(resume, common), overrides, common)
     if workers is not None or ranks is not None:
+        check_ray_options(workers, ranks)
         given = {"--name": name, "--resume": resume, "--note": note, "--override": override, "--exact": exact}
-        words = [*settings, *option_words(given, common)]
-        return train_on_ray(workers, ranks, words, source or config_of_run(resume, common), overrides, resume, common)
+        words = ["train", *settings, *option_words(given, common)]
+        from firstlight.engine.actors import train_in_actors
+        from firstlight.engine.sources import load_config
+
+        device = load_config(source or config_of_run(resume, common), *overrides).device.name
+        run_path = resume or (str(runs_dir(common) / name) if name else "latest")
+        num = ranks_of_run(resume, common) if ranks is None and resume else ranks
+        code = train_in_actors(words, num, device=device, run=run_path, console=Console(quiet=common.json))
+        sys.exit(code)  # a rank has said what came of it
     from firstlight.engine import train as engine
 
     places: dict[str, Any] = {"runs_dir": common.runs_dir, "data_dir": common.data_dir}
@@ -974,26 +982,22 @@ def option_words(given: dict[str, Any], common: Common) -> list[str]:
     return [part for word, value in given.items() if value for part in ([word] if value is True else [word, str(value)])]
 
 
-def train_on_ray(
-    workers: str | None, ranks: int | None, words: list[str], source: str, overrides: list[str], resume: str | None, common: Common
-) -> None:
-    """Train by `firstlight train WORDS` in ranks on a Ray cluster; mistakes in the config are said before it is asked for a place."""
+def check_ray_options(workers: str | None, ranks: int | None) -> None:
+    """Raise ConfigError for options of `train` that do not start ranks on a Ray cluster."""
     if workers is None:
         raise ConfigError("--ranks is for --workers ray; on one machine, start `torchrun --nproc-per-node N -m firstlight train ...`")
     if ranks is not None and ranks < 1:
         raise ConfigError(f"--ranks is {ranks}; give a whole number of 1 or more")
     if not is_only_process():
         raise ConfigError("--workers ray starts the ranks, and torchrun started several already; leave out one of the two")
-    from firstlight.engine.actors import train_in_actors
-    from firstlight.engine.sources import load_config
+
+
+def ranks_of_run(run: str, common: Common) -> int:
+    """Return how many processes trained a run that is to go on."""
     from firstlight.tracking.run import find_run_to_resume
 
-    device = load_config(source, *overrides).device.name
-    if resume is not None and ranks is None:
-        ranks = find_run_to_resume(resume, runs_dir(common)).info.get("ranks", 1)
-    code = train_in_actors(["train", *words], ranks, device=device, console=Console(quiet=common.json))
-    if code:
-        sys.exit(code)  # a rank has said why
+    ranks: int = find_run_to_resume(run, runs_dir(common)).info.get("ranks", 1)
+    return ranks
 
 
 def config_of_run(run: str | None, common: Common) -> str:

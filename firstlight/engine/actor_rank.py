@@ -11,6 +11,7 @@ SAVE_SECONDS = 6.0
 
 def end_with_actor() -> None:
     """Watch stdin from now on: when the actor's end of the pipe is closed, end this process as SIGTERM does, saved if there is time."""
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})  # which Ray blocks in all that it starts
     threading.Thread(target=_watch, daemon=True).start()
 
 

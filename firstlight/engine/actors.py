@@ -4,7 +4,9 @@ An actor does what torchrun's agent does: it sets the environment that torchrun 
 says. Reading order: train_in_actors, Gang, Agent.
 """
 
+import math
 import os
+import shlex
 import signal
 import socket
 import subprocess
@@ -17,8 +19,8 @@ from pathlib import Path
 from queue import Empty, SimpleQueue
 from typing import IO, Any
 
-from firstlight.engine.ray_cluster import LAUNCH, connect
-from firstlight.engine.signals import stop_requests
+from firstlight.engine.ray_cluster import LAUNCH, Cluster
+from firstlight.engine.signals import StopRequest, stop_requests
 from firstlight.errors import ConfigError, LostRankError
 from firstlight.tracking.console import Console
 
@@ -28,34 +30,33 @@ LOOK_SECONDS = 0.3
 """Longest wait of an actor for news of its rank."""
 END_SECONDS = 8.0
 """Time that the other ranks have to save and leave once one is lost, or a second Ctrl-C came."""
+KILL_SECONDS = 3.0
+"""Time that the actors have to kill ranks that did not."""
 RANK = "from firstlight.engine.actor_rank import end_with_actor; end_with_actor(); from firstlight.__main__ import main; main()"
 """The program of a rank: the command `firstlight`, which ends where its actor does."""
 
 
-def train_in_actors(words: Sequence[str], num_ranks: int | None, *, device: str, console: Console) -> int:
+def train_in_actors(words: Sequence[str], num_ranks: int | None, *, device: str, run: str, console: Console) -> int:
     """Train by `firstlight WORDS` in so many ranks on the Ray cluster, print what they say, and return the exit code.
 
-    num_ranks: by default one a GPU of the cluster. device: device.name of the config, which says whether a rank gets a GPU. Raises
-    ConfigError where the cluster has no place for all of them, and LostRankError where rank 0 is lost, which would have said it.
+    num_ranks: by default one a GPU of the cluster. device: device.name of the config, which says whether a rank gets a GPU. run: as
+    --resume takes it. Raises ConfigError where the cluster has no place for all of them, and LostRankError where rank 0 is lost, which would have said it.
     """
-    ray, owns = connect(instead="start the ranks with torchrun")
+    cluster = Cluster(instead="start the ranks with torchrun")
     try:
-        total = ray.cluster_resources()
+        total = cluster.ray.cluster_resources()
         kind = "GPU" if device == "cuda" or (device == "auto" and total.get("GPU", 0) >= 1) else "CPU"
         if num_ranks is None and kind == "CPU":
             raise ConfigError(f"the Ray cluster lends {total.get('CPU', 0):g} CPUs and no GPU to ranks; add --ranks N")
-        num = num_ranks or int(total.get("GPU", 0))
-        with stop_requests() as stop:
-            group = _places_for_all(ray, num, kind)
-            gang = Gang(ray, group, num, kind, console)
-            try:
-                gang.start(words, num)
-                return gang.watch(stop)
-            finally:
-                gang.close()
+        gang = Gang(cluster, _places_for_all(cluster.ray, num_ranks or int(total.get("GPU", 0)), kind), kind, console)
+        try:
+            gang.start(words)
+            with stop_requests(quiet=True) as stop:
+                return gang.watch(stop, run)
+        finally:
+            gang.close()
     finally:
-        if owns:
-            ray.shutdown()
+        cluster.close()
 
 
 def _places_for_all(ray: Any, num: int, kind: str) -> Any:
@@ -82,8 +83,9 @@ def _places_for_all(ray: Any, num: int, kind: str) -> Any:
 class Gang:
     """The actors of one training, seen from the command that started it."""
 
-    def __init__(self, ray: Any, group: Any, num: int, kind: str, console: Console) -> None:
-        self._ray, self._group, self._console = ray, group, console
+    def __init__(self, cluster: Cluster, group: Any, kind: str, console: Console) -> None:
+        self._ray, self._group, self._console, self._stdout = cluster.ray, group, console, cluster.stdout
+        ray, num = cluster.ray, group.bundle_count
         strategy = ray.util.scheduling_strategies.PlacementGroupSchedulingStrategy
         make = ray.remote(num_cpus=1, num_gpus=int(kind == "GPU"), max_restarts=0, max_task_retries=0)(Agent)
         self._agents = [make.options(scheduling_strategy=strategy(group, rank)).remote() for rank in range(num)]
@@ -92,82 +94,82 @@ class Gang:
         self._said = False
         """Whether a rank said an error."""
 
-    def start(self, words: Sequence[str], num: int) -> None:
+    def start(self, words: Sequence[str]) -> None:
         """Start a rank in each actor."""
+        num = len(self._agents)
         try:
-            places = self._ray.get([agent.meeting_point.remote() for agent in self._agents])
-            address = "127.0.0.1" if len({address for address, _ in places}) == 1 else places[0][0]
+            points = self._ray.get([agent.meeting_point.remote() for agent in self._agents])
+            address = "127.0.0.1" if len({address for address, _ in points}) == 1 else points[0][0]
             shared = {name: value for name, value in os.environ.items() if name.startswith("FIRSTLIGHT_")}
-            shared |= {"WORLD_SIZE": str(num), "MASTER_ADDR": address, "MASTER_PORT": str(places[0][1])}
-            shared |= {
-                "LOCAL_RANK": "0",
-                "LOCAL_WORLD_SIZE": "1",
-                LAUNCH: f"--workers ray --ranks {num}",
-            }  # its GPU is the only one it sees
-            begun = [
-                agent.start.remote(list(words), str(Path.cwd()), {**shared, "RANK": str(rank)}) for rank, agent in enumerate(self._agents)
-            ]
-            self._ray.get(begun)
+            shared |= {"WORLD_SIZE": str(num), "MASTER_ADDR": address, "MASTER_PORT": str(points[0][1])}
+            shared |= {"LOCAL_RANK": "0", "LOCAL_WORLD_SIZE": "1"}  # Ray shows an actor its own GPU alone
+            shared[LAUNCH] = f"--workers ray --ranks {num}"
+            folder, places = str(Path.cwd()), [{**shared, "RANK": str(rank)} for rank in range(num)]
+            self._ray.get([agent.start.remote(list(words), folder, place) for agent, place in zip(self._agents, places, strict=True)])
         except self._ray.exceptions.RayTaskError as error:
             raise ConfigError(str(error.cause)) from None
         except self._ray.exceptions.RayError as error:
             raise LostRankError(f"an actor died before the training began ({_last_line(error)}); give the command again") from None
 
-    def watch(self, stop: Any) -> int:
-        """Print what the ranks say until all have ended, and return the exit code of the training."""
-        pending = {agent.news.remote(): rank for rank, agent in enumerate(self._agents)}
-        told, deadline = False, float("inf")
-        while pending and time.monotonic() < deadline:
+    def watch(self, stop: StopRequest, run: str) -> int:
+        """Print what the ranks say until all have ended, and return the exit code of the training. run: as --resume takes it."""
+        pending: dict[Any, int] = {}
+        told, deadline = False, math.inf
+        while (there := self._there()) and time.monotonic() < deadline:
             try:
-                done, _ = self._ray.wait(list(pending), num_returns=1, timeout=LOOK_SECONDS)
-                for answer in done:
-                    rank = pending.pop(answer)
-                    if self._hear(rank, answer):
-                        pending[self._agents[rank].news.remote()] = rank
-                    elif rank in self._lost and len(self._lost) == 1:
-                        deadline = min(deadline, time.monotonic() + END_SECONDS)
+                pending |= {self._agents[rank].news.remote(): rank for rank in there if rank not in pending.values()}
+                for answer in self._ray.wait(list(pending), num_returns=1, timeout=LOOK_SECONDS)[0]:
+                    self._hear(pending.pop(answer), answer)
                 if stop.asked and not told:
                     told = True
-                    self._pass_on(stop.signal_number)
+                    self._pass_on(stop)
             except KeyboardInterrupt:  # a second one
-                self._pass_on(stop.signal_number)
+                self._pass_on(stop)
                 deadline = min(deadline, time.monotonic() + END_SECONDS)
-        return self._exit_code()
+            if deadline == math.inf and (self._lost or any(self._codes.values())):
+                deadline = time.monotonic() + END_SECONDS
+        return self._exit_code(run)
 
     def close(self) -> None:
-        """End the actors, and what they started."""
+        """End the actors, and the ranks that have not ended."""
+        if rest := [self._agents[rank].end.remote() for rank in self._there()]:
+            self._ray.wait(rest, num_returns=len(rest), timeout=KILL_SECONDS)
         for agent in self._agents:
             self._ray.kill(agent)
         self._ray.util.remove_placement_group(self._group)
 
-    def _hear(self, rank: int, answer: Any) -> bool:
-        """Print what a rank said; tell whether more will come."""
+    def _there(self) -> list[int]:
+        """Return the ranks that have not ended and were not lost."""
+        return [rank for rank in range(len(self._agents)) if rank not in self._codes and rank not in self._lost]
+
+    def _hear(self, rank: int, answer: Any) -> None:
+        """Print what a rank said, and note its end."""
         try:
             lines, code = self._ray.get(answer)
         except self._ray.exceptions.RayError as error:
-            self._lost[rank] = _last_line(error)
-            self._console.warn(f"the Ray actor of rank {rank} died ({self._lost[rank]}); the other ranks save and end")
-            return False
+            self._lost[rank] = type(error).__name__
+            self._console.warn(
+                f"the Ray actor of rank {rank} was killed, or its machine is down ({self._lost[rank]}); the others save and end"
+            )
+            return
         for stream, line in lines:
             self._said |= line.startswith("error: ")
-            print(line, file=sys.stdout if stream == "out" else sys.stderr, flush=True)
+            with suppress(OSError, ValueError):  # the terminal is gone: the log has it all
+                print(line, file=self._stdout if stream == "out" else sys.stderr, flush=True)
         if code is not None:
             self._codes[rank] = code
-        return code is None
 
-    def _pass_on(self, number: int) -> None:
+    def _pass_on(self, stop: StopRequest) -> None:
         """Give a signal to the first rank that is there; it tells the others."""
-        for rank, agent in enumerate(self._agents):
-            if rank not in self._codes and rank not in self._lost:
-                agent.pass_on.remote(number)
-                return
+        for rank in self._there()[:1]:
+            self._agents[rank].pass_on.remote(stop.signal_number)
 
-    def _exit_code(self) -> int:
+    def _exit_code(self, run: str) -> int:
         if self._lost:
             if not self._said:
                 raise LostRankError(
                     f"rank {', '.join(map(str, sorted(self._lost)))} was lost with its Ray actor, and no other could say what was saved; "
-                    f"go on with: firstlight train --resume latest --workers ray"
+                    f"go on with: firstlight train --resume {shlex.quote(run)} --workers ray"
                 )
             return LostRankError("").exit_code
         ended = [code for code in self._codes.values() if code]
@@ -193,7 +195,7 @@ class Agent:
         """Return an address of this machine and a free port, where the ranks meet."""
         import ray
 
-        address: str = ray.util.get_node_ip_address()
+        address: str = ray.util.get_node_ip_address()  # type: ignore[no-untyped-call]
         with socket.socket() as free:
             free.bind(("", 0))
             return address, free.getsockname()[1]
@@ -238,6 +240,12 @@ class Agent:
         """Give the rank a signal."""
         assert self._process is not None
         self._process.send_signal(number)
+
+    def end(self) -> None:
+        """Kill the rank."""
+        if self._process is not None:
+            self._process.kill()
+            self._process.wait()
 
     def _read(self, name: str, stream: IO[str]) -> None:
         with stream:

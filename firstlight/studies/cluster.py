@@ -9,7 +9,7 @@ from typing import Any
 
 from firstlight.config.describe import to_dict
 from firstlight.config.schema import Config
-from firstlight.engine.ray_cluster import connect
+from firstlight.engine.ray_cluster import Cluster
 from firstlight.engine.signals import stop_requests
 from firstlight.errors import FirstlightError, InterruptedRunError
 from firstlight.studies.store import Log
@@ -22,7 +22,8 @@ class Tasks:
     """Tasks of one CPU each, as many at a time as the cluster has."""
 
     def __init__(self, place: Place, log: Log) -> None:
-        self._ray, self._owns = connect(instead="take --workers N")
+        self._cluster = Cluster(instead="take --workers N")
+        self._ray = self._cluster.ray
         self._place = json.dumps(asdict(place))
         self._task = self._ray.remote(num_cpus=1, max_retries=0)(carry_out_message)
         self._running: dict[Any, Trial] = {}
@@ -53,8 +54,7 @@ class Tasks:
             self._ray.cancel(task, recursive=False)
         if self._running:
             self._ray.wait(list(self._running), num_returns=len(self._running), timeout=STOP_SECONDS)
-        if self._owns:
-            self._ray.shutdown()
+        self._cluster.close()
 
     def _fetched(self, task: Any) -> Outcome:
         trial = self._running.pop(task)
