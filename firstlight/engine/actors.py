@@ -40,7 +40,8 @@ def train_in_actors(words: Sequence[str], num_ranks: int | None, *, device: str,
     """Train by `firstlight WORDS` in so many ranks on the Ray cluster, print what they say, and return the exit code.
 
     num_ranks: by default one a GPU of the cluster. device: device.name of the config, which says whether a rank gets a GPU. run: as
-    --resume takes it. Raises ConfigError where the cluster has no place for all of them, and LostRankError where rank 0 is lost, which would have said it.
+    --resume takes it. Raises ConfigError where the cluster has no place for all of them, and LostRankError where nobody else is left to
+    say what was saved.
     """
     cluster = Cluster(instead="start the ranks with torchrun")
     try:
