@@ -23,6 +23,10 @@ def main(arguments: list[str] | None = None) -> None:
     except FirstlightError as error:
         if debug:
             traceback.print_exc()
+        if os.environ.get("WORLD_SIZE", "1") != "1":
+            from firstlight.engine.distributed import said_by_one
+
+            error = said_by_one(error)
         print(f"error: {error}", file=sys.stderr)
         sys.exit(error.exit_code)
     except KeyboardInterrupt:  # once more, while a run was being closed

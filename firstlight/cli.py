@@ -71,6 +71,8 @@ def train(
     override: Annotated[bool, FLAG] = False,
     exact: Annotated[bool, FLAG] = False,
     dry_run: Annotated[bool, FLAG] = False,
+    workers: Literal["ray"] | None = None,
+    ranks: int | None = None,
     common: Common = COMMON,
 ) -> None:
     """Train an experiment into a run folder: `firstlight train [CONFIG] [key=value ...]`.
@@ -91,11 +93,27 @@ def train(
         With --resume: refuse a machine on which the bits may differ.
     dry_run
         Print the resolved config, with the place that set each key, and stop.
+    workers
+        ray: share the training among actors of the Ray cluster at RAY_ADDRESS, or of one on this machine.
+    ranks
+        With --workers ray: the processes that share it (default: those of the run that goes on, else one a GPU of the cluster).
     """
     source, overrides = split_settings(settings)
     check_train_options(source, name, resume, override=override, exact=exact)
     if dry_run:
         return show_config(source or config_of_run(resume, common), overrides, common)
+    if workers is not None or ranks is not None:
+        check_ray_options(workers, ranks)
+        given = {"--name": name, "--resume": resume, "--note": note, "--override": override, "--exact": exact}
+        words = ["train", *settings, *option_words(given, common)]
+        from firstlight.engine.actors import train_in_actors
+        from firstlight.engine.sources import load_config
+
+        device = load_config(source or config_of_run(resume, common), *overrides).device.name
+        run_path = resume or (str(runs_dir(common) / name) if name else "latest")
+        num = ranks_of_run(resume, common) if ranks is None and resume else ranks
+        code = train_in_actors(words, num, device=device, run=run_path, console=Console(quiet=common.json))
+        sys.exit(code)  # a rank has said what came of it
     from firstlight.engine import train as engine
 
     places: dict[str, Any] = {"runs_dir": common.runs_dir, "data_dir": common.data_dir}
@@ -1063,6 +1081,30 @@ def check_train_options(source: str | None, name: str | None, resume: str | None
         raise ConfigError(f"{'--override' if override else '--exact'} says how to resume; it needs --resume RUN")
     if resume is not None and (source or name):
         raise ConfigError(f"--resume goes on with the run's own config and name; leave out {source or name}")
+
+
+def option_words(given: dict[str, Any], common: Common) -> list[str]:
+    """Return options of `train` as they are written on a command line."""
+    given = {**given, "--runs-dir": common.runs_dir, "--data-dir": common.data_dir, "--json": common.json}
+    return [part for word, value in given.items() if value for part in ([word] if value is True else [word, str(value)])]
+
+
+def check_ray_options(workers: str | None, ranks: int | None) -> None:
+    """Raise ConfigError for options of `train` that do not start ranks on a Ray cluster."""
+    if workers is None:
+        raise ConfigError("--ranks is for --workers ray; on one machine, start `torchrun --nproc-per-node N -m firstlight train ...`")
+    if ranks is not None and ranks < 1:
+        raise ConfigError(f"--ranks is {ranks}; give a whole number of 1 or more")
+    if not is_only_process():
+        raise ConfigError("--workers ray starts the ranks, and torchrun started several already; leave out one of the two")
+
+
+def ranks_of_run(run: str, common: Common) -> int:
+    """Return how many processes trained a run that is to go on."""
+    from firstlight.tracking.run import find_run_to_resume
+
+    ranks: int = find_run_to_resume(run, runs_dir(common)).info.get("ranks", 1)
+    return ranks
 
 
 def config_of_run(run: str | None, common: Common) -> str:

@@ -28,6 +28,7 @@ from torch.distributed.distributed_c10d import PrefixStore, Store
 from torch.distributed.rendezvous import rendezvous
 
 from firstlight.data.loader import Shard
+from firstlight.engine.ray_cluster import LAUNCH
 from firstlight.engine.signals import StopRequest
 from firstlight.errors import ConfigError, FirstlightError, LostRankError
 
@@ -35,6 +36,8 @@ VARIABLES = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT")
 """What torchrun sets for each process."""
 START_SECONDS = 300.0
 """How long a rank waits for the others to start."""
+MISTAKE_SECONDS = 20.0
+"""How long a rank with a mistake in its command waits for the others, who may have made the same."""
 PREPARE_SECONDS = 1800.0
 """How long a rank waits for another that reads its data."""
 SAY_SECONDS = 3.0
@@ -66,13 +69,16 @@ def ranks_in(environment: Mapping[str, str]) -> tuple[int, int, int] | None:
 
 
 @contextmanager
-def joined() -> Iterator["Ranks | None"]:
-    """Meet the other processes of this training for the block, and end as they do: one of them says why. None for a process alone."""
+def joined(seconds: float = START_SECONDS) -> Iterator["Ranks | None"]:
+    """Meet the other processes of this training for the block, and end as they do: one of them says why. None for a process alone.
+
+    seconds: how long to wait for them.
+    """
     place = ranks_in(os.environ)
     if place is None:
         yield None
         return
-    ranks = Ranks(*place, PrefixStore(f"firstlight {next(_trainings)}", _meet()))
+    ranks = Ranks(*place, PrefixStore(f"firstlight {next(_trainings)}", _meet(seconds)))
     try:
         yield ranks
     except FirstlightError as error:
@@ -83,12 +89,23 @@ def joined() -> Iterator["Ranks | None"]:
     ranks.close()
 
 
+def said_by_one(error: FirstlightError) -> FirstlightError:
+    """Return the error as this rank is to say it, where it came before the ranks met; leave where another one says it."""
+    if _meet.cache_info().misses:  # they met and agreed who says it, or met nobody
+        return error
+    try:
+        with joined(MISTAKE_SECONDS):
+            raise error
+    except FirstlightError:
+        return error
+
+
 @cache
-def _meet() -> Store:
+def _meet(seconds: float = START_SECONDS) -> Store:
     """Return the store at MASTER_ADDR, once a process. Raises ConfigError where nobody is there."""
     place = f"{os.environ['MASTER_ADDR']}:{os.environ['MASTER_PORT']}"
     try:
-        store: Store = next(iter(rendezvous("env://", timeout=timedelta(seconds=START_SECONDS))))[0]
+        store: Store = next(iter(rendezvous("env://", timeout=timedelta(seconds=seconds))))[0]
     except (RuntimeError, ValueError, OSError) as error:
         reason = " ".join(str(error).split())[:200]
         raise ConfigError(f"rank {os.environ['RANK']} met nobody at {place} ({reason}); start all ranks with torchrun") from None
@@ -128,6 +145,8 @@ class Ranks:
 
     def launch(self, words: Sequence[str]) -> str:
         """Return the line that starts a command of ours again in as many processes, ready to be pasted where all are on one machine."""
+        if LAUNCH in os.environ:
+            return shlex.join([*words, *shlex.split(os.environ[LAUNCH])])
         local = int(os.environ.get("LOCAL_WORLD_SIZE", self.size))
         start = ["torchrun", "--nproc-per-node", str(local)] if local == self.size else ["torchrun", "..."]
         return shlex.join([*start, "-m", *words])

@@ -41,9 +41,12 @@ def raising_signals() -> Iterator[None]:
 
 
 @contextmanager
-def stop_requests() -> Iterator[StopRequest]:
-    """Catch SIGINT and SIGTERM for the block (in the main thread; elsewhere nothing is caught). Of several processes one speaks."""
-    request, speaks = StopRequest(), is_first_process()
+def stop_requests(*, quiet: bool = False) -> Iterator[StopRequest]:
+    """Catch SIGINT and SIGTERM for the block (in the main thread; elsewhere nothing is caught). Of several processes one speaks.
+
+    quiet: the process that is stopped speaks, and this one passes the request on.
+    """
+    request, speaks = StopRequest(), is_first_process() and not quiet
 
     def note(number: int, frame: Any) -> None:
         again = request.signal_number is not None

@@ -4,6 +4,7 @@ Reading order: train, resume, run_training, prepare.
 """
 
 import json
+import os
 import secrets
 import shlex
 import time
@@ -17,6 +18,7 @@ import torch
 from firstlight.config.describe import to_dict, to_yaml
 from firstlight.config.schema import Config, Kind
 from firstlight.data.build import load_training_data, make_loader, make_train_loader
+from firstlight.data.measure import SAMPLE_BYTES, content_hash, sample
 from firstlight.data.training_data import DataRecord, TrainingData
 from firstlight.engine.checkpoint import go_on_from, load_weights, newest_whole, prune, read_weights, restore_state
 from firstlight.engine.device import Arithmetic
@@ -39,6 +41,7 @@ from firstlight.engine.sources import completed, config_from, load_config, load_
 from firstlight.engine.state import Setup, TrainState
 from firstlight.errors import CheckpointError, ConfigError, InterruptedRunError, LostRankError, StorageError
 from firstlight.files import Lock, write_figure, write_text
+from firstlight.metrics.evaluation import Evaluation
 from firstlight.models.build import build_model
 from firstlight.models.flops import flops_per_image
 from firstlight.models.layers import count_parameters, freeze_norm_scales
@@ -72,15 +75,23 @@ def train(
         for remark in loaded.notes:
             console.line(f"note: {remark}")
 
-        def free_path() -> str:
+        def choose_path() -> tuple[str, str]:
             chosen = name or default_name(loaded.config.name)
             check_name(chosen)
             path = runs_dir_of(runs_dir) / chosen
+            begun = ranks is not None and begun_before(path, loaded.config, named=name is not None)
+            if begun:
+                return str(path), Run(path).state
             check_free(path)  # before minutes go into reading data
-            return str(path)
+            return str(path), "new"
 
-        path = Path(agreed(ranks, "run", free_path))
-        return run_training(loaded.config, path, console, data_dir_of(data_dir), notes=[note] if note else [], ranks=ranks)
+        chosen, state = agreed(ranks, "run", choose_path)
+        path = Path(chosen)
+        if state == "finished":  # the restart came after the end
+            return Run(path)
+        resumed = None if state == "new" else GoingOn(Run(path))
+        place = (path, console, data_dir_of(data_dir))
+        return run_training(loaded.config, *place, notes=[note] if note and not resumed else [], resumed=resumed, ranks=ranks)
 
 
 def resume(
@@ -111,6 +122,16 @@ def resume(
         return run_training(config_from(settings), *place, notes=[note] if note else [], resumed=going_on, ranks=ranks)
 
 
+def begun_before(path: Path, config: Config, *, named: bool) -> bool:
+    """Tell whether torchrun has started these ranks anew (--max-restarts), and they had begun this run. Raises ConfigError."""
+    if int(os.environ.get("TORCHELASTIC_MAX_RESTARTS", "0")) and not named:
+        raise ConfigError("torchrun --max-restarts starts the ranks again, and they find their run by its name; add --name NAME")
+    if not int(os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")) or not (path / "run.json").is_file():
+        return False
+    run = Run(path)
+    return not run.damage and config_of(run) == config
+
+
 def _find_to_resume(run: str | Path, runs_dir: Path, overrides: Sequence[str]) -> tuple[Path, Config]:
     """Return the path of a run that can go on, and its config with the overrides. Raises ConfigError and RunBusyError."""
     found = find_run_to_resume(run, runs_dir)
@@ -133,6 +154,8 @@ def _console_of(ranks: Ranks | None, console: Console | None) -> Console:
 
 BY_TRAIN = "train (test_at_end)"
 """Who opened the test set, in run.json."""
+OPENED = "test set opened"
+"""What rank 0 tells the others: whether it was opened before."""
 ONE_THREAD = Arithmetic("cpu", threads=1)
 """To read and copy the data: memory sets the pace, and beside a busy process two threads took 43 s for CIFAR-10 instead of 1.7."""
 TOO_MUCH_DATA = "try a smaller input.image_size, or fewer images"
@@ -243,6 +266,10 @@ def follow(config: Config, path: Path, data_dir: Path, ranks: Ranks) -> Run:
         try:
             share_state(prepared.state, ranks)
             fit(prepared.state, prepared.setup, RankedRecorder(NoWriter(path), Console(quiet=True), ranks=ranks, **facts))
+            if config.train.test_at_end and not agreed(ranks, OPENED, bool):
+                evaluate_test_set(config, prepared, data_dir, Console(quiet=True))
+        except KeyboardInterrupt:
+            raise InterruptedRunError(f"interrupted; go on with: {line}") from None
         except LostRankError as error:
             raise LostRankError(f"{error}; go on with: {line}") from error
     return Run(path)
@@ -525,17 +552,12 @@ def conclude(config: Config, prepared: Prepared, writer: RunWriter, console: Con
 
 def _open_test_set(config: Config, prepared: Prepared, writer: RunWriter, console: Console, data_dir: Path) -> dict[str, float]:
     """Evaluate the best weights on the sealed test set, record the opening, and return its figures."""
-    setup, best = prepared.setup, prepared.state.best
+    ranks, best = prepared.setup.ranks, prepared.state.best
     assert best is not None
     opened = [entry for entry in writer.info["test_openings"] if entry.get("by") == BY_TRAIN and entry.get("step") == best.step]
-    if opened:  # by a process that was stopped behind it
+    if agreed(ranks, OPENED, lambda: bool(opened)):  # by a process that was stopped behind it
         return {"test_accuracy": opened[-1]["accuracy"], "test_loss": opened[-1]["loss"]}
-    place: dict[str, Any] = {"device": setup.arithmetic.device, "channels_last": setup.arithmetic.channels_last}
-    dataset = open_test_set(config, data_dir, prepared.data.to_json())
-    for warning in dataset.warnings:
-        console.warn(warning)
-    loader = make_loader(dataset, config, prepared.data.normalize, **place)
-    test = evaluate_model(prepared.state.evaluated_model, loader, setup.num_classes, setup.arithmetic, setup.evaluation)
+    test = evaluate_test_set(config, prepared, data_dir, console)
     opening = {
         "when": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
         "by": BY_TRAIN,
@@ -551,6 +573,23 @@ def _open_test_set(config: Config, prepared: Prepared, writer: RunWriter, consol
         f"test accuracy {test.accuracy:.4f} on {test.num_images:,} images (the sealed test set, opened {times})", style="bold green"
     )
     return {"test_accuracy": test.accuracy, "test_loss": test.loss}
+
+
+def evaluate_test_set(config: Config, prepared: Prepared, data_dir: Path, console: Console) -> Evaluation:
+    """Return what the best weights, which rank 0 has, make of the test set; several processes share its batches."""
+    setup, ranks = prepared.setup, prepared.setup.ranks
+    dataset = open_test_set(config, data_dir, prepared.data.to_json())
+    for warning in dataset.warnings:
+        console.warn(warning)
+    place: dict[str, Any] = {"device": setup.arithmetic.device, "channels_last": setup.arithmetic.channels_last}
+    if ranks is not None:
+        ranks.compare(
+            "test data", {"num_images": len(dataset), "content_hash": content_hash(sample(dataset, SAMPLE_BYTES))}, changed_settings
+        )
+        share_state(prepared.state, ranks)
+        place["shard"] = ranks.shard
+    loader = make_loader(dataset, config, prepared.data.normalize, **place)
+    return evaluate_model(prepared.state.evaluated_model, loader, setup.num_classes, setup.arithmetic, setup.evaluation, ranks=ranks)
 
 
 def draw_pictures(run: Run) -> list[Path]:

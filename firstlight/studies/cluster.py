@@ -1,12 +1,6 @@
-"""Trials as tasks of a Ray cluster (Ray Core; extra `ray`): each does what a worker process does, in the study's folder that all share.
-
-RAY_ADDRESS names the cluster; without it one is started on this machine, with a token of its own, and stopped at the end.
-"""
+"""Trials as tasks of a Ray cluster (Ray Core; extra `ray`): each does what a worker process does, in the study's folder that all share."""
 
 import json
-import logging
-import os
-import secrets
 from collections.abc import Callable
 from dataclasses import asdict
 from functools import cache
@@ -15,8 +9,9 @@ from typing import Any
 
 from firstlight.config.describe import to_dict
 from firstlight.config.schema import Config
+from firstlight.engine.ray_cluster import Cluster
 from firstlight.engine.signals import stop_requests
-from firstlight.errors import ConfigError, FirstlightError, InterruptedRunError
+from firstlight.errors import FirstlightError, InterruptedRunError
 from firstlight.studies.store import Log
 from firstlight.studies.trial import Place, Trial
 from firstlight.studies.worker import carry_out
@@ -27,7 +22,8 @@ class Tasks:
     """Tasks of one CPU each, as many at a time as the cluster has."""
 
     def __init__(self, place: Place, log: Log) -> None:
-        self._ray, self._owns = _connect()
+        self._cluster = Cluster(instead="take --workers N")
+        self._ray = self._cluster.ray
         self._place = json.dumps(asdict(place))
         self._task = self._ray.remote(num_cpus=1, max_retries=0)(carry_out_message)
         self._running: dict[Any, Trial] = {}
@@ -58,8 +54,7 @@ class Tasks:
             self._ray.cancel(task, recursive=False)
         if self._running:
             self._ray.wait(list(self._running), num_returns=len(self._running), timeout=STOP_SECONDS)
-        if self._owns:
-            self._ray.shutdown()
+        self._cluster.close()
 
     def _fetched(self, task: Any) -> Outcome:
         trial = self._running.pop(task)
@@ -93,24 +88,3 @@ def carry_out_message(place_text: str, message_text: str) -> str:
 def _log_of(path: Path) -> Log:
     """Return the log of a study, opened once a process: a second handle would drop the claims of the first when it is closed."""
     return Log(path)
-
-
-def _connect() -> tuple[Any, bool]:
-    """Return Ray, connected, and whether the cluster is ours."""
-    local = "RAY_ADDRESS" not in os.environ
-    if local:  # nobody else on this machine is to send it tasks; Ray reads both where it is imported
-        os.environ.setdefault("RAY_AUTH_MODE", "token")
-        os.environ.setdefault("RAY_AUTH_TOKEN", secrets.token_hex(32))
-    try:
-        import ray
-    except ImportError:
-        raise ConfigError('--workers ray needs Ray, which is not installed; pip install "firstlight[ray]"') from None
-    if ray.is_initialized():
-        return ray, False
-    try:
-        ray.init(include_dashboard=False if local else None, log_to_driver=False, logging_level=logging.ERROR)
-    except (ConnectionError, RuntimeError, ValueError) as error:
-        place = "on this machine" if local else f"at RAY_ADDRESS={os.environ['RAY_ADDRESS']}"
-        reason = " ".join(str(error).split())[:200]
-        raise ConfigError(f"no Ray cluster {place} ({reason}); start one with `ray start --head`, or take --workers N") from None
-    return ray, local

@@ -59,10 +59,11 @@ JOBS = {
 PORTS = ["--rdzv-backend", "c10d", "--rdzv-endpoint", "127.0.0.1:0"]
 
 
-def torchrun(*words: str, cwd: Path) -> subprocess.Popen[str]:
+def torchrun(*words: str, cwd: Path, max_restarts: int = 0) -> subprocess.Popen[str]:
     """Start `torchrun --nproc-per-node 2 -m firstlight WORDS` with pipes, in a session of its own."""
+    restarts = ["--max-restarts", str(max_restarts), "--monitor-interval", "0.1"] if max_restarts else []
     return subprocess.Popen(
-        [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", *PORTS, "-m", "firstlight", *words],
+        [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", *PORTS, *restarts, "-m", "firstlight", *words],
         cwd=cwd,
         env={**os.environ, "OMP_NUM_THREADS": "1", "FIRSTLIGHT_CACHE": str(cwd / "cache"), "FIRSTLIGHT_RUNS": str(cwd / "runs")},
         start_new_session=True,
@@ -122,7 +123,14 @@ def start() -> Iterator[Start]:
         start_new_session=True,
     ) as forker:
 
-        def begin(*words: str, cwd: Path, folders: tuple[str, str] = (".", "."), odd: str | None = None, commands: Any = None) -> Forked:
+        def begin(
+            *words: str,
+            cwd: Path,
+            folders: tuple[str, str] = (".", "."),
+            odd: str | None = None,
+            commands: Any = None,
+            environment: Any = None,
+        ) -> Forked:
             with socket.socket() as free:
                 free.bind(("127.0.0.1", 0))
                 port = free.getsockname()[1]
@@ -133,7 +141,7 @@ def start() -> Iterator[Start]:
                     {
                         "commands": commands or [[*words, *([odd] if odd and rank else [])]],
                         "folder": str(cwd / folders[rank]),
-                        "environment": {**place, "RANK": str(rank), "LOCAL_RANK": str(rank)},
+                        "environment": {**place, **(environment or {}), "RANK": str(rank), "LOCAL_RANK": str(rank)},
                     }
                     for rank in range(2)
                 ],
@@ -258,6 +266,34 @@ def test_a_rank_killed_under_torchrun_ends_all(tmp_path: Path) -> None:
     assert line.endswith(f"go on with: torchrun --nproc-per-node 2 -m firstlight train --resume {run}")
     assert len(pids) == 2 and not any(map(is_alive, pids.values()))
     assert fl.load_run(run).state == "interrupted"
+
+
+def test_ranks_that_torchrun_starts_again_go_on(start: Start, tmp_path: Path) -> None:
+    """Fault 28, F3: with --max-restarts a killed rank costs the steps since the last checkpoint, and the bits are those of no kill."""
+    run, whole = tmp_path / "runs" / "run", tmp_path / "runs" / "whole"
+    agent = torchrun("train", "quickstart", *SMALL, "train.epochs=60", "--name", "run", cwd=tmp_path, max_restarts=1)
+    os.kill(ranks_of(agent, run)[1], signal.SIGKILL)
+    codes, _, err = start("train", "quickstart", *SMALL, "train.epochs=60", "--name", "whole", cwd=tmp_path).finish()
+    assert codes == [0, 0], err
+    code, said = finish(agent)
+    assert code == 0, said
+    assert len(fl.load_run(run).info["resumes"]) == 1
+    assert rows_of(run) == rows_of(whole)
+
+
+def test_a_restart_takes_up_nothing_but_its_own_run(start: Start, tmp_path: Path) -> None:
+    """F10: a name is asked for where torchrun may start again; a run of another config that has the name is left alone."""
+    restarts = {"TORCHELASTIC_MAX_RESTARTS": "3", "TORCHELASTIC_RESTART_COUNT": "0"}
+    codes, _, err = start("train", "quickstart", *LONG, cwd=tmp_path, environment=restarts).finish()
+    assert codes == [2, 2] and err[1] == ""
+    assert err[0].startswith("error: torchrun --max-restarts starts the ranks again") and err[0].endswith("; add --name NAME\n")
+    fl.train("quickstart", *SMALL, "train.epochs=1", name="run", runs_dir=tmp_path / "runs", console=Console(quiet=True))
+    again = {**restarts, "TORCHELASTIC_RESTART_COUNT": "1"}
+    codes, _, err = start("train", "quickstart", *LONG, "--name", "run", cwd=tmp_path, environment=again).finish()
+    assert codes == [5, 5] and "exists" in err[0]
+    codes, _, err = start("train", "quickstart", *SMALL, "train.epochs=1", "--name", "run", cwd=tmp_path, environment=again).finish()
+    assert codes == [0, 0], err
+    assert "resumes" not in fl.load_run(tmp_path / "runs" / "run").info, "it was finished, so nothing is left to do"
 
 
 def test_torchrun_stops_all_ranks_at_one_step(tmp_path: Path) -> None:
@@ -398,6 +434,37 @@ def test_a_mistake_of_all_ranks_is_said_once(start: Start, tmp_path: Path) -> No
     codes, _, err = start("train", "quickstart", "train.batch_size=1", FIXED, cwd=tmp_path).finish()
     assert err[0].startswith("error: train.batch_size=1 is the batch of all 2 ranks together") and err[0].count("\n") == 1
     assert err[1] == "" and codes == [2, 2]
+
+
+def test_a_mistake_before_the_ranks_meet_is_said_once(start: Start, tmp_path: Path) -> None:
+    """F10: words that are no command or option of any rank are rank 0's to say; those of one rank are its own."""
+    for words in (["train", "--override"], ["trian"], ["evaluate", "nothing"]):
+        codes, _, err = start(*words, cwd=tmp_path).finish()
+        assert codes == [2, 2] and err[1] == ""
+        assert err[0].startswith("error: ") and err[0].count("\n") == 1
+    codes, _, err = start("train", "quickstart", *LONG, cwd=tmp_path, odd="--exact").finish()
+    assert codes == [2, 2] and err[0] == ""
+    assert err[1] == "error: rank 1: --exact says how to resume; it needs --resume RUN\n"
+
+
+def test_a_rank_with_other_test_images_is_named(start: Start, tmp_path: Path) -> None:
+    """F10: the ranks share the batches of the test set too, so it must be the same one; the run keeps what it learned."""
+    for machine in ("a", "b"):
+        for number in range(24):
+            part, name = (
+                ("train", "dark") if number < 6 else ("train", "light") if number < 12 else ("test", "dark" if number < 18 else "light")
+            )
+            image = np.full((8, 8), number * 10, np.uint8)
+            image[0, 0] += machine == "b" and number == 20
+            path = tmp_path / machine / "photos" / part / name / f"{number}.png"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            Image.fromarray(image).save(path)
+    words = ["train", "quickstart", "data={name: folder, path: photos}", "train.batch_size=4", "train.epochs=1", FIXED, "--name", "run"]
+    _, _, err = start(*words, cwd=tmp_path, folders=("a", "b")).finish()
+    (line,) = errors_in(err[0].splitlines())
+    assert line.startswith("error: rank 1 differs from rank 0 in its test data: content_hash") and err[1] == ""
+    run = fl.load_run(tmp_path / "runs" / "run")
+    assert run.info["test_openings"] == [] and run.summary["best_epoch"] == 1
 
 
 @pytest.mark.parametrize(
