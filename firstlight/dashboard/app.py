@@ -13,7 +13,7 @@ from starlette.responses import FileResponse, Response
 from starlette.routing import Mount, Route
 from starlette.staticfiles import StaticFiles
 
-from firstlight.dashboard import runs
+from firstlight.dashboard import reports, run, runs
 from firstlight.dashboard.index import Index
 from firstlight.dashboard.render import answer, show_error
 from firstlight.errors import FirstlightError
@@ -30,6 +30,7 @@ ASLEEP_SECONDS = 30.0
 async def version(request: Request) -> Response:
     """Answer how often the index changed, so that a page knows when to ask again."""
     index: Index = request.app.state.index
+    request.app.state.asked = time.monotonic()
     return answer({"version": index.version, "scanned": index.scanned})
 
 
@@ -40,6 +41,11 @@ async def icon(request: Request) -> Response:
 
 ROUTES = [
     Route("/", runs.show_runs, name="runs"),
+    Route("/run/{id}", run.show_run, name="run"),
+    Route("/api/run/{id}/curves", run.send_curves),
+    Route("/api/run/{id}/events", run.send_events),
+    Route("/reports", reports.show_reports, name="reports"),
+    Route("/report/{id}", reports.send_report, name="report"),
     Route("/api/version", version),
     Route("/favicon.ico", icon),
     Mount("/static", StaticFiles(directory=STATIC), name="static"),
@@ -65,6 +71,7 @@ def make_app(runs_dir: Path, *, cache: Path | None = None) -> Starlette:
     app.state.index = Index(runs_dir, cache)
     app.state.asked = time.monotonic()
     app.state.stopping = asyncio.Event()
+    app.state.followers = {}
     return app
 
 
