@@ -13,7 +13,7 @@ from starlette.responses import FileResponse, Response
 from starlette.routing import Mount, Route
 from starlette.staticfiles import StaticFiles
 
-from firstlight.dashboard import lock_page, runs
+from firstlight.dashboard import lock_page, reports, run, runs
 from firstlight.dashboard.index import Index
 from firstlight.dashboard.lock import Lock
 from firstlight.dashboard.lock_page import Door
@@ -32,6 +32,7 @@ ASLEEP_SECONDS = 30.0
 async def version(request: Request) -> Response:
     """Answer how often the index changed, so that a page knows when to ask again."""
     index: Index = request.app.state.index
+    request.app.state.asked = time.monotonic()
     return answer({"version": index.version, "scanned": index.scanned})
 
 
@@ -42,6 +43,11 @@ async def icon(request: Request) -> Response:
 
 ROUTES = [
     Route("/", runs.show_runs, name="runs"),
+    Route("/run/{id}", run.show_run, name="run"),
+    Route("/api/run/{id}/curves", run.send_curves),
+    Route("/api/run/{id}/events", run.send_events),
+    Route("/reports", reports.show_reports, name="reports"),
+    Route("/report/{id}", reports.send_report, name="report"),
     Route("/api/version", version),
     Route("/lock", lock_page.show_lock, name="lock"),
     Route("/api/lock/open", lock_page.ask_to_open, methods=["POST"]),
@@ -74,6 +80,7 @@ def make_app(runs_dir: Path, *, cache: Path | None = None, door: Door | None = N
     app.state.door = door or Door(Lock())
     app.state.asked = time.monotonic()
     app.state.stopping = asyncio.Event()
+    app.state.followers = {}
     return app
 
 
