@@ -10,7 +10,7 @@ from typing import Any
 
 from firstlight.reports.page import Section, Table, shortened
 from firstlight.reports.pictures import read_pictures
-from firstlight.reports.values import Tree, listed, number, one_line, read_json, rows_of, texts
+from firstlight.tracking.values import Tree, listed, number, one_line, read_json, rows_of, texts
 
 ORDER = (
     "data", "compare", "warmup", "evaluation", "predictions", "image", "mistakes", "confusion", "uncertainty", "embedding",
