@@ -71,7 +71,7 @@ def report(study: Study, store: Store, questions: Questions | None = None) -> di
     rows = store.rows()
     against = None if asked.against is None else parse_setting(asked.against, "--against")
     interval = asked.interval or study.interval
-    found = answer(study, rows, _num_classes(store, rows), interval=interval, against=against)
+    found = answer(study, rows, num_classes_of(store, rows), interval=interval, against=against)
     compared = [compare_groups(found, parse_setting(a, "--compare"), parse_setting(b, "--compare")) for a, b in asked.compare]
     beside = None if asked.beside is None else _answer_of(Store(asked.beside), interval)
     table, points, written = hparams(found), point_rows(found), _Written()
@@ -155,7 +155,7 @@ def _answer_of(store: Store, interval: str) -> Answer:
     return answer(study_of(store), store.rows(), interval=interval)
 
 
-def _num_classes(store: Store, rows: Sequence[Row]) -> int | None:
+def num_classes_of(store: Store, rows: Sequence[Row]) -> int | None:
     """Return the classes that the trials tell apart, from the first run that says so."""
     for row in filter(is_finished, rows):
         data = Run(store.path / row["trial"]).info.get("data", {})
