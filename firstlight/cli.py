@@ -620,6 +620,30 @@ def tune_batch(
     result(common, found, lambda _: print(found["says"], *found["files"], sep="\n"))
 
 
+@app.command
+def dashboard(
+    *,
+    port: int | None = None,
+    host: str = "127.0.0.1",
+    open_browser: Annotated[bool, Parameter(name="--open", negative=(), show_default=False)] = False,
+    common: Common = COMMON,
+) -> None:
+    """Show all runs in a browser, live while they train. Pages are read-only, and only this machine gets them.
+
+    Parameters
+    ----------
+    port
+        Where the pages are (default: 8765, or a free port where that is in use; 0: any free port).
+    host
+        Address to listen at. Another than this machine's own lets others in who know the printed address.
+    open_browser
+        Open the pages in a browser.
+    """
+    from firstlight.dashboard.server import serve
+
+    serve(runs_dir(common), host=host, port=port, opened=open_browser)
+
+
 @inspect.command(name="predictions")
 def inspect_predictions(
     run: str,

@@ -1,1 +1,1 @@
-"""Local web pages over run folders; reading only, but for the lock's drawing. Needs no torch."""
+"""Local web pages over run folders. Reading order: server, app, guard, index, then a file a page."""

@@ -1,0 +1,204 @@
+"""What a run folder says, read with care: a folder may be half written, damaged, foreign, or made to do harm.
+
+No link is followed, nothing but a plain file is opened, and no file is read beyond a bound.
+"""
+
+import json
+import os
+import stat
+from collections.abc import Mapping
+from datetime import datetime
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+from firstlight.config.yaml import parse_yaml
+from firstlight.errors import ConfigError
+from firstlight.files import is_locked
+from firstlight.tracking.run import KINDS
+
+MAX_BYTES = 4 * 2**20
+"""Size of a run.json or config.yaml that is read; those of ours have a few thousand bytes."""
+MAX_KEYS = 200
+"""Settings and figures of one run that can be sorted by."""
+MAX_TEXT = 300
+"""Characters of a value that can be searched."""
+TAIL_BYTES = 2**16
+"""End of metrics.jsonl in which the last epoch's row is looked for."""
+
+
+def open_plain(path: str | Path) -> int:
+    """Return a descriptor of a plain file. Raises OSError for anything else: a link, a pipe, a folder."""
+    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0))
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        os.close(descriptor)
+        raise OSError(f"{path} is no plain file")
+    return descriptor
+
+
+def read_plain(path: str | Path, *, most: int = MAX_BYTES, tail: bool = False) -> bytes:
+    """Return what a plain file holds, or its last `most` bytes. Raises OSError, for a larger file too."""
+    descriptor = open_plain(path)
+    try:
+        size = os.fstat(descriptor).st_size
+        if size > most:
+            if not tail:
+                raise OSError(f"{size:,} bytes; at most {most:,} are read")
+            os.lseek(descriptor, size - most, os.SEEK_SET)
+        content = b""
+        while len(content) < most and (piece := os.read(descriptor, most - len(content))):
+            content += piece
+        return content
+    finally:
+        os.close(descriptor)
+
+
+def read_facts(folder: str) -> dict[str, Any]:
+    """Return what the index keeps of a run folder: `state`, `started`, `notes`, `tags`, `warnings`, `damage`, and `facts` by key.
+
+    A fact is a number or a text: every setting (`optim.lr`), the figures of the summary (`val_accuracy`), and some of the run itself.
+    A folder that cannot be read is `damaged`, and `damage` says why.
+    """
+    problems = []
+    info: dict[str, Any] = {}
+    config: dict[str, Any] = {}
+    try:
+        info = _as_mapping(json.loads(read_plain(f"{folder}/run.json")))
+    except (OSError, ValueError, RecursionError) as error:
+        problems.append(f"run.json: {_reason(error)}")
+    try:
+        config = read_config(read_plain(f"{folder}/config.yaml").decode())
+    except (OSError, ValueError, ConfigError) as error:
+        problems.append(f"config.yaml: {_reason(error)}")
+    if not problems and not (config and all(isinstance(info.get(key, default), kind) for key, (kind, default) in KINDS.items())):
+        problems.append("an entry is missing or of another kind")
+    damage = "; ".join(problems)
+    state = "damaged" if damage else str(info["state"])
+    if state == "running" and not is_locked(Path(folder) / "run.lock"):
+        state = "interrupted"
+    facts = {} if damage else _facts(info, config, folder)
+    words = {key: [plain_text(word) for word in info.get(key, [])] if isinstance(info.get(key), list) else [] for key in ("notes", "tags")}
+    warnings = info.get("warnings")
+    return {
+        "state": plain_text(state),
+        "started": _instant(info.get("started")),
+        **words,
+        "warnings": len(warnings) if isinstance(warnings, list) else 0,
+        "damage": plain_text(damage) if damage else None,
+        "facts": facts,
+    }
+
+
+def read_config(text: str) -> dict[str, Any]:
+    """Return a config's settings by their dotted keys. Raises ConfigError.
+
+    Sections are read one by one and remembered: among many runs most are alike, and to read them anew takes 20 times as long.
+    """
+    sections: list[str] = []
+    for line in text.splitlines(keepends=True):
+        if sections and line[0] in " \t-\n}]":
+            sections[-1] += line
+        else:
+            sections.append(line)
+    settings: dict[str, Any] = {}
+    try:
+        for section in sections:
+            settings |= _section(section)
+    except ConfigError:  # not cut where we thought; the whole is read as it stands
+        settings = flatten(_as_mapping(parse_yaml(text, "config.yaml").value))
+    return settings
+
+
+@lru_cache(maxsize=20_000)
+def _section(text: str) -> dict[str, Any]:
+    value = parse_yaml(text, "config.yaml").value
+    return {} if value is None else flatten(_as_mapping(value))
+
+
+def flatten(values: Mapping[Any, Any], above: str = "") -> dict[str, Any]:
+    """Return nested settings as one mapping of dotted keys to numbers and texts; null and the empty are left out."""
+    flat: dict[str, Any] = {}
+    for key, value in values.items():
+        name = f"{above}{plain_text(key)}"
+        if isinstance(value, Mapping):
+            flat |= flatten(value, f"{name}.")
+        elif (kept := _scalar(value)) is not None:
+            flat[name] = kept
+    return flat
+
+
+def _scalar(value: Any) -> int | float | str | None:
+    """Return a value as it is sorted and searched: a number, or a text."""
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, int):
+        return value if abs(value) < 2**63 else plain_text(value)
+    if isinstance(value, float):
+        return value if value - value == 0 else None  # SQLite has no NaN, and an infinity is no figure to compare
+    if value is None or value == []:
+        return None
+    return plain_text(json.dumps(value, ensure_ascii=False) if isinstance(value, list) else value)
+
+
+def plain_text(value: Any) -> str:
+    """Return a value as text that can be written as UTF-8, and is not long."""
+    try:
+        text = str(value)
+    except ValueError:  # an integer of more than 4,300 digits
+        return "a number too long to show"
+    return text[:MAX_TEXT].encode(errors="replace").decode()
+
+
+def _facts(info: Mapping[str, Any], config: Mapping[str, Any], folder: str) -> dict[str, Any]:
+    """Return the settings and the figures of a run, at most MAX_KEYS; those of an unfinished one are its last epoch's."""
+    facts: dict[str, Any] = {}
+    facts |= flatten(_as_mapping(info.get("summary", {})))
+    if "val_accuracy" not in facts and "train_accuracy" not in facts:
+        facts |= flatten({key: value for key, value in last_epoch(folder).items() if key not in NO_FIGURES})
+    facts |= flatten({key: info.get("network", {}).get(key) for key in ("num_parameters", "flops_per_image")})
+    facts |= flatten({key: info.get("arithmetic", {}).get(key) for key in ("device", "precision", "threads")}, "ran.")
+    made_by = info.get("environment")
+    if isinstance(made_by, dict) and isinstance(git := made_by.get("git"), dict):
+        facts |= flatten({"commit": git.get("commit")})
+    facts.setdefault("seconds", _scalar(info.get("seconds")))
+    settings = {"experiment" if key == "name" else key: value for key, value in config.items()}
+    return dict(list((facts | settings).items())[:MAX_KEYS])
+
+
+NO_FIGURES = {"kind", "best", "num_parameters", "flops_per_image", "seconds"}
+
+
+def last_epoch(folder: str) -> dict[str, Any]:
+    """Return the last whole row of an epoch in metrics.jsonl; nothing where there is none."""
+    try:
+        lines = read_plain(f"{folder}/metrics.jsonl", most=TAIL_BYTES, tail=True).splitlines()
+    except OSError:
+        return {}
+    for line in reversed(lines):
+        if b'"epoch"' in line[:20]:
+            try:
+                row = json.loads(line)
+            except (ValueError, RecursionError):
+                continue
+            if isinstance(row, dict):
+                return {key: value for key, value in row.items() if isinstance(value, int | float)}
+    return {}
+
+
+def _instant(text: Any) -> float | None:
+    """Return a time of day with its offset as seconds since 1970."""
+    try:
+        return datetime.fromisoformat(text).timestamp()
+    except (TypeError, ValueError, OverflowError, OSError):
+        return None
+
+
+def _as_mapping(value: Any) -> dict[str, Any]:
+    if not isinstance(value, dict):
+        raise ValueError(f"holds a {type(value).__name__} where a mapping is due")
+    return value
+
+
+def _reason(error: Exception) -> str:
+    text = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
+    return f"{' '.join(text.split())}"[:MAX_TEXT]

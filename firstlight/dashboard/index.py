@@ -1,0 +1,298 @@
+"""All runs below a folder in one SQLite table: a cache that is made again from the folders where it is missing or damaged.
+
+A row is a run; a column is a property, a setting or a figure. A scan looks at the time of change of each folder, which moves whenever
+run.json is replaced, and reads what is new; a run that trains is read each time.
+Reading order: Index.scan, Index.runs, Index.groups.
+"""
+
+import os
+import sqlite3
+import stat
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from firstlight.dashboard.folders import read_facts
+from firstlight.dashboard.query import Condition, column_of, parse_query
+from firstlight.errors import FirstlightError
+from firstlight.files import cache_dir, make_dir, remove, sha256
+
+FORMAT = 1
+"""Of the cache; one of another format is made anew."""
+MAX_COLUMNS = 800
+"""Keys that can be sorted by; SQLite allows 2,000 columns."""
+SLICE_SECONDS = 0.005
+"""Work of a scan between two pauses, in which pages are served."""
+YOUNG_SECONDS = 0.1
+"""Age of a change below which a second one might bear the same time; such a folder is read once more."""
+BATCH = 500
+"""Runs that are written at a time."""
+PROPERTIES = ("id", "path", "stamp", "name", "study", "state", "started", "notes", "tags", "warnings", "damage")
+
+
+@dataclass(frozen=True)
+class Found:
+    """A run or a study that the index knows: its id in addresses, and its folder."""
+
+    id: str
+    path: Path
+    name: str
+
+
+class Index:
+    """The runs and studies below `runs_dir`. cache: the file that keeps them, by default one in the user's cache folder."""
+
+    def __init__(self, runs_dir: Path, cache: Path | None = None) -> None:
+        self.runs_dir = runs_dir.resolve()
+        self.version = 0
+        """Grows whenever something changed."""
+        self.scanned = False
+        """Whether all folders were looked at once."""
+        self.columns: dict[str, str] = {}
+        self.studies: dict[str, Found] = {}
+        self._study_ids: dict[str, str] = {}
+        self._open(cache)
+        self.columns = {key: f"f{number}" for number, key in self._db.execute("SELECT number, key FROM keys")}
+        self._stamps: dict[str, int] = {}
+        self._running: set[str] = set()
+        for path, stamp, state in self._db.execute("SELECT path, stamp, state FROM runs"):
+            name = os.fsdecode(path)
+            self._stamps[name] = stamp
+            if state == "running":
+                self._running.add(name)
+        self._others: dict[str, int] = {}
+
+    def _open(self, cache: Path | None) -> None:
+        """Open the cache, or make it anew where it is damaged; keep it in memory where it cannot be written or another server has it."""
+        try:
+            path = cache or make_dir(cache_dir() / "dashboard") / f"{sha256(os.fsencode(self.runs_dir))[:16]}.sqlite"
+        except FirstlightError:
+            return self._start(":memory:")
+        with suppress(sqlite3.OperationalError):  # held by another server, or not ours to write
+            try:
+                return self._start(path)
+            except sqlite3.OperationalError:
+                raise
+            except sqlite3.DatabaseError:
+                self._db.close()
+                with suppress(FirstlightError):
+                    remove(path)
+                return self._start(path)
+        return self._start(":memory:")
+
+    def _start(self, place: str | Path) -> None:
+        self._db = sqlite3.connect(place, timeout=0, isolation_level=None)
+        self._db.execute("PRAGMA locking_mode = EXCLUSIVE")
+        self._db.execute("PRAGMA journal_mode = DELETE")
+        self._db.execute("PRAGMA synchronous = OFF")  # it can be made again
+        self._db.execute("PRAGMA cache_size = -65536")
+        self._db.execute("BEGIN EXCLUSIVE")
+        if self._db.execute("PRAGMA user_version").fetchone()[0] != FORMAT:
+            for table in ("runs", "keys"):
+                self._db.execute(f"DROP TABLE IF EXISTS {table}")
+            self._db.execute(
+                "CREATE TABLE runs(id TEXT PRIMARY KEY, path BLOB, stamp INTEGER, name TEXT, study TEXT, state TEXT, started REAL, "
+                "notes TEXT, tags TEXT, warnings INTEGER, damage TEXT)"
+            )
+            self._db.execute("CREATE TABLE keys(number INTEGER PRIMARY KEY, key TEXT UNIQUE)")
+            self._db.execute(f"PRAGMA user_version = {FORMAT}")
+        self._db.execute("COMMIT")
+
+    def close(self) -> None:
+        """Close the cache."""
+        self._db.close()
+
+    def scan(self) -> Iterator[None]:
+        """Look at all folders, read those that changed, forget those that are gone; yield after each few milliseconds of work."""
+        seen: set[str] = set()
+        studies: dict[str, Found] = {}
+        changed: list[tuple[str, int, str]] = []
+        version = self.version
+        pause = time.monotonic() + SLICE_SECONDS
+        for name, stamp, study in self._folders(studies):
+            if study is not None or self._is_run(name, stamp):
+                seen.add(name)
+                if self._stamps.get(name) != stamp or name in self._running:
+                    changed.append((name, stamp, study or ""))
+                if len(changed) >= BATCH:
+                    yield from self._read(changed)
+                    changed = []
+            if time.monotonic() > pause:
+                yield
+                pause = time.monotonic() + SLICE_SECONDS
+        yield from self._read(changed)
+        self._forget([name for name in self._stamps if name not in seen])
+        if studies.keys() != self.studies.keys():
+            self.version += 1
+        self.studies = studies
+        if not self.scanned or version != self.version:
+            self.scanned, self.version = True, self.version + 1
+
+    def _folders(self, studies: dict[str, Found]) -> Iterator[tuple[str, int, str | None]]:
+        """Yield the folders that may be runs: the path below runs_dir, the time of change, and the study around it."""
+        for name, stamp in self._entries(self.runs_dir):
+            if self._stamps.get(name) is None and self._others.get(name) != stamp and (self.runs_dir / name / "study.json").is_file():
+                self._study_ids[name] = ""
+            if name in self._study_ids:
+                found = Found(id_of(name), self.runs_dir / name, name)
+                studies[found.id] = found
+                for inside, changed in self._entries(self.runs_dir / name):
+                    path = f"{name}/{inside}"
+                    if path in self._stamps or (self.runs_dir / path / "run.json").exists():
+                        yield path, changed, name
+            else:
+                yield name, stamp, None
+
+    def _entries(self, folder: Path) -> Iterator[tuple[str, int]]:
+        """Yield the folders in a folder and their times of change; no links."""
+        try:
+            descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        except OSError:
+            return
+        try:
+            with os.scandir(descriptor) as entries:  # a look at an entry is then relative to the open folder, which is quicker
+                for entry in entries:
+                    try:
+                        facts = entry.stat(follow_symlinks=False)
+                    except OSError:
+                        continue
+                    if stat.S_ISDIR(facts.st_mode) and not entry.name.startswith("."):
+                        yield entry.name, facts.st_mtime_ns
+        finally:
+            os.close(descriptor)
+
+    def _is_run(self, name: str, stamp: int) -> bool:
+        """Tell whether a folder holds run.json; remembered for those that do not, until they change."""
+        if name in self._stamps:
+            return True
+        if self._others.get(name) == stamp:
+            return False
+        if (self.runs_dir / name / "run.json").exists() or (self.runs_dir / name / "run.json").is_symlink():
+            self._others.pop(name, None)
+            return True
+        self._others[name] = stamp if _is_old(stamp) else 0
+        return False
+
+    def _read(self, folders: Sequence[tuple[str, int, str]]) -> Iterator[None]:
+        """Read these folders and write their rows; yield now and then."""
+        rows = []
+        pause = time.monotonic() + SLICE_SECONDS
+        for name, stamp, study in folders:
+            if not (self.runs_dir / name / "run.json").exists() and not (self.runs_dir / name / "run.json").is_symlink():
+                self._forget([name])  # removed, or no run any more
+                continue
+            rows.append((name, stamp if _is_old(stamp) else 0, study, read_facts(f"{self.runs_dir}/{name}")))
+            if time.monotonic() > pause:
+                yield
+                pause = time.monotonic() + SLICE_SECONDS
+        if rows:
+            self._write(rows)
+
+    def _write(self, rows: Sequence[tuple[str, int, str, dict[str, Any]]]) -> None:
+        self._db.execute("BEGIN")
+        for key in dict.fromkeys(key for *_, found in rows for key in found["facts"]):
+            self._add_column(key)
+        keys = list(self.columns)
+        marks = ", ".join("?" * (len(PROPERTIES) + len(keys)))
+        into = ", ".join([*PROPERTIES, *self.columns.values()])
+        values = []
+        for name, stamp, study, found in rows:
+            facts = found["facts"]
+            about = [found["started"], *(_lines(found[key]) for key in ("notes", "tags")), found["warnings"], found["damage"]]
+            shown = show_name(name)
+            values.append(
+                [id_of(name), os.fsencode(name), stamp, shown, show_name(study) or None, found["state"], *about, *map(facts.get, keys)]
+            )
+            self._stamps[name] = stamp
+            (self._running.add if found["state"] == "running" else self._running.discard)(name)
+        self._db.executemany(f"INSERT OR REPLACE INTO runs({into}) VALUES({marks})", values)
+        self._db.execute("COMMIT")
+        self.version += 1
+
+    def _add_column(self, key: str) -> None:
+        if key not in self.columns and len(self.columns) < MAX_COLUMNS:
+            number = len(self.columns)
+            self._db.execute("INSERT INTO keys VALUES(?, ?)", (number, key))
+            self._db.execute(f"ALTER TABLE runs ADD COLUMN f{number}")
+            self.columns[key] = f"f{number}"
+
+    def _forget(self, names: Sequence[str]) -> None:
+        if not names:
+            return
+        self._db.executemany("DELETE FROM runs WHERE id = ?", [(id_of(name),) for name in names])
+        for name in names:
+            self._stamps.pop(name, None)
+            self._running.discard(name)
+        self.version += 1
+
+    def find(self, run_id: str) -> Found | None:
+        """Return the run of an id; None where there is none."""
+        row = self._db.execute("SELECT path, name FROM runs WHERE id = ?", (run_id,)).fetchone()
+        return row and Found(run_id, self.runs_dir / os.fsdecode(row[0]), row[1])
+
+    def count(self, where: Condition | None = None) -> int:
+        """Return how many runs there are, or fulfil a condition."""
+        condition = where or Condition()
+        return int(self._db.execute(f"SELECT count(*) FROM runs WHERE {condition}", condition.values).fetchone()[0])
+
+    def where(self, text: str) -> Condition:
+        """Return what a query asks for. Raises ConfigError."""
+        return parse_query(text, self.columns)
+
+    def runs(self, where: Condition, keys: Sequence[str], *, sort: str, descending: bool, first: int, num: int) -> list[dict[str, Any]]:
+        """Return some of the runs that fulfil a condition, as `id`, `damage` and these keys. Raises ConfigError for a key that is none."""
+        column = column_of(sort, self.columns)
+        shown = ", ".join(column_of(key, self.columns) for key in keys)
+        order = f"{column} {'DESC' if descending else 'ASC'} NULLS LAST, started DESC, id"
+        cursor = self._db.execute(
+            f"SELECT id, damage, {shown} FROM runs WHERE {where} ORDER BY {order} LIMIT ? OFFSET ?", [*where.values, num, first]
+        )
+        return [dict(zip(["id", "damage", *keys], row, strict=True)) for row in cursor]
+
+    def groups(self, where: Condition, by: str, figure: str, *, num: int) -> list[dict[str, Any]]:
+        """Return the runs that fulfil a condition by the values of a key, best first: `value`, `runs`, and of a figure `n`, `best`, `mean`,
+        `spread` (the sample standard deviation; None for less than two).
+        """
+        column, measured = column_of(by, self.columns), column_of(figure, self.columns)
+        best = "min" if figure.endswith("loss") else "max"
+        numbers = f"CASE WHEN typeof({measured}) IN ('integer', 'real') THEN {measured} END"
+        center = self._db.execute(f"SELECT coalesce(avg({numbers}), 0) FROM runs WHERE {where}", where.values).fetchone()[0]
+        cursor = self._db.execute(
+            f"SELECT {column}, count(*), count({numbers}), {best}({numbers}), avg({numbers}), sum(({numbers} - ?) * ({numbers} - ?)) "
+            f"FROM runs WHERE {where} GROUP BY {column} ORDER BY 4 {'ASC' if best == 'min' else 'DESC'} NULLS LAST, 2 DESC LIMIT ?",
+            [center, center, *where.values, num],
+        )
+        found = []
+        for value, runs, n, top, mean, squares in cursor:  # about the middle of all, which loses no digits
+            spread = (max(squares - n * (mean - center) ** 2, 0.0) / (n - 1)) ** 0.5 if n > 1 else None
+            found.append({"value": value, "runs": runs, "n": n, "best": top, "mean": mean, "spread": spread})
+        return found
+
+    def varied(self, where: Condition, keys: Sequence[str]) -> list[str]:
+        """Return those of the keys that have more than one value among the runs that fulfil a condition."""
+        if not keys:
+            return []
+        counts = ", ".join(f"count(DISTINCT {column_of(key, self.columns)})" for key in keys)
+        row = self._db.execute(f"SELECT {counts} FROM runs WHERE {where}", where.values).fetchone()
+        return [key for key, number in zip(keys, row, strict=True) if number > 1]
+
+
+def id_of(path: str) -> str:
+    """Return the id of a run or study in addresses: a digest of its path, the same on every day."""
+    return sha256(os.fsencode(path))[:16]
+
+
+def show_name(path: str) -> str:
+    """Return a path as text that can be shown, whatever bytes it has."""
+    return path.encode(errors="replace").decode()
+
+
+def _lines(words: Sequence[str]) -> str:
+    return "\n" + "\n".join(words) + "\n" if words else ""
+
+
+def _is_old(stamp: int) -> bool:
+    return time.time() - stamp / 1e9 > YOUNG_SECONDS
