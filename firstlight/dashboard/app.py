@@ -13,8 +13,9 @@ from starlette.responses import FileResponse, Response
 from starlette.routing import Mount, Route
 from starlette.staticfiles import StaticFiles
 
-from firstlight.dashboard import runs
+from firstlight.dashboard import compare_page, inspection_page, runs, study_page
 from firstlight.dashboard.index import Index
+from firstlight.dashboard.predict import Predictor
 from firstlight.dashboard.render import answer, show_error
 from firstlight.errors import FirstlightError
 
@@ -40,6 +41,16 @@ async def icon(request: Request) -> Response:
 
 ROUTES = [
     Route("/", runs.show_runs, name="runs"),
+    Route("/compare", compare_page.show_compare, name="compare"),
+    Route("/api/compare", compare_page.compare_json),
+    Route("/studies", study_page.show_studies, name="studies"),
+    Route("/study/{id}", study_page.show_study, name="study"),
+    Route("/api/study/{id}", study_page.study_json),
+    Route("/run/{id}/inspection", inspection_page.show_inspection, name="inspection"),
+    Route("/api/run/{id}/inspection", inspection_page.inspection_json),
+    Route("/run/{id}/file/{name}", inspection_page.inspection_file),
+    Route("/run/{id}/predict", inspection_page.show_predict, name="predict"),
+    Route("/api/run/{id}/predict", inspection_page.predict_json, methods=["POST"]),
     Route("/api/version", version),
     Route("/favicon.ico", icon),
     Mount("/static", StaticFiles(directory=STATIC), name="static"),
@@ -58,11 +69,13 @@ def make_app(runs_dir: Path, *, cache: Path | None = None) -> Starlette:
             scanning.cancel()
             with suppress(asyncio.CancelledError):
                 await scanning
+            app.state.predictor.close()
             app.state.index.close()
 
     handlers = {HTTPException: show_error, FirstlightError: show_error, Exception: show_error}
     app = Starlette(routes=ROUTES, lifespan=lifespan, exception_handlers=handlers)
     app.state.index = Index(runs_dir, cache)
+    app.state.predictor = Predictor()
     app.state.asked = time.monotonic()
     app.state.stopping = asyncio.Event()
     return app

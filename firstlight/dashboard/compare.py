@@ -5,9 +5,11 @@ Reading order: comparison_data, _over_seeds.
 
 import json
 from collections.abc import Mapping, Sequence
+from functools import lru_cache
+from pathlib import Path
 from typing import Any
 
-from firstlight.files import finite
+from firstlight.files import finite, is_locked
 from firstlight.inspection.compare import compare_images, differences, run_row
 from firstlight.metrics.evaluation import wilson_interval
 from firstlight.studies.settings import show_point, show_value
@@ -15,8 +17,6 @@ from firstlight.studies.statistics import Comparison, compare_paired, estimate, 
 from firstlight.tracking.run import Run
 from firstlight.tracking.values import number, one_line, part
 
-MAX_RUNS = 20
-"""Runs on one page; more curves cannot be told apart."""
 MAX_EPOCHS = 1000
 """Points of a curve; of more, evenly spread ones."""
 SEED_KEYS = ("seed", "init_seed", "order_seed")
@@ -50,17 +50,22 @@ def comparison_data(runs: Mapping[str, Run]) -> Data:
     )
 
 
-def stamp_of(runs: Mapping[str, Run]) -> str:
-    """Return a text that changes when one of the runs has something new to show."""
-    parts = []
-    for run in runs.values():
-        for name in ("run.json", "metrics.jsonl"):
-            try:
-                found = (run.path / name).stat()
-                parts.append(f"{found.st_size}.{found.st_mtime_ns}")
-            except OSError:
-                parts.append("0")
+def stamp_of(path: Path) -> str:
+    """Return a text that changes when a run has something new to show."""
+    parts = [str(is_locked(path / "run.lock"))]
+    for name in ("run.json", "config.yaml", "metrics.jsonl"):
+        try:
+            found = (path / name).stat()
+            parts.append(f"{found.st_size}.{found.st_mtime_ns}")
+        except OSError:
+            parts.append("0")
     return "-".join(parts)
+
+
+@lru_cache(maxsize=64)
+def read_run(path: Path, stamp: str) -> Run:
+    """Return a run that remembers what was read of it; another stamp stands for another state of its files."""
+    return Run(path)
 
 
 def _row(run: Run) -> Data:

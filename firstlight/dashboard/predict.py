@@ -57,7 +57,9 @@ class Predictor:
             raise HTTPException(503, f"no answer within {SECONDS:g} seconds; the machine may be busy, so try again") from None
         if found is None:
             self.close()
-            raise HTTPException(503, "the process that looks at images died, perhaps for want of memory; try again, or take a smaller network")
+            raise HTTPException(
+                503, "the process that looks at images died, perhaps for want of memory; try again, or take a smaller network"
+            )
         if "error" in found:
             kind, what = found["error"]
             raise getattr(errors, kind, FirstlightError)(what)

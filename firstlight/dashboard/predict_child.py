@@ -56,7 +56,9 @@ def look(run: Path, content: bytes) -> dict[str, Any]:
         try:
             found = predict(run, [image.name])
             data = load_run(run).info["data"]
-            pixels = read_images([Path(image.name)], tuple(data["image_shape"]), data["class_names"]).images[0].permute(1, 2, 0).contiguous()
+            pixels = (
+                read_images([Path(image.name)], tuple(data["image_shape"]), data["class_names"]).images[0].permute(1, 2, 0).contiguous()
+            )
         except FirstlightError as error:
             raise type(error)(str(error).replace(image.name, "the image")) from error
     height, width, channels = pixels.shape

@@ -11,7 +11,8 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from firstlight.errors import FirstlightError
+from firstlight.dashboard.index import id_of
+from firstlight.errors import FirstlightError, StorageError
 from firstlight.files import finite, is_locked
 from firstlight.studies.answer import Answer, answer
 from firstlight.studies.pictures import as_numbers, axis_of, in_order, mattered, read_epochs
@@ -19,16 +20,26 @@ from firstlight.studies.points import PointResult
 from firstlight.studies.report import num_classes_of, study_of
 from firstlight.studies.settings import show_point, show_value
 from firstlight.studies.statistics import CONFIDENCE
-from firstlight.studies.store import LOG, Row, Store
-from firstlight.tracking.run import Run
+from firstlight.studies.store import LOG, Row, Store, info_of
 from firstlight.tracking.values import number, one_line, part
 
 MAX_POINTS = 1000
 """Points that a page shows, the best ones."""
+MAX_BYTES = 100_000_000
+"""Size of a log of trials that a page reads."""
 MAX_RUNNING = 64
 """Trials under way that a page names."""
 NAMED = 4
 """Settings that a sentence names."""
+
+SURE = {
+    "nothing": "no result yet",
+    "alone": "one setting only",
+    "unknown": "cannot say: one seed each",
+    "open": "not settled",
+    "clear": "clearly best",
+}
+"""What `sure` of a verdict means, in a few words."""
 
 Data = dict[str, Any]
 
@@ -36,14 +47,14 @@ Data = dict[str, Any]
 def study_data(path: Path) -> Data:
     """Return what a page says of the study in a folder; of one that cannot be read, `damage` alone.
 
-    state: `running`, `finished`, `stopped` or `damaged`; trials are named by their run folder, relative to the study's.
+    state: `running`, `finished`, `stopped` or `damaged`; a trial has the `id` that its run has in addresses.
     """
     running = is_locked(path / "study.lock")
     try:
         told = dict(_told(path, _stamp(path / LOG), _stamp(path / "study.json")))
     except FirstlightError as error:
         return {"name": path.name, "state": "damaged", "damage": str(error)}
-    except (ValueError, TypeError, KeyError, AttributeError) as error:
+    except Exception as error:  # rows that anyone may have written break in any way
         return {"name": path.name, "state": "damaged", "damage": f"its rows cannot be read ({type(error).__name__}: {one_line(error)})"}
     progress = told["progress"]
     unfinished = progress["planned"] is None or progress["done"] < progress["planned"]
@@ -66,11 +77,12 @@ def stamp_of(path: Path) -> str:
 @lru_cache(maxsize=16)
 def _told(path: Path, log_stamp: tuple[int, int], study_stamp: tuple[int, int]) -> Data:
     """Return what does not change until a trial ends; the stamps say for which state of the files that is."""
+    if log_stamp[0] > MAX_BYTES:
+        raise StorageError(f"{path / LOG} has {log_stamp[0]:,} bytes; `firstlight study {path}` reads it all the same")
     store = Store(path)
     study, rows = study_of(store), store.rows()
     found = answer(study, rows, num_classes_of(store, rows), interval=study.interval)
     importance = mattered(found)
-    shown = found.points[:MAX_POINTS]
     return {
         "name": path.name,
         "base": study.base,
@@ -84,7 +96,7 @@ def _told(path: Path, log_stamp: tuple[int, int], study_stamp: tuple[int, int]) 
         "findings": found.sentences(),
         "warnings": list(found.warnings),
         "parameters": [_parameter(found, key) for key in study.space.parameters],
-        "points": [_point(found, place, point) for place, point in enumerate(shown)],
+        "points": [_point(path.name, found, place) for place in range(min(len(found.points), MAX_POINTS))],
         "num_points": len(found.points),
         "importance": None if importance is None else finite(asdict(importance)),
         "trial_names": {row["trial"] for row in rows},
@@ -99,7 +111,7 @@ def verdict(found: Answer) -> Data:
     """
     best = found.best
     if best is None or best.objective is None:
-        return {"sure": "nothing", "says": "No trial has finished with a figure yet.", "advice": ""}
+        return {"sure": "nothing", "word": SURE["nothing"], "says": "No trial has finished with a figure yet.", "advice": ""}
     figures = {"setting": show_point(best.point), "point": _shown(best.point), "trials": _names(best)}
     figures |= {key: value for key, value in vars(best.objective).items() if key in ("mean", "std", "low", "high", "n")}
     others = [(point, versus) for point, versus in zip(found.points, found.comparisons, strict=True) if point is not best]
@@ -116,7 +128,8 @@ def verdict(found: Answer) -> Data:
         what = f"{len(finished) - len(judged)} of {len(finished)} other settings share fewer than two seeds with it"
         said = ("open", f"Not settled: {what}, so they cannot be compared with it yet.", "")
     elif tied:
-        named = "; ".join(show_point(point.point) for point in tied[:NAMED]) + ("; ..." if len(tied) > NAMED else "")
+        more = f"; and {len(tied) - NAMED} more" if len(tied) > NAMED else ""
+        named = "; ".join(show_point(point.point) for point in tied[:NAMED]) + more
         advice = f"More than {seeds} would tell them apart, if there is a difference at all; trials that are done are kept."
         said = (
             "open",
@@ -126,7 +139,9 @@ def verdict(found: Answer) -> Data:
     else:
         all_others = "The other setting is" if len(judged) == 1 else f"All {len(judged)} other settings are"
         said = ("clear", f"{all_others} worse beyond seed noise, tested seed by seed ({seeds}, corrected for all comparisons).", "")
-    return finite({**figures, "sure": said[0], "says": said[1], "advice": said[2], "num_tied": len(tied), "num_others": len(finished)})  # type: ignore[no-any-return]
+    counts = {"num_tied": len(tied), "num_others": len(finished)}
+    told: Data = finite({**figures, "sure": said[0], "word": SURE[said[0]], "says": said[1], "advice": said[2], **counts})
+    return told
 
 
 def _parameter(found: Answer, key: str) -> Data:
@@ -145,9 +160,9 @@ def _parameter(found: Answer, key: str) -> Data:
     }
 
 
-def _point(found: Answer, place: int, point: PointResult) -> Data:
+def _point(name: str, found: Answer, place: int) -> Data:
     """Return a point: the text of its value of each parameter, its mean with its interval, how it compares with the best, its trials."""
-    versus = found.comparisons[place]
+    point, versus = found.points[place], found.comparisons[place]
     figures = dict.fromkeys(("mean", "std", "low", "high")) if point.objective is None else vars(point.objective)
     return finite(  # type: ignore[no-any-return]
         {
@@ -158,7 +173,7 @@ def _point(found: Answer, place: int, point: PointResult) -> Data:
             "p": None if versus is None else versus.p,
             "difference": None if versus is None else versus.comparison.difference.mean,
             "verdict": _beside_best(found, place),
-            "trials": [_trial(row) for row in point.rows],
+            "trials": [_trial(name, row) for row in point.rows],
         }
     )
 
@@ -175,9 +190,10 @@ def _beside_best(found: Answer, place: int) -> str:
     return "worse" if versus.p < 1 - CONFIDENCE else "open"
 
 
-def _trial(row: Row) -> Data:
+def _trial(name: str, row: Row) -> Data:
     figures = part(row, "figures")
     return {
+        "id": id_of(f"{name}/{row['trial']}"),
         "trial": row["trial"],
         "seed": row["seed"],
         "state": row["state"],
@@ -215,19 +231,21 @@ def _planned(store: Store) -> int | None:
 def _running(path: Path, ended: set[str]) -> list[Data]:
     """Return the trials that are under way, with how far each is."""
     found = []
+    num_epochs = part(part(Store(path).definition(), "config"), "train").get("epochs")
     for folder in _young_folders(path):
         if folder.name in ended or not is_locked(folder / "run.lock"):
             continue
-        told = part(Run(folder).info, "trial")
+        told = part(info_of(folder), "trial")
         epochs = read_epochs(Store(path), {"trial": folder.name})
         last = epochs[-1] if epochs else {}
         found.append(
             {
+                "id": id_of(f"{path.name}/{folder.name}"),
                 "trial": folder.name,
                 "setting": show_point(part(told, "point")),
                 "seed": told.get("seed"),
                 "epoch": number(last.get("epoch")),
-                "epochs": number(part(Run(folder).config, "train").get("epochs")),
+                "epochs": part(told, "point").get("train.epochs", num_epochs),
                 "val_accuracy": number(last.get("val_accuracy")),
             }
         )

@@ -22,9 +22,8 @@ from firstlight.studies.pictures import mattered, pictures
 from firstlight.studies.points import is_finished
 from firstlight.studies.settings import parse_setting
 from firstlight.studies.space import parse_space
-from firstlight.studies.store import Row, Store
+from firstlight.studies.store import Row, Store, info_of
 from firstlight.studies.study import Study
-from firstlight.tracking.run import Run
 
 Rows = Sequence[Mapping[str, Any]]
 
@@ -158,7 +157,7 @@ def _answer_of(store: Store, interval: str) -> Answer:
 def num_classes_of(store: Store, rows: Sequence[Row]) -> int | None:
     """Return the classes that the trials tell apart, from the first run that says so."""
     for row in filter(is_finished, rows):
-        data = Run(store.path / row["trial"]).info.get("data", {})
-        if isinstance(names := data.get("class_names"), list):
+        data = info_of(store.path / row["trial"]).get("data")
+        if isinstance(data, dict) and isinstance(names := data.get("class_names"), list):
             return len(names)
     return None

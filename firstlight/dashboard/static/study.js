@@ -3,7 +3,6 @@ import { cut, duration, el, follow, heat, number, numericScale, parameterScale, 
 
 const page = document.getElementById("study");
 const id = page.dataset.id;
-const WORDS = { nothing: "no result yet", alone: "one setting only", unknown: "cannot say: one seed each", open: "not settled", clear: "clear winner" };
 const VERDICTS = { best: "best", worse: "worse, beyond seed noise", open: "not told apart from the best", unknown: "too few seeds to say", none: "no figure" };
 const NAMES = { val_accuracy: "validation accuracy", val_loss: "validation loss" };
 const SHOWN_RANKS = 12, SHOWN_ROWS = 100;
@@ -14,14 +13,13 @@ const objective = () => NAMES[data.objective] || data.objective;
 const isUp = () => data.direction === "max";
 const runOf = (trial) => `/run/${trial.id}`;
 const better = (a, b) => (b === null ? true : a === null ? false : isUp() ? a > b : a < b);
-const name = (key) => key.replace(/^(optim|model|train|schedule|augment|data)\./, (whole) => whole);
 
 // The answer ---------------------------------------------------------------------------------------------------------------------------
 
 const answer = () => {
   const found = data.verdict, box = document.getElementById("verdict");
   box.className = `verdict ${found.sure}`;
-  const badge = el("span", { class: `sure ${found.sure}` }, WORDS[found.sure]);
+  const badge = el("span", { class: `sure ${found.sure}` }, found.word);
   if (found.sure === "nothing") return box.replaceChildren(badge, el("p", { class: "best" }, found.says), progress());
   const interval = found.low === null || found.low === undefined ? " (one seed, so no interval)" : ` (95 % interval ${number(found.low)} to ${number(found.high)}, ${found.n} seeds)`;
   const point = data.points.find((one) => one.verdict === "best") || data.points[0];
@@ -129,7 +127,7 @@ const response = () => {
       up.ticks.map((tick) => [svg("line", { class: "grid", x1: left, x2: right, y1: up.at(tick.value), y2: up.at(tick.value) }),
         svg("text", { x: left - 8, y: up.at(tick.value) + 4, "text-anchor": "end" }, tick.text)]),
       spaced(across.ticks, 0).map((tick) => svg("text", { x: tick.at, y: bottom + 18, "text-anchor": "middle" }, cut(tick.text, 16))),
-      svg("text", { class: "name", x: (left + right) / 2, y: height - 6, "text-anchor": "middle" }, `${name(parameter.key)}${parameter.log && parameter.numeric ? " (log scale)" : ""}`),
+      svg("text", { class: "name", x: (left + right) / 2, y: height - 6, "text-anchor": "middle" }, `${parameter.key}${parameter.log && parameter.numeric ? " (log scale)" : ""}`),
       means.filter((column) => column.points.length && column.best === null).map((column) => svg("line", { class: "none", x1: column.x, x2: column.x, y1: 10, y2: bottom }, svg("title", {}, `${column.text}: no trial ended with a figure`))),
       columns.flatMap((column) => column.points.flatMap((point) => point.trials.filter((trial) => trial.objective !== null).map((trial) =>
         svg("a", { href: runOf(trial), "aria-label": `${point.setting}, seed ${trial.seed}: ${number(trial.objective)}` },
