@@ -43,7 +43,9 @@ def comparison_data(runs: Mapping[str, Run]) -> Data:
             "runs": rows,
             "damaged": damaged,
             "curves": [{"id": key, "name": names[key], **_curves(run)} for key, run in whole.items()],
-            "differences": [{"key": key, "values": [show_value(value) for value in values]} for key, values in found.items()],
+            "differences": [
+                {"key": key, "values": ["–" if value is None else show_value(value) for value in values]} for key, values in found.items()
+            ],
             "same_images": _same_images(list(whole.values())),
             **_verdict(whole, names, found),
         }
@@ -108,6 +110,7 @@ def _verdict(runs: Mapping[str, Run], names: Mapping[str, str], found: Mapping[s
     if len(runs) < 2:
         return {"how": "none", "says": [], "groups": [], "pairs": []}
     best = max(runs, key=lambda key: number(run_row(runs[key])["val_accuracy"]) or 0.0)
+    first = f"Best validation accuracy: {names[best]}, {number(run_row(runs[best])['val_accuracy']) or 0.0:.4f}."
     over_seeds = _over_seeds(runs, found)
     if over_seeds is not None:
         return over_seeds
@@ -116,12 +119,16 @@ def _verdict(runs: Mapping[str, Run], names: Mapping[str, str], found: Mapping[s
     if pairs:
         corrected = holm([pair["p"] for pair in pairs], len(runs) * (len(runs) - 1) // 2)
         pairs = [{**pair, "p_corrected": p, "says": _say_images(pair, p)} for pair, p in zip(pairs, corrected, strict=True)]
-        says = [*(pair["says"] for pair in pairs), "One run each: another seed may turn the order round; this counts images, not seeds."]
+        says = [
+            first,
+            *(pair["says"] for pair in pairs),
+            "One run each: another seed may turn the order round; this counts images, not seeds.",
+        ]
         return {"how": "images", "says": says, "groups": [], "pairs": pairs}
     remedy = "Run each setting with several seeds (seed=1, seed=2, ...), or `firstlight inspect predictions` each run, and look again."
     return {
         "how": "none",
-        "says": [f"One run each says nothing about noise: their order may be chance. {remedy}"],
+        "says": [first, f"One run each says nothing about noise: their order may be chance. {remedy}"],
         "groups": [],
         "pairs": [],
     }
@@ -165,7 +172,8 @@ def _over_seeds(runs: Mapping[str, Run], found: Mapping[str, list[Any]]) -> Data
         {"run": group["setting"], "against": best["setting"], **_difference(pair), "p_corrected": p, "says": said}
         for (group, pair), p, said in zip(tested, corrected, says, strict=False)
     ]
-    return {"how": "seeds", "says": says, "groups": [_group(group) for group in ordered], "pairs": pairs}
+    first = f"Best setting: {best['setting']}, mean validation accuracy {estimate(list(best['by_seed'].values())).within(0.0, 1.0)}."
+    return {"how": "seeds", "says": [first, *says], "groups": [_group(group) for group in ordered], "pairs": pairs}
 
 
 def _paired(theirs: Mapping[Any, float], ours: Mapping[Any, float]) -> Comparison | None:

@@ -21,7 +21,7 @@ DRAWING = {"content-security-policy": "default-src 'none'; style-src 'unsafe-inl
 async def show_inspection(request: Request) -> Response:
     """Show what inspections and profiles left in a run; the figures come from inspection_json."""
     run = _find(request)
-    return page(request, "inspection.html", id=run.id, name=run.name, path=run.path)
+    return page(request, "inspection.html", id=run.id, name=run.name, folder=run.path)
 
 
 async def inspection_json(request: Request) -> Response:

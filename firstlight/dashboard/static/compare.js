@@ -1,5 +1,5 @@
 // Several runs: what they say together, their curves on the same axes, the settings in which they differ. Drawn from /api/compare.
-import { cut, duration, el, follow, number, numericScale, responsive, svg } from "/static/draw.js";
+import { cut, duration, el, figure, follow, number, numericScale, responsive, svg } from "/static/draw.js";
 
 const box = document.getElementById("compare");
 const hidden = new Set();
@@ -15,6 +15,12 @@ const ink = (name) => { // light-dark() is settled by the browser when a colour 
   probe.remove();
   return found;
 };
+// Runs of one setting share a colour where seeds are compared; else each run has its own.
+const placeOf = (run, index) => {
+  const group = data.groups.length > 1 ? data.groups.findIndex((one) => one.runs.includes(run.id)) : -1;
+  return group < 0 ? index : group;
+};
+const colorName = (run, index) => `--series-${(placeOf(run, index) % NUM_COLORS) + 1}`;
 const DASHES = [[], [7, 4], [2, 3]];
 
 const curves = (measure, label) => {
@@ -27,8 +33,8 @@ const curves = (measure, label) => {
       run[`${side}_${measure}`].forEach((value, place) => { values[at.get(run.epochs[place])] = value === undefined ? null : value; });
       if (values.every((value) => value === null)) continue;
       columns.push(values);
-      series.push({ label: `${run.name} ${side === "val" ? "validation" : "training"}`, run: run.id, stroke: ink(`--series-${(index % NUM_COLORS) + 1}`), width: side === "val" ? 2 : 1.2, alpha: side === "val" ? 1 : 0.75,
-        dash: side === "val" ? DASHES[Math.floor(index / NUM_COLORS) % 3] : [3, 4], show: !hidden.has(run.id), spanGaps: true, points: { show: epochs.length < 3 || values.filter((value) => value !== null).length < 2, size: 6 } });
+      series.push({ label: `${run.name} ${side === "val" ? "validation" : "training"}`, run: run.id, stroke: ink(colorName(run, index)), width: side === "val" ? 2 : 1.2, alpha: side === "val" ? 1 : 0.75,
+        dash: side === "val" ? DASHES[Math.floor(placeOf(run, index) / NUM_COLORS) % 3] : [3, 4], show: !hidden.has(run.id), spanGaps: true, points: { show: epochs.length < 3 || values.filter((value) => value !== null).length < 2, size: 6 } });
     }
   });
   if (columns.length < 2) return null;
@@ -64,12 +70,13 @@ const curves = (measure, label) => {
 
 const keys = () => el("ul", { class: "runkeys", "aria-label": "Runs; press one to hide or show its curves" }, data.curves.map((run, index) => {
   const swatch = el("span", { class: "swatch", "aria-hidden": "true" });
-  swatch.style.background = `var(--series-${(index % NUM_COLORS) + 1})`;
+  swatch.style.background = `var(${colorName(run, index)})`;
+  const group = data.groups.length > 1 ? data.groups.find((one) => one.runs.includes(run.id)) : null;
   const button = el("button", { type: "button", "aria-pressed": String(!hidden.has(run.id)), id: `key-${run.id}`, on: { click: () => {
     if (hidden.has(run.id)) hidden.delete(run.id); else hidden.add(run.id);
     button.setAttribute("aria-pressed", String(!hidden.has(run.id)));
     for (const plot of plots) plot.series.forEach((one, place) => { if (one.run === run.id) plot.setSeries(place, { show: !hidden.has(run.id) }); });
-  } } }, swatch, run.name);
+  } } }, swatch, run.name, group && group.setting.length < 40 ? el("span", { class: "soft" }, group.setting) : null);
   return el("li", {}, button);
 }));
 
@@ -88,16 +95,17 @@ const groups = () => {
   const draw = (width) => {
     const line = 26, left = Math.min(Math.max(...shown.map((group) => group.setting.length)) * 7 + 12, width * 0.5), height = shown.length * line + 40;
     const ends = shown.flatMap((group) => [group.mean, group.low, group.high]).filter((value) => value !== null);
-    const scale = numericScale(Math.min(...ends), Math.max(...ends), left + 8, width - 64, { count: 4 });
+    const room = (Math.max(...ends) - Math.min(...ends)) * 0.05;
+    const scale = numericScale(Math.min(...ends) - room, Math.max(...ends) + room, left + 8, width - 64, { count: 4 });
     return svg("svg", { viewBox: `0 0 ${width} ${height}`, height },
       scale.ticks.map((tick) => [svg("line", { class: "grid", x1: scale.at(tick.value), x2: scale.at(tick.value), y1: 4, y2: shown.length * line + 4 }), svg("text", { x: scale.at(tick.value), y: shown.length * line + 20, "text-anchor": "middle" }, tick.text)]),
       shown.map((group, index) => {
         const y = index * line + line / 2 + 4;
-        return svg("g", { class: index === 0 ? "best" : "" }, svg("title", {}, `${group.setting}: ${number(group.mean)}, n = ${group.n}`),
+        return svg("g", { class: index === 0 ? "best" : "" }, svg("title", {}, `${group.setting}: ${figure(group.mean)}, n = ${group.n}`),
           svg("text", { class: "name", x: left, y: y + 4, "text-anchor": "end" }, cut(group.setting, Math.floor((left - 8) / 6.9))),
           group.low !== null ? svg("line", { class: "bar", x1: scale.at(group.low), x2: scale.at(group.high), y1: y, y2: y }) : null,
           svg("circle", { class: "dot", cx: scale.at(group.mean), cy: y, r: 5 }),
-          svg("text", { class: "name", x: width - 2, y: y + 4, "text-anchor": "end" }, number(group.mean)));
+          svg("text", { class: "name", x: width - 2, y: y + 4, "text-anchor": "end" }, figure(group.mean)));
       }));
   };
   return el("section", { class: "panel", id: "groups" }, el("h2", {}, "Settings with their spread over seeds"), el("p", { class: "soft" }, "Mean validation accuracy and its 95 % interval, best first."), responsive(el("div", { class: "chart" }), draw));
@@ -108,8 +116,8 @@ const table = (heads, rows, label, kind = "") => el("div", { class: "wide", tabi
   el("tbody", {}, rows.map((row) => el("tr", {}, row.map((cell, place) => (place === 0 ? el("th", { scope: "row" }, cell) : el("td", { class: heads[place].number ? "number" : null }, cell))))))));
 
 const figures = () => table(["run", "state", "validation accuracy", "95 % interval", "validation loss", "best epoch", "epochs", "test accuracy", "parameters", "time"].map((title, place) => ({ title, number: [2, 4, 5, 6, 7, 8, 9].includes(place) })),
-  data.runs.map((run) => [el("a", { href: `/run/${run.id}` }, run.name), el("span", { class: `state ${run.state}` }, run.state), number(run.val_accuracy),
-    run.interval ? `${number(run.interval[0])} to ${number(run.interval[1])} (${number(run.num_val)} images)` : "–", number(run.val_loss), number(run.best_epoch), number(run.epochs), number(run.test_accuracy), number(run.num_parameters), duration(run.seconds)]), "Figures of the runs");
+  data.runs.map((run) => [el("a", { href: `/run/${run.id}` }, run.name), el("span", { class: `state ${run.state}` }, run.state), figure(run.val_accuracy),
+    run.interval ? `${figure(run.interval[0])} to ${figure(run.interval[1])} (${number(run.num_val)} images)` : "–", figure(run.val_loss), number(run.best_epoch), number(run.epochs), figure(run.test_accuracy), number(run.num_parameters), duration(run.seconds)]), "Figures of the runs");
 
 const differences = () => (data.differences.length === 0 ? el("p", {}, "No setting differs.")
   : table([{ title: "setting" }, ...data.runs.map((run) => ({ title: run.name }))], data.differences.map((row) => [row.key, ...row.values]), "Settings that differ", "differ"));
@@ -123,7 +131,7 @@ const pairs = () => {
   }
   return [el("h2", {}, "Seed by seed"), el("p", { class: "soft" }, `Against ${data.pairs[0].against}; a positive difference means that it is the better one. Student's paired test, corrected for all pairs (Holm 1979).`),
     table(["setting", "difference", "95 % interval", "seeds", "p, corrected"].map((title, place) => ({ title, number: place > 0 })),
-      data.pairs.map((pair) => [pair.run, number(pair.difference), pair.low === null ? "–" : `${number(pair.low)} to ${number(pair.high)}`, number(pair.n), pair.p_corrected.toPrecision(2)]), "Seed by seed")];
+      data.pairs.map((pair) => [pair.run, figure(pair.difference), pair.low === null ? "–" : `${figure(pair.low)} to ${figure(pair.high)}`, number(pair.n), pair.p_corrected.toPrecision(2)]), "Seed by seed")];
 };
 
 const redraw = () => {

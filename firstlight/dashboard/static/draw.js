@@ -8,7 +8,7 @@ const fill = (node, attributes, children) => {
     if (name === "on") for (const [event, listener] of Object.entries(value)) node.addEventListener(event, listener);
     else node.setAttribute(name, value === true ? "" : value);
   }
-  node.append(...children.flat(2).filter((child) => child !== null && child !== undefined && child !== false));
+  node.append(...children.flat(Infinity).filter((child) => child !== null && child !== undefined && child !== false));
   return node;
 };
 
@@ -21,6 +21,9 @@ export const number = (value, digits = 4) => {
   if (Number.isInteger(value) && Math.abs(value) < 1e15) return value.toLocaleString("en");
   return Math.abs(value) >= 1e4 || Math.abs(value) < 1e-3 ? Number(value.toPrecision(3)).toString() : value.toFixed(digits);
 };
+
+// A figure such as an accuracy: always with its decimals, so that 1 does not look like a count.
+export const figure = (value) => (value === null || value === undefined || !Number.isFinite(value) ? number(value) : Math.abs(value) < 1e4 ? value.toFixed(4) : number(value));
 
 export const short = (value) => Number(value.toPrecision(4)).toString().replace("e+", "e");
 

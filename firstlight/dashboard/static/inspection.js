@@ -10,8 +10,8 @@ let data = null;
 
 // Images -------------------------------------------------------------------------------------------------------------------------------
 
-const tile = (cells, place, about) => {
-  const scale = Math.max(1, Math.round(84 / Math.max(cells.tile_height, cells.tile_width)));
+const tile = (cells, place, about, size = 84) => {
+  const scale = Math.max(1, Math.round(size / Math.max(cells.tile_height, cells.tile_width)));
   const node = el("span", { class: "tile", role: "img", "aria-label": about });
   const rows = Math.ceil(cells.images.length / cells.columns);
   node.style.width = `${cells.tile_width * scale}px`;
@@ -121,7 +121,7 @@ const cellsOf = (split) => {
 
 const thumbnail = (cells, index, about) => {
   const place = cells ? cells.images.findIndex((image) => image.index === index) : -1;
-  return place < 0 ? "" : tile(cells, place, about);
+  return place < 0 ? "" : tile(cells, place, about, 44);
 };
 
 const mistakes = (section) => {

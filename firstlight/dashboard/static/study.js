@@ -1,5 +1,5 @@
 // A study: the answer first, then the charts and the table behind it. Drawn from /api/study/ID, and again whenever a trial ended.
-import { cut, duration, el, follow, heat, number, numericScale, parameterScale, responsive, spaced, svg } from "/static/draw.js";
+import { cut, duration, el, figure, follow, heat, number, numericScale, parameterScale, responsive, spaced, svg } from "/static/draw.js";
 
 const page = document.getElementById("study");
 const id = page.dataset.id;
@@ -21,12 +21,12 @@ const answer = () => {
   box.className = `verdict ${found.sure}`;
   const badge = el("span", { class: `sure ${found.sure}` }, found.word);
   if (found.sure === "nothing") return box.replaceChildren(badge, el("p", { class: "best" }, found.says), progress());
-  const interval = found.low === null || found.low === undefined ? " (one seed, so no interval)" : ` (95 % interval ${number(found.low)} to ${number(found.high)}, ${found.n} seeds)`;
+  const interval = found.low === null || found.low === undefined ? " (one seed, so no interval)" : ` (95 % interval ${figure(found.low)} to ${figure(found.high)}, ${found.n} seeds)`;
   const point = data.points.find((one) => one.verdict === "best") || data.points[0];
   return box.replaceChildren(
     badge,
     el("p", { class: "best" }, el("small", {}, found.so_far ? "best setting so far" : "best setting"), found.setting),
-    el("p", { class: "figure" }, el("strong", {}, number(found.mean)), ` ${objective()}`, el("span", { class: "soft" }, interval)),
+    el("p", { class: "figure" }, el("strong", {}, figure(found.mean)), ` ${objective()}`, el("span", { class: "soft" }, interval)),
     el("p", { class: "says" }, el("strong", {}, "How sure: "), found.says),
     found.advice ? el("p", { class: "says soft" }, found.advice) : null,
     progress(),
@@ -52,7 +52,7 @@ const behind = (title, points) => {
   if (trials.length === 1) return location.assign(runOf(trials[0]));
   const list = points.map((point) => [
     points.length > 1 ? el("h3", {}, point.setting) : null,
-    el("p", { class: "soft" }, point.mean === null ? "no trial ended with a figure" : `mean ${number(point.mean)} over ${point.n} seed${point.n === 1 ? "" : "s"}; ${VERDICTS[point.verdict]}`),
+    el("p", { class: "soft" }, point.mean === null ? "no trial ended with a figure" : `mean ${figure(point.mean)} over ${point.n} seed${point.n === 1 ? "" : "s"}; ${VERDICTS[point.verdict]}`),
     el("ul", {}, point.trials.map((trial) => el("li", {}, trialLink(trial), trial.why ? el("span", { class: "soft" }, ` ${trial.why}`) : null))),
   ]);
   document.getElementById("behind-title").textContent = title;
@@ -64,7 +64,7 @@ const behind = (title, points) => {
 };
 
 const trialLink = (trial) => el("a", { href: runOf(trial), title: `run ${trial.trial}` },
-  `seed ${trial.seed}: ${trial.objective === null ? trial.state : number(trial.objective)}`);
+  `seed ${trial.seed}: ${trial.objective === null ? trial.state : figure(trial.objective)}`);
 
 // Charts -------------------------------------------------------------------------------------------------------------------------------
 
@@ -82,27 +82,28 @@ const ranks = () => {
   const shown = data.points.filter((point) => point.mean !== null).slice(0, SHOWN_RANKS);
   if (shown.length < 2) return null;
   const draw = (width) => {
-    const left = Math.min(Math.max(...shown.map((point) => Math.min(point.setting.length, 40))) * 7 + 14, width * 0.45), line = 26;
+    const isNarrow = width < 560; // then a setting stands above its bar
+    const left = isNarrow ? 4 : Math.min(Math.max(...shown.map((point) => point.setting.length)) * 7 + 14, width * 0.45), line = isNarrow ? 42 : 26;
     const height = shown.length * line + 46, scale = numericScale(...extent(shown), left + 8, width - 66, { count: width > 500 ? 6 : 3 });
-    const most = Math.floor((left - 10) / 6.9);
+    const most = Math.floor((isNarrow ? width - 4 : left - 10) / 6.9);
     return svg("svg", { viewBox: `0 0 ${width} ${height}`, height },
       scale.ticks.map((tick) => [svg("line", { class: "grid", x1: scale.at(tick.value), x2: scale.at(tick.value), y1: 6, y2: shown.length * line + 6 }),
         svg("text", { x: scale.at(tick.value), y: shown.length * line + 22, "text-anchor": "middle" }, tick.text)]),
-      svg("text", { x: (left + width - 66) / 2, y: height - 6, "text-anchor": "middle" }, `${objective()}, mean and 95 % interval over seeds`),
+      svg("text", { x: width / 2, y: height - 6, "text-anchor": "middle" }, `${objective()}, mean and 95 % interval`),
       shown.map((point, index) => {
-        const y = index * line + line / 2 + 6;
+        const y = index * line + line / 2 + (isNarrow ? 15 : 6);
         return svg("g", { class: point.verdict },
-          svg("title", {}, `${point.setting}: ${number(point.mean)}, ${VERDICTS[point.verdict]}`),
-          svg("text", { class: "name", x: left, y: y + 4, "text-anchor": "end" }, cut(point.setting, most)),
+          svg("title", {}, `${point.setting}: ${figure(point.mean)}, ${VERDICTS[point.verdict]}`),
+          svg("text", { class: "name", x: isNarrow ? 4 : left, y: isNarrow ? y - 13 : y + 4, "text-anchor": isNarrow ? "start" : "end" }, cut(point.setting, most)),
           point.low !== null ? svg("line", { class: "bar", x1: scale.at(point.low), x2: scale.at(point.high), y1: y, y2: y }) : null,
-          point.trials.filter((trial) => trial.objective !== null).map((trial) => svg("a", { href: runOf(trial), "aria-label": `${point.setting}, seed ${trial.seed}: ${number(trial.objective)}` },
-            svg("circle", { class: "trial", cx: scale.at(trial.objective), cy: y, r: 3.6 }, svg("title", {}, `seed ${trial.seed}: ${number(trial.objective)}`)))),
+          point.trials.filter((trial) => trial.objective !== null).map((trial) => svg("a", { href: runOf(trial), "aria-label": `${point.setting}, seed ${trial.seed}: ${figure(trial.objective)}` },
+            svg("circle", { class: "trial", cx: scale.at(trial.objective), cy: y, r: 3.6 }, svg("title", {}, `seed ${trial.seed}: ${figure(trial.objective)}`)))),
           svg("circle", { class: "dot", cx: scale.at(point.mean), cy: y, r: 5 }),
-          svg("text", { class: "name", x: width - 2, y: y + 4, "text-anchor": "end" }, number(point.mean)));
+          svg("text", { class: "name", x: width - 2, y: y + 4, "text-anchor": "end" }, figure(point.mean)));
       }));
   };
   const more = data.num_points > shown.length ? `The ${shown.length} best of ${data.num_points} settings. ` : "";
-  return panel("Settings, best first", `${more}A bar that ends before the best one's begins says little: the tests behind the colours go seed by seed.`,
+  return panel("Settings, best first", `${more}The colours come from tests seed by seed, corrected for all comparisons.`,
     [chart(draw, "settings with their intervals"), el("p", { class: "legend" }, el("span", { class: "key kgood" }, "best"), el("span", { class: "key kwarn" }, "not told apart from it"),
       el("span", { class: "key ksoft" }, "worse, beyond seed noise"), el("span", { class: "key k2" }, "one seed: click for its run"))], { key: "ranks" });
 };
@@ -123,6 +124,7 @@ const response = () => {
     const columns = parameter.values.map((value) => ({ text: value.text, x: across.at(value.text), points: data.points.filter((point) => point.values[parameter.key] === value.text) }));
     const means = columns.map((column) => ({ ...column, best: bestAt(column.points) }));
     const there = means.filter((column) => column.best !== null);
+    const isLine = single || 2 * there.length <= done.length; // where hardly any value was drawn twice, a line would only join neighbours
     return svg("svg", { viewBox: `0 0 ${width} ${height}`, height },
       up.ticks.map((tick) => [svg("line", { class: "grid", x1: left, x2: right, y1: up.at(tick.value), y2: up.at(tick.value) }),
         svg("text", { x: left - 8, y: up.at(tick.value) + 4, "text-anchor": "end" }, tick.text)]),
@@ -130,15 +132,15 @@ const response = () => {
       svg("text", { class: "name", x: (left + right) / 2, y: height - 6, "text-anchor": "middle" }, `${parameter.key}${parameter.log && parameter.numeric ? " (log scale)" : ""}`),
       means.filter((column) => column.points.length && column.best === null).map((column) => svg("line", { class: "none", x1: column.x, x2: column.x, y1: 10, y2: bottom }, svg("title", {}, `${column.text}: no trial ended with a figure`))),
       columns.flatMap((column) => column.points.flatMap((point) => point.trials.filter((trial) => trial.objective !== null).map((trial) =>
-        svg("a", { href: runOf(trial), "aria-label": `${point.setting}, seed ${trial.seed}: ${number(trial.objective)}` },
-          svg("circle", { class: "trial", cx: column.x, cy: up.at(trial.objective), r: 4 }, svg("title", {}, `${point.setting}, seed ${trial.seed}: ${number(trial.objective)}`)))))),
-      parameter.numeric || there.length > 1 ? svg("polyline", { class: "mean", points: there.map((column) => `${column.x},${up.at(column.best.mean)}`).join(" ") }) : null,
+        svg("a", { href: runOf(trial), "aria-label": `${point.setting}, seed ${trial.seed}: ${figure(trial.objective)}` },
+          svg("circle", { class: "trial", cx: column.x, cy: up.at(trial.objective), r: 4 }, svg("title", {}, `${point.setting}, seed ${trial.seed}: ${figure(trial.objective)}`)))))),
+      isLine ? svg("polyline", { class: "mean", points: there.map((column) => `${column.x},${up.at(column.best.mean)}`).join(" ") }) : null,
       there.map((column) => [
         column.best.low !== null ? svg("path", { class: "bar", d: `M${column.x} ${up.at(column.best.low)}V${up.at(column.best.high)}M${column.x - 5} ${up.at(column.best.low)}h10M${column.x - 5} ${up.at(column.best.high)}h10` }) : null,
-        svg("circle", { class: "dot", cx: column.x, cy: up.at(column.best.mean), r: 5 }, svg("title", {}, `${column.best.setting}: mean ${number(column.best.mean)}, n = ${column.best.n}`))]));
+        svg("circle", { class: "dot", cx: column.x, cy: up.at(column.best.mean), r: 5 }, svg("title", {}, `${column.best.setting}: mean ${figure(column.best.mean)}, n = ${column.best.n}`))]));
   };
   const about = single ? "Each seed as a dot, the mean as a line, a bar for its 95 % interval over seeds."
-    : "Each trial as a dot; the line goes through the best setting at each value, with its 95 % interval over seeds.";
+    : "Each trial as a dot; blue is the best setting at each value, with its 95 % interval over seeds.";
   const pick = single ? null : el("div", { class: "picks" }, select("Over", keys, chosen.response, (key) => { chosen.response = key; redraw(); }));
   return panel("Response", about, [pick, chart(draw, `${objective()} over ${parameter.key}`),
     el("p", { class: "legend" }, el("span", { class: "key k1" }, single ? "mean" : "best setting at this value"), el("span", { class: "key k2" }, "one trial: click for its run"))], { key: "response" });
@@ -216,8 +218,8 @@ const parallel = () => {
     const lines = [...done].reverse().map((point) => {
       const share = high > low ? (point.mean - low) / (high - low) : 1;
       const line = svg("polyline", { class: `line${point.verdict === "best" ? " best" : ""}`, points: path(point), stroke: heat(isUp() ? share * 0.92 : (1 - share) * 0.92).color },
-        svg("title", {}, `${point.setting}: ${number(point.mean)}`));
-      return svg("a", { href: point.trials.length === 1 ? runOf(point.trials[0]) : "#", "aria-label": `${point.setting}: ${number(point.mean)}; open its runs`,
+        svg("title", {}, `${point.setting}: ${figure(point.mean)}`));
+      return svg("a", { href: point.trials.length === 1 ? runOf(point.trials[0]) : "#", "aria-label": `${point.setting}: ${figure(point.mean)}; open its runs`,
         on: { click: (event) => { event.preventDefault(); behind(point.setting, [point]); } } }, line);
     });
     return svg("svg", { viewBox: `0 0 ${width} ${height}`, height }, lines, axes.map((axis, index) => {
@@ -229,7 +231,7 @@ const parallel = () => {
         ticks.filter((tick, place) => ticks.length <= 14 || place % Math.ceil(ticks.length / 14) === 0).map((tick) => svg("text", { x: end ? x + 6 : x - 6, y: tick.at + 4, "text-anchor": end ? "start" : "end" }, cut(tick.text, end ? 8 : Math.max(6, Math.floor(letters * 0.7)))))];
     }));
   };
-  return panel("Parallel lines", `Each line is a setting: its value of every parameter, and its mean ${objective()}. Bright is better; a click opens its runs.`, chart(draw, "parallel coordinates"), { full: data.parameters.length > 3, key: "parallel" });
+  return panel("Parallel lines", `Each line is a setting: its value of every parameter, and its mean ${objective()}. Bright is better; a click opens its runs.`, chart(draw, "parallel coordinates"), { full: true, key: "parallel" });
 };
 
 const importance = () => {
@@ -258,8 +260,8 @@ const table = () => {
   const columns = [{ key: "rank", title: "rank", number: true, value: (point) => point.rank },
     ...data.parameters.map((parameter) => ({ key: parameter.key, title: parameter.key, number: parameter.numeric, show: (point) => (point.values[parameter.key] === undefined ? "–" : point.values[parameter.key]),
       value: (point) => parameter.values.findIndex((value) => value.text === point.values[parameter.key]) })),
-    { key: "mean", title: `mean ${objective()}`, number: true, value: (point) => point.mean, show: (point) => number(point.mean) },
-    { key: "interval", title: "95 % interval", value: (point) => (point.low === null ? null : point.high - point.low), show: (point) => (point.low === null ? "–" : `${number(point.low)} to ${number(point.high)}`) },
+    { key: "mean", title: `mean ${objective()}`, number: true, value: (point) => point.mean, show: (point) => figure(point.mean) },
+    { key: "interval", title: "95 % interval", value: (point) => (point.low === null ? null : point.high - point.low), show: (point) => (point.low === null ? "–" : `${figure(point.low)} to ${figure(point.high)}`) },
     { key: "n", title: "seeds", number: true, value: (point) => point.n },
     { key: "p", title: "p, corrected", number: true, value: (point) => point.p, show: (point) => (point.p === null ? "–" : point.p.toPrecision(2)) },
     { key: "verdict", title: "beside the best", value: (point) => point.verdict, show: (point) => VERDICTS[point.verdict] }];
@@ -285,7 +287,7 @@ const table = () => {
 const underWay = () => {
   if (!data.running.length) return null;
   return panel("Training now", "", el("ul", { class: "says-list" }, data.running.map((trial) => el("li", {}, el("a", { href: `/run/${trial.id}` }, trial.setting || trial.trial), ` seed ${trial.seed}`,
-    el("span", { class: "soft" }, trial.epoch === null ? ", begun" : `, epoch ${trial.epoch}${trial.epochs ? ` of ${trial.epochs}` : ""}, validation accuracy ${number(trial.val_accuracy)}`)))), { full: true, key: "running" });
+    el("span", { class: "soft" }, trial.epoch === null ? ", begun" : `, epoch ${trial.epoch}${trial.epochs ? ` of ${trial.epochs}` : ""}, validation accuracy ${figure(trial.val_accuracy)}`)))), { full: true, key: "running" });
 };
 
 const words = () => panel("In words", "", el("ul", { class: "says-list" }, data.findings.map((line) => el("li", {}, line))), { full: true, key: "findings" });
