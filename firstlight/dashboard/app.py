@@ -13,7 +13,7 @@ from starlette.responses import FileResponse, Response
 from starlette.routing import Mount, Route
 from starlette.staticfiles import StaticFiles
 
-from firstlight.dashboard import compare_page, inspection_page, runs, study_page
+from firstlight.dashboard import compare_page, inspection_page, reports, run, runs, study_page
 from firstlight.dashboard.index import Index
 from firstlight.dashboard.predict import Predictor
 from firstlight.dashboard.render import answer, show_error
@@ -31,6 +31,7 @@ ASLEEP_SECONDS = 30.0
 async def version(request: Request) -> Response:
     """Answer how often the index changed, so that a page knows when to ask again."""
     index: Index = request.app.state.index
+    request.app.state.asked = time.monotonic()
     return answer({"version": index.version, "scanned": index.scanned})
 
 
@@ -51,6 +52,11 @@ ROUTES = [
     Route("/run/{id}/file/{name}", inspection_page.inspection_file),
     Route("/run/{id}/predict", inspection_page.show_predict, name="predict"),
     Route("/api/run/{id}/predict", inspection_page.predict_json, methods=["POST"]),
+    Route("/run/{id}", run.show_run, name="run"),
+    Route("/api/run/{id}/curves", run.send_curves),
+    Route("/api/run/{id}/events", run.send_events),
+    Route("/reports", reports.show_reports, name="reports"),
+    Route("/report/{id}", reports.send_report, name="report"),
     Route("/api/version", version),
     Route("/favicon.ico", icon),
     Mount("/static", StaticFiles(directory=STATIC), name="static"),
@@ -78,6 +84,7 @@ def make_app(runs_dir: Path, *, cache: Path | None = None) -> Starlette:
     app.state.predictor = Predictor()
     app.state.asked = time.monotonic()
     app.state.stopping = asyncio.Event()
+    app.state.followers = {}
     return app
 
 

@@ -8,14 +8,14 @@ import os
 import stat
 from collections.abc import Mapping
 from datetime import datetime
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import Any
 
 from firstlight.config.yaml import parse_yaml
 from firstlight.errors import ConfigError
 from firstlight.files import is_locked
-from firstlight.tracking.run import KINDS
+from firstlight.tracking.run import KINDS, Run
 
 MAX_BYTES = 4 * 2**20
 """Size of a run.json or config.yaml that is read; those of ours have a few thousand bytes."""
@@ -53,40 +53,89 @@ def read_plain(path: str | Path, *, most: int = MAX_BYTES, tail: bool = False) -
         os.close(descriptor)
 
 
+class PlainRun(Run):
+    """A run folder that is read with care."""
+
+    @cached_property
+    def _contents(self) -> tuple[dict[str, Any], dict[str, Any], str | None]:
+        info, problem = _read_info(str(self.path))
+        try:
+            config = _as_mapping(parse_yaml(read_plain(self.path / "config.yaml").decode(), "config.yaml").value)
+        except (OSError, ValueError, ConfigError) as error:
+            return info, {}, "; ".join(filter(None, (problem, f"config.yaml: {_reason(error)}")))
+        return info, config, problem or _misfit(info, config)
+
+    @property
+    def state(self) -> str:
+        """What the run is at, as `Run.state`; its lock is not looked for in a pipe."""
+        if self.damage:
+            return "damaged"
+        state = str(self.info["state"])
+        return "interrupted" if state == "running" and not is_training(self.path) else state
+
+
+def is_training(folder: str | Path) -> bool:
+    """Tell whether a live process writes the run."""
+    lock = Path(folder) / "run.lock"
+    try:
+        return stat.S_ISREG(os.lstat(lock).st_mode) and is_locked(lock)
+    except OSError:
+        return False
+
+
 def read_facts(folder: str) -> dict[str, Any]:
-    """Return what the index keeps of a run folder: `state`, `started`, `notes`, `tags`, `warnings`, `damage`, and `facts` by key.
+    """Return what the index keeps of a run folder: `state`, `started`, `notes`, `tags`, `warnings`, `report`, `damage`, and `facts` by key.
 
     A fact is a number or a text: every setting (`optim.lr`), the figures of the summary (`val_accuracy`), and some of the run itself.
-    A folder that cannot be read is `damaged`, and `damage` says why.
+    A folder that cannot be read is `damaged`, and `damage` says why; report: the instant at which report.html was written.
     """
-    problems = []
-    info: dict[str, Any] = {}
     config: dict[str, Any] = {}
-    try:
-        info = _as_mapping(json.loads(read_plain(f"{folder}/run.json")))
-    except (OSError, ValueError, RecursionError) as error:
-        problems.append(f"run.json: {_reason(error)}")
+    info, damage = _read_info(folder)
     try:
         config = read_config(read_plain(f"{folder}/config.yaml").decode())
+        damage = damage or _misfit(info, config)
     except (OSError, ValueError, ConfigError) as error:
-        problems.append(f"config.yaml: {_reason(error)}")
-    if not problems and not (config and all(isinstance(info.get(key, default), kind) for key, (kind, default) in KINDS.items())):
-        problems.append("an entry is missing or of another kind")
-    damage = "; ".join(problems)
+        damage = "; ".join(filter(None, (damage, f"config.yaml: {_reason(error)}")))
     state = "damaged" if damage else str(info["state"])
-    if state == "running" and not is_locked(Path(folder) / "run.lock"):
+    if state == "running" and not is_training(folder):
         state = "interrupted"
-    facts = {} if damage else _facts(info, config, folder)
-    words = {key: [plain_text(word) for word in info.get(key, [])] if isinstance(info.get(key), list) else [] for key in ("notes", "tags")}
     warnings = info.get("warnings")
     return {
         "state": plain_text(state),
-        "started": _instant(info.get("started")),
-        **words,
-        "warnings": len(warnings) if isinstance(warnings, list) else 0,
+        "started": instant(info.get("started")),
+        **{key: [plain_text(word) for word in as_list(info.get(key))] for key in ("notes", "tags")},
+        "warnings": len(as_list(warnings)),
+        "report": written(f"{folder}/report.html"),
         "damage": plain_text(damage) if damage else None,
-        "facts": facts,
+        "facts": {} if damage else _facts(info, config, folder),
     }
+
+
+def written(path: str | Path) -> float | None:
+    """Return the instant at which a plain file was written, None where there is none."""
+    try:
+        facts = os.lstat(path)
+    except OSError:
+        return None
+    return facts.st_mtime if stat.S_ISREG(facts.st_mode) else None
+
+
+def _read_info(folder: str) -> tuple[dict[str, Any], str | None]:
+    """Return what run.json holds, and what is wrong with it."""
+    try:
+        return _as_mapping(json.loads(read_plain(f"{folder}/run.json"))), None
+    except (OSError, ValueError, RecursionError) as error:
+        return {}, f"run.json: {_reason(error)}"
+
+
+def _misfit(info: Mapping[str, Any], config: Mapping[str, Any]) -> str | None:
+    fits = config and all(isinstance(info.get(key, default), kind) for key, (kind, default) in KINDS.items())
+    return None if fits else "an entry of run.json is missing or of another kind"
+
+
+def as_list(value: Any) -> list[Any]:
+    """Return a list as it is, and nothing for anything else."""
+    return value if isinstance(value, list) else []
 
 
 def read_config(text: str) -> dict[str, Any]:
@@ -185,7 +234,7 @@ def last_epoch(folder: str) -> dict[str, Any]:
     return {}
 
 
-def _instant(text: Any) -> float | None:
+def instant(text: Any) -> float | None:
     """Return a time of day with its offset as seconds since 1970."""
     try:
         return datetime.fromisoformat(text).timestamp()
@@ -201,4 +250,4 @@ def _as_mapping(value: Any) -> dict[str, Any]:
 
 def _reason(error: Exception) -> str:
     text = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
-    return f"{' '.join(text.split())}"[:MAX_TEXT]
+    return plain_text(" ".join(text.split()))

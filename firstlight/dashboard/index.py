@@ -14,14 +14,13 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from zlib import crc32
 
 from firstlight.dashboard.folders import read_facts
 from firstlight.dashboard.query import Condition, column_of, parse_query
 from firstlight.errors import FirstlightError
 from firstlight.files import cache_dir, make_dir, remove, sha256
 
-FORMAT = 1
-"""Of the cache; one of another format is made anew."""
 MAX_COLUMNS = 800
 """Keys that can be sorted by; SQLite allows 2,000 columns."""
 SLICE_SECONDS = 0.005
@@ -30,7 +29,9 @@ YOUNG_SECONDS = 0.1
 """Age of a change below which a second one might bear the same time; such a folder is read once more."""
 BATCH = 500
 """Runs that are written at a time."""
-PROPERTIES = ("id", "path", "stamp", "name", "study", "state", "started", "notes", "tags", "warnings", "damage")
+PROPERTIES = ("id", "path", "stamp", "name", "study", "state", "started", "notes", "tags", "warnings", "damage", "report")
+FORMAT = crc32(repr(("1", PROPERTIES)).encode()) >> 1
+"""Of the cache; one of another format is made anew."""
 
 
 @dataclass(frozen=True)
@@ -95,7 +96,7 @@ class Index:
                 self._db.execute(f"DROP TABLE IF EXISTS {table}")
             self._db.execute(
                 "CREATE TABLE runs(id TEXT PRIMARY KEY, path BLOB, stamp INTEGER, name TEXT, study TEXT, state TEXT, started REAL, "
-                "notes TEXT, tags TEXT, warnings INTEGER, damage TEXT)"
+                "notes TEXT, tags TEXT, warnings INTEGER, damage TEXT, report REAL)"
             )
             self._db.execute("CREATE TABLE keys(number INTEGER PRIMARY KEY, key TEXT UNIQUE)")
             self._db.execute(f"PRAGMA user_version = {FORMAT}")
@@ -201,7 +202,13 @@ class Index:
         values = []
         for name, stamp, study, found in rows:
             facts = found["facts"]
-            about = [found["started"], *(_lines(found[key]) for key in ("notes", "tags")), found["warnings"], found["damage"]]
+            about = [
+                found["started"],
+                *(_lines(found[key]) for key in ("notes", "tags")),
+                found["warnings"],
+                found["damage"],
+                found["report"],
+            ]
             shown = show_name(name)
             values.append(
                 [id_of(name), os.fsencode(name), stamp, shown, show_name(study) or None, found["state"], *about, *map(facts.get, keys)]
@@ -251,6 +258,11 @@ class Index:
             f"SELECT id, damage, {shown} FROM runs WHERE {where} ORDER BY {order} LIMIT ? OFFSET ?", [*where.values, num, first]
         )
         return [dict(zip(["id", "damage", *keys], row, strict=True)) for row in cursor]
+
+    def reports(self, num: int) -> list[tuple[Found, float]]:
+        """Return the runs that have a report and when it was written, the youngest first."""
+        cursor = self._db.execute("SELECT id, path, name, report FROM runs WHERE report IS NOT NULL ORDER BY report DESC LIMIT ?", (num,))
+        return [(Found(run_id, self.runs_dir / os.fsdecode(path), name), report) for run_id, path, name, report in cursor]
 
     def groups(self, where: Condition, by: str, figure: str, *, num: int) -> list[dict[str, Any]]:
         """Return the runs that fulfil a condition by the values of a key, best first: `value`, `runs`, and of a figure `n`, `best`, `mean`,

@@ -30,6 +30,7 @@ class Page(HTMLResponse):
 
 def page(request: Request, template: str, *, status: int = 200, **values: Any) -> Response:
     """Return a page made of a template in pages/."""
+    request.app.state.asked = time.monotonic()
     names = [route.name for route in request.app.routes if isinstance(route, Route)]
     sections = {name: place for name, place in SECTIONS.items() if name in names}
     text = _environment().get_template(template).render(path=request.url.path, sections=sections, routes=names, **values)
@@ -75,7 +76,7 @@ def show_number(value: Any, digits: int = 4) -> str:
         return str(value)
     if isinstance(value, int) or value == int(value):
         return f"{int(value):,}" if abs(value) < 1e15 else f"{value:.{digits}g}"
-    return f"{value:.{digits}g}" if abs(value) < 1e4 else f"{value:,.0f}"
+    return f"{value:.{digits}g}" if abs(value) < 1e3 else f"{value:,.0f}"
 
 
 def show_fact(key: str, value: Any) -> str:

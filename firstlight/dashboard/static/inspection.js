@@ -30,7 +30,7 @@ const openCell = (section, label, predicted) => {
   const why = label === predicted ? "least sure first" : "worst first";
   const parts = !found.cells ? [el("p", {}, "This inspection kept no images. Make it again, and they are here:"), el("pre", { class: "command" }, `firstlight inspect confusion ${data.path}${section.split && section.split !== "val" ? ` --split ${section.split}` : ""}`)]
     : [places.length < count ? el("p", { class: "soft" }, `${places.length} of ${count} are kept, ${why}.`) : el("p", { class: "soft" }, why),
-      el("div", { class: "tiles" }, places.map((image) => el("figure", {}, tile(found.cells, image.place, `image ${image.index}: ${names[label]}, taken for ${names[predicted]} with probability ${number(image.probability, 2)}`),
+      el("div", { class: "thumbs" }, places.map((image) => el("figure", {}, tile(found.cells, image.place, `image ${image.index}: ${names[label]}, taken for ${names[predicted]} with probability ${number(image.probability, 2)}`),
         el("figcaption", {}, `${names[predicted]} ${number(image.probability, 2)}`, el("br"), `#${image.index}`))))];
   document.getElementById("cell-images").replaceChildren(...parts);
   document.getElementById("cell").showModal();
@@ -61,14 +61,14 @@ const reliability = (found) => {
   const draw = (width) => {
     const size = Math.min(width - 60, 300), left = 48, bottom = size + 8, height = size + 50;
     const across = numericScale(0, 1, left, left + size, { count: 5 }), up = numericScale(0, 1, bottom, 8, { count: 5 });
-    const filled = found.bins.filter((bin) => bin.count > 0 && bin.accuracy !== null), most = Math.max(...filled.map((bin) => bin.count), 1);
+    const filled = found.bins.filter((bin) => bin.images > 0 && bin.accuracy !== null), most = Math.max(...filled.map((bin) => bin.images), 1);
     return svg("svg", { viewBox: `0 0 ${width} ${height}`, height },
       up.ticks.map((tick) => [svg("line", { class: "grid", x1: left, x2: left + size, y1: up.at(tick.value), y2: up.at(tick.value) }), svg("text", { x: left - 8, y: up.at(tick.value) + 4, "text-anchor": "end" }, tick.text)]),
       across.ticks.map((tick) => svg("text", { x: across.at(tick.value), y: bottom + 18, "text-anchor": "middle" }, tick.text)),
-      filled.map((bin) => [svg("rect", { class: "share count", x: across.at(bin.low) + 1, width: Math.max(across.at(bin.high) - across.at(bin.low) - 2, 1), y: up.at(0.22 * (bin.count / most)), height: up.at(0) - up.at(0.22 * (bin.count / most)) },
-        svg("title", {}, `${bin.count} images with a probability of ${number(bin.low, 2)} to ${number(bin.high, 2)}`)),
+      filled.map((bin) => [svg("rect", { class: "share count", x: across.at(bin.above) + 1, width: Math.max(across.at(bin.up_to) - across.at(bin.above) - 2, 1), y: up.at(0.22 * (bin.images / most)), height: up.at(0) - up.at(0.22 * (bin.images / most)) },
+        svg("title", {}, `${bin.images} images with a probability of ${number(bin.above, 2)} to ${number(bin.up_to, 2)}`)),
       svg("line", { class: "bar", x1: across.at(bin.confidence), x2: across.at(bin.confidence), y1: up.at(bin.confidence), y2: up.at(bin.accuracy) }),
-      svg("circle", { class: "dot", cx: across.at(bin.confidence), cy: up.at(bin.accuracy), r: 3 + 4 * Math.sqrt(bin.count / most) }, svg("title", {}, `said ${number(bin.confidence, 3)}, right ${number(bin.accuracy, 3)}, ${bin.count} images`))]),
+      svg("circle", { class: "dot", cx: across.at(bin.confidence), cy: up.at(bin.accuracy), r: 3 + 4 * Math.sqrt(bin.images / most) }, svg("title", {}, `said ${number(bin.confidence, 3)}, right ${number(bin.accuracy, 3)}, ${bin.images} images`))]),
       svg("line", { class: "ideal", x1: across.at(0), y1: up.at(0), x2: across.at(1), y2: up.at(1) }),
       svg("text", { class: "name", x: left + size / 2, y: bottom + 36, "text-anchor": "middle" }, "probability that the network gave"),
       svg("text", { class: "name", x: 12, y: 8 + size / 2, "text-anchor": "middle", transform: `rotate(-90 12 ${8 + size / 2})` }, "share that was right"));
@@ -76,7 +76,7 @@ const reliability = (found) => {
   return el("div", { class: "panel" }, el("h2", {}, "Can its probabilities be trusted?"),
     el("p", { class: "soft" }, "On the dashed line they are right; below it the network is too sure, above it not sure enough. Grey: how many images."),
     responsive(el("div", { class: "chart", role: "img", "aria-label": `reliability: calibration error ${percent(found.ece, 2)}` }), draw),
-    el("p", { class: "facts" }, fact("calibration error", percent(found.ece, 2)), fact("largest gap", percent(found.mce, 1)), fact("Brier score", number(found.brier)),
+    el("p", { class: "figures" }, fact("calibration error", percent(found.ece, 2)), fact("largest gap", percent(found.mce, 1)), fact("Brier score", number(found.brier)),
       found.temperature !== null ? fact("at temperature", `${number(found.temperature, 3)}: ${percent(found.before.ece, 2)} → ${percent(found.after.ece, 2)}`) : null),
     found.temperature_says ? el("p", { class: "soft" }, `Temperature ${found.temperature === null ? "not fitted: " : ""}${found.temperature_says}.`) : null);
 };
