@@ -139,7 +139,8 @@ def _cells(cells: Tree, num_classes: int, folder: Path) -> Data | None:
 
 
 def _calibration(found: Tree) -> Data | None:
-    bins = [{key: number(row.get(key)) for key in ("low", "high", "count", "confidence", "accuracy")} for row in rows_of(found.get("bins"))]
+    keys = ("above", "up_to", "images", "confidence", "accuracy")
+    bins = [{key: number(row.get(key)) for key in keys} for row in rows_of(found.get("bins"))]
     if not bins:
         return None
     kept = {key: number(found.get(key)) for key in ("ece", "mce", "adaptive_ece", "brier", "nll", "overconfidence", "temperature")}

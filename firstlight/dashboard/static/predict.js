@@ -1,5 +1,5 @@
 // An image that is dropped or chosen, what the network saw of it, and the probability of each class.
-import { el, number } from "/static/draw.js";
+import { el } from "/static/draw.js";
 
 const page = document.getElementById("predict");
 const drop = document.getElementById("drop"), file = document.getElementById("file"), status = document.getElementById("status");
@@ -41,12 +41,12 @@ const show = (found, original, called) => {
   const bars = shown.map((label) => {
     const share = found.probabilities[label], fillBar = el("span", {});
     fillBar.style.width = `${Math.max(share, 0.002) * 100}%`;
-    return [el("dt", {}, found.class_names[label]), el("dd", { class: `track${label === best ? " first" : ""}` }, fillBar), el("dd", {}, number(share, 3))];
+    return [el("dt", {}, found.class_names[label]), el("dd", { class: `track${label === best ? " first" : ""}` }, fillBar), el("dd", {}, share.toFixed(3))];
   });
   const figure = (canvas, caption) => (canvas ? el("figure", {}, canvas, el("figcaption", {}, caption)) : null);
   result.replaceChildren(
     el("div", { class: "views" }, figure(original, called), figure(pixels(found.seen), `what the network saw: ${found.seen.width} x ${found.seen.height}, ${found.seen.channels === 1 ? "grey" : "colour"}`)),
-    el("div", {}, el("p", { class: "answer" }, "This is taken for ", el("strong", {}, found.class_names[best]), `, with probability ${number(found.probabilities[best], 3)}`),
+    el("div", {}, el("p", { class: "answer" }, "This is taken for ", el("strong", {}, found.class_names[best]), `, with probability ${found.probabilities[best].toFixed(3)}`),
       el("dl", { class: "bars", id: "bars" }, bars), shown.length < found.class_names.length ? el("p", { class: "soft" }, `the likeliest ${shown.length} of ${found.class_names.length} classes`) : null,
       el("p", { class: "soft" }, "A network answers with one of its classes whatever the image shows; a probability near 1 is no proof.")));
   result.hidden = false;
@@ -55,7 +55,7 @@ const show = (found, original, called) => {
 const ask = async (image) => {
   const own = (asked += 1);
   fail("");
-  if (image.size > MAX_BYTES) return fail(`${image.name} has ${(image.size / 2 ** 20).toFixed(1)} MiB; at most 1 MiB is taken, so make it smaller`);
+  if (image.size > MAX_BYTES) return fail(`${image.name} has ${image.size.toLocaleString("en")} bytes; at most ${MAX_BYTES.toLocaleString("en")} are taken, so make it smaller`);
   if (image.size === 0) return fail(`${image.name} is empty; choose another file`);
   say(`looking at ${image.name}; the first image takes some seconds …`);
   drop.setAttribute("aria-busy", "true");
