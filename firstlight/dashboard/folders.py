@@ -5,6 +5,7 @@ No link is followed, nothing but a plain file is opened, and no file is read bey
 
 import json
 import os
+import re
 import stat
 from collections.abc import Mapping
 from datetime import datetime
@@ -12,7 +13,7 @@ from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import Any
 
-from firstlight.config.yaml import parse_yaml
+from firstlight.config.yaml import parse_scalar, parse_yaml
 from firstlight.errors import ConfigError
 from firstlight.files import is_locked
 from firstlight.tracking.run import KINDS, Run
@@ -29,24 +30,33 @@ TAIL_BYTES = 2**16
 
 def open_plain(path: str | Path) -> int:
     """Return a descriptor of a plain file. Raises OSError for anything else: a link, a pipe, a folder."""
-    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0))
-    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+    return _open(path)[0]
+
+
+def _open(path: str | Path) -> tuple[int, int]:
+    """Return a descriptor of a plain file, and its size."""
+    descriptor = os.open(path, _FLAGS)
+    facts = os.fstat(descriptor)
+    if not stat.S_ISREG(facts.st_mode):
         os.close(descriptor)
         raise OSError(f"{path} is no plain file")
-    return descriptor
+    return descriptor, facts.st_size
+
+
+_FLAGS = os.O_RDONLY | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0)
 
 
 def read_plain(path: str | Path, *, most: int = MAX_BYTES, tail: bool = False) -> bytes:
     """Return what a plain file holds, or its last `most` bytes. Raises OSError, for a larger file too."""
-    descriptor = open_plain(path)
+    descriptor, size = _open(path)
     try:
-        size = os.fstat(descriptor).st_size
         if size > most:
             if not tail:
                 raise OSError(f"{size:,} bytes; at most {most:,} are read")
             os.lseek(descriptor, size - most, os.SEEK_SET)
-        content = b""
-        while len(content) < most and (piece := os.read(descriptor, most - len(content))):
+            size = most
+        content = os.read(descriptor, size)
+        while len(content) < size and (piece := os.read(descriptor, size - len(content))):
             content += piece
         return content
     finally:
@@ -58,7 +68,10 @@ class PlainRun(Run):
 
     @cached_property
     def _contents(self) -> tuple[dict[str, Any], dict[str, Any], str | None]:
-        info, problem = _read_info(str(self.path))
+        try:
+            info, problem = _read_info(str(self.path))
+        except FileNotFoundError:
+            return {}, {}, "run.json: it is gone"
         try:
             config = _as_mapping(parse_yaml(read_plain(self.path / "config.yaml").decode(), "config.yaml").value)
         except (OSError, ValueError, ConfigError) as error:
@@ -83,14 +96,18 @@ def is_training(folder: str | Path) -> bool:
         return False
 
 
-def read_facts(folder: str) -> dict[str, Any]:
+def read_facts(folder: str) -> dict[str, Any] | None:
     """Return what the index keeps of a run folder: `state`, `started`, `notes`, `tags`, `warnings`, `report`, `damage`, and `facts` by key.
 
     A fact is a number or a text: every setting (`optim.lr`), the figures of the summary (`val_accuracy`), and some of the run itself.
-    A folder that cannot be read is `damaged`, and `damage` says why; report: the instant at which report.html was written.
+    A folder that cannot be read is `damaged`, and `damage` says why; report: the instant at which report.html was written. One without
+    run.json is no run: None.
     """
     config: dict[str, Any] = {}
-    info, damage = _read_info(folder)
+    try:
+        info, damage = _read_info(folder)
+    except FileNotFoundError:
+        return None
     try:
         config = read_config(read_plain(f"{folder}/config.yaml").decode())
         damage = damage or _misfit(info, config)
@@ -99,12 +116,12 @@ def read_facts(folder: str) -> dict[str, Any]:
     state = "damaged" if damage else str(info["state"])
     if state == "running" and not is_training(folder):
         state = "interrupted"
-    warnings = info.get("warnings")
     return {
         "state": plain_text(state),
         "started": instant(info.get("started")),
-        **{key: [plain_text(word) for word in as_list(info.get(key))] for key in ("notes", "tags")},
-        "warnings": len(as_list(warnings)),
+        "notes": [plain_text(word) for word in as_list(info.get("notes"))],
+        "tags": [plain_text(word) for word in as_list(info.get("tags"))],
+        "warnings": len(as_list(info.get("warnings"))),
         "report": written(f"{folder}/report.html"),
         "damage": plain_text(damage) if damage else None,
         "facts": {} if damage else _facts(info, config, folder),
@@ -121,16 +138,18 @@ def written(path: str | Path) -> float | None:
 
 
 def _read_info(folder: str) -> tuple[dict[str, Any], str | None]:
-    """Return what run.json holds, and what is wrong with it."""
+    """Return what run.json holds, and what is wrong with it. Raises FileNotFoundError."""
     try:
         return _as_mapping(json.loads(read_plain(f"{folder}/run.json"))), None
+    except FileNotFoundError:
+        raise
     except (OSError, ValueError, RecursionError) as error:
         return {}, f"run.json: {_reason(error)}"
 
 
 def _misfit(info: Mapping[str, Any], config: Mapping[str, Any]) -> str | None:
-    fits = config and all(isinstance(info.get(key, default), kind) for key, (kind, default) in KINDS.items())
-    return None if fits else "an entry of run.json is missing or of another kind"
+    fits = [isinstance(info.get(key, default), kind) for key, (kind, default) in KINDS.items()]
+    return None if config and all(fits) else "an entry of run.json is missing or of another kind"
 
 
 def as_list(value: Any) -> list[Any]:
@@ -141,35 +160,45 @@ def as_list(value: Any) -> list[Any]:
 def read_config(text: str) -> dict[str, Any]:
     """Return a config's settings by their dotted keys. Raises ConfigError.
 
-    Sections are read one by one and remembered: among many runs most are alike, and to read them anew takes 20 times as long.
+    Sections are read one by one and remembered: most of them are alike among many runs.
     """
-    sections: list[str] = []
-    for line in text.splitlines(keepends=True):
-        if sections and line[0] in " \t-\n}]":
-            sections[-1] += line
-        else:
-            sections.append(line)
     settings: dict[str, Any] = {}
     try:
-        for section in sections:
+        for section in _SECTION.split(text):
             settings |= _section(section)
     except ConfigError:  # not cut where we thought; the whole is read as it stands
         settings = flatten(_as_mapping(parse_yaml(text, "config.yaml").value))
     return settings
 
 
+_SECTION = re.compile(r"\n(?=\w)")
+"""Between two sections: a line that is not indented begins the next."""
+_ONE_LINE = re.compile(r"(\w+): (?:([\w.+-]+)|\{(\w+: [\w.+-]+(?:, \w+: [\w.+-]+)*)\})\n*")
+"""A section of plain scalars on one line, which takes the YAML parser 10 times as long."""
+
+
 @lru_cache(maxsize=20_000)
 def _section(text: str) -> dict[str, Any]:
-    value = parse_yaml(text, "config.yaml").value
-    return {} if value is None else flatten(_as_mapping(value))
+    if (found := _ONE_LINE.fullmatch(text)) is None:
+        value = parse_yaml(text, "config.yaml").value
+        return {} if value is None else flatten(_as_mapping(value))
+    name, alone, pairs = found.groups()
+    if alone is not None:
+        return flatten({name: parse_scalar(alone)})
+    values = [pair.split(": ") for pair in pairs.split(", ")]
+    if len({key for key, _ in values}) < len(values):
+        raise ConfigError(f"config.yaml: a key of {name} stands twice; keep one")
+    return {f"{name}.{key}": value for key, word in values if (value := _scalar(parse_scalar(word))) is not None}
 
 
 def flatten(values: Mapping[Any, Any], above: str = "") -> dict[str, Any]:
     """Return nested settings as one mapping of dotted keys to numbers and texts; null and the empty are left out."""
     flat: dict[str, Any] = {}
     for key, value in values.items():
+        if value is None:
+            continue
         name = f"{above}{plain_text(key)}"
-        if isinstance(value, Mapping):
+        if isinstance(value, dict):
             flat |= flatten(value, f"{name}.")
         elif (kept := _scalar(value)) is not None:
             flat[name] = kept
@@ -178,12 +207,12 @@ def flatten(values: Mapping[Any, Any], above: str = "") -> dict[str, Any]:
 
 def _scalar(value: Any) -> int | float | str | None:
     """Return a value as it is sorted and searched: a number, or a text."""
+    if isinstance(value, float):
+        return value if value - value == 0 else None  # SQLite has no NaN, and an infinity is no figure to compare
     if isinstance(value, bool):
         return "true" if value else "false"
     if isinstance(value, int):
         return value if abs(value) < 2**63 else plain_text(value)
-    if isinstance(value, float):
-        return value if value - value == 0 else None  # SQLite has no NaN, and an infinity is no figure to compare
     if value is None or value == []:
         return None
     return plain_text(json.dumps(value, ensure_ascii=False) if isinstance(value, list) else value)
@@ -192,26 +221,33 @@ def _scalar(value: Any) -> int | float | str | None:
 def plain_text(value: Any) -> str:
     """Return a value as text that can be written as UTF-8, and is not long."""
     try:
-        text = str(value)
+        text = value if isinstance(value, str) else str(value)
     except ValueError:  # an integer of more than 4,300 digits
         return "a number too long to show"
-    return text[:MAX_TEXT].encode(errors="replace").decode()
+    return text if text.isascii() and len(text) <= MAX_TEXT else text[:MAX_TEXT].encode(errors="replace").decode()
 
 
 def _facts(info: Mapping[str, Any], config: Mapping[str, Any], folder: str) -> dict[str, Any]:
     """Return the settings and the figures of a run, at most MAX_KEYS; those of an unfinished one are its last epoch's."""
-    facts: dict[str, Any] = {}
-    facts |= flatten(_as_mapping(info.get("summary", {})))
+    facts = flatten(info["summary"])
     if "val_accuracy" not in facts and "train_accuracy" not in facts:
         facts |= flatten({key: value for key, value in last_epoch(folder).items() if key not in NO_FIGURES})
-    facts |= flatten({key: info.get("network", {}).get(key) for key in ("num_parameters", "flops_per_image")})
-    facts |= flatten({key: info.get("arithmetic", {}).get(key) for key in ("device", "precision", "threads")}, "ran.")
-    made_by = info.get("environment")
-    if isinstance(made_by, dict) and isinstance(git := made_by.get("git"), dict):
-        facts |= flatten({"commit": git.get("commit")})
-    facts.setdefault("seconds", _scalar(info.get("seconds")))
-    settings = {"experiment" if key == "name" else key: value for key, value in config.items()}
-    return dict(list((facts | settings).items())[:MAX_KEYS])
+    network, arithmetic, made_by = info.get("network", {}), info.get("arithmetic", {}), info.get("environment")
+    git = made_by.get("git") if isinstance(made_by, dict) else None
+    more = {
+        "num_parameters": network.get("num_parameters"),
+        "flops_per_image": network.get("flops_per_image"),
+        "ran.device": arithmetic.get("device"),
+        "ran.precision": arithmetic.get("precision"),
+        "ran.threads": arithmetic.get("threads"),
+        "commit": git.get("commit") if isinstance(git, dict) else None,
+        "seconds": facts.get("seconds", info.get("seconds")),
+    }
+    facts |= flatten(more)
+    facts |= config
+    if "name" in facts:
+        facts["experiment"] = facts.pop("name")
+    return facts if len(facts) <= MAX_KEYS else dict(list(facts.items())[:MAX_KEYS])
 
 
 NO_FIGURES = {"kind", "best", "num_parameters", "flops_per_image", "seconds"}

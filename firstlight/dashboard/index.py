@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 from zlib import crc32
 
-from firstlight.dashboard.folders import read_facts
+from firstlight.dashboard.folders import read_facts, written
 from firstlight.dashboard.query import Condition, column_of, parse_query
 from firstlight.errors import FirstlightError
 from firstlight.files import cache_dir, make_dir, remove, sha256
@@ -48,13 +48,14 @@ class Index:
 
     def __init__(self, runs_dir: Path, cache: Path | None = None) -> None:
         self.runs_dir = runs_dir.resolve()
+        self._root = str(self.runs_dir)
         self.version = 0
         """Grows whenever something changed."""
         self.scanned = False
         """Whether all folders were looked at once."""
         self.columns: dict[str, str] = {}
         self.studies: dict[str, Found] = {}
-        self._study_ids: dict[str, str] = {}
+        self._study_names: set[str] = set()
         self._open(cache)
         self.columns = {key: f"f{number}" for number, key in self._db.execute("SELECT number, key FROM keys")}
         self._stamps: dict[str, int] = {}
@@ -111,10 +112,10 @@ class Index:
         seen: set[str] = set()
         studies: dict[str, Found] = {}
         changed: list[tuple[str, int, str]] = []
-        version = self.version
+        version, num_studies = self.version, len(self._study_names)
         pause = time.monotonic() + SLICE_SECONDS
         for name, stamp, study in self._folders(studies):
-            if study is not None or self._is_run(name, stamp):
+            if self._others.get(name) != stamp:
                 seen.add(name)
                 if self._stamps.get(name) != stamp or name in self._running:
                     changed.append((name, stamp, study or ""))
@@ -126,6 +127,9 @@ class Index:
                 pause = time.monotonic() + SLICE_SECONDS
         yield from self._read(changed)
         self._forget([name for name in self._stamps if name not in seen])
+        if len(self._study_names) > num_studies:  # now that they are known, what is in them
+            yield from self.scan()
+            return
         if studies.keys() != self.studies.keys():
             self.version += 1
         self.studies = studies
@@ -135,17 +139,13 @@ class Index:
     def _folders(self, studies: dict[str, Found]) -> Iterator[tuple[str, int, str | None]]:
         """Yield the folders that may be runs: the path below runs_dir, the time of change, and the study around it."""
         for name, stamp in self._entries(self.runs_dir):
-            if self._stamps.get(name) is None and self._others.get(name) != stamp and (self.runs_dir / name / "study.json").is_file():
-                self._study_ids[name] = ""
-            if name in self._study_ids:
-                found = Found(id_of(name), self.runs_dir / name, name)
-                studies[found.id] = found
-                for inside, changed in self._entries(self.runs_dir / name):
-                    path = f"{name}/{inside}"
-                    if path in self._stamps or (self.runs_dir / path / "run.json").exists():
-                        yield path, changed, name
-            else:
+            if name not in self._study_names:
                 yield name, stamp, None
+                continue
+            found = Found(id_of(name), self.runs_dir / name, show_name(name))
+            studies[found.id] = found
+            for inside, changed in self._entries(self.runs_dir / name):
+                yield f"{name}/{inside}", changed, name
 
     def _entries(self, folder: Path) -> Iterator[tuple[str, int]]:
         """Yield the folders in a folder and their times of change; no links."""
@@ -165,37 +165,33 @@ class Index:
         finally:
             os.close(descriptor)
 
-    def _is_run(self, name: str, stamp: int) -> bool:
-        """Tell whether a folder holds run.json; remembered for those that do not, until they change."""
-        if name in self._stamps:
-            return True
-        if self._others.get(name) == stamp:
-            return False
-        if (self.runs_dir / name / "run.json").exists() or (self.runs_dir / name / "run.json").is_symlink():
-            self._others.pop(name, None)
-            return True
-        self._others[name] = stamp if _is_old(stamp) else 0
-        return False
-
     def _read(self, folders: Sequence[tuple[str, int, str]]) -> Iterator[None]:
-        """Read these folders and write their rows; yield now and then."""
-        rows = []
+        """Read these folders and write the rows of those that are runs; yield now and then."""
+        rows: list[tuple[str, int, str, dict[str, Any]]] = []
+        gone: list[str] = []
         pause = time.monotonic() + SLICE_SECONDS
         for name, stamp, study in folders:
-            if not (self.runs_dir / name / "run.json").exists() and not (self.runs_dir / name / "run.json").is_symlink():
-                self._forget([name])  # removed, or no run any more
-                continue
-            rows.append((name, stamp if _is_old(stamp) else 0, study, read_facts(f"{self.runs_dir}/{name}")))
+            kept = stamp if _is_old(stamp) else 0
+            found = read_facts(f"{self._root}/{name}")
+            if found is not None:
+                rows.append((name, kept, study, found))
+            else:
+                self._others[name] = kept
+                gone.append(name)
+                if not study and written(f"{self._root}/{name}/study.json") is not None:
+                    self._study_names.add(name)
             if time.monotonic() > pause:
                 yield
                 pause = time.monotonic() + SLICE_SECONDS
         if rows:
             self._write(rows)
+        self._forget([name for name in gone if name in self._stamps])
 
     def _write(self, rows: Sequence[tuple[str, int, str, dict[str, Any]]]) -> None:
         self._db.execute("BEGIN")
-        for key in dict.fromkeys(key for *_, found in rows for key in found["facts"]):
-            self._add_column(key)
+        for *_, found in rows:
+            for key in found["facts"].keys() - self.columns.keys():
+                self._add_column(key)
         keys = list(self.columns)
         marks = ", ".join("?" * (len(PROPERTIES) + len(keys)))
         into = ", ".join([*PROPERTIES, *self.columns.values()])
