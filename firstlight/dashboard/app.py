@@ -13,10 +13,11 @@ from starlette.responses import FileResponse, Response
 from starlette.routing import Mount, Route
 from starlette.staticfiles import StaticFiles
 
-from firstlight.dashboard import lock_page, reports, run, runs
+from firstlight.dashboard import compare_page, inspection_page, lock_page, reports, run, runs, study_page
 from firstlight.dashboard.index import Index
 from firstlight.dashboard.lock import Lock
 from firstlight.dashboard.lock_page import Door
+from firstlight.dashboard.predict import Predictor
 from firstlight.dashboard.render import answer, show_error
 from firstlight.errors import FirstlightError
 
@@ -43,6 +44,16 @@ async def icon(request: Request) -> Response:
 
 ROUTES = [
     Route("/", runs.show_runs, name="runs"),
+    Route("/compare", compare_page.show_compare, name="compare"),
+    Route("/api/compare", compare_page.compare_json),
+    Route("/studies", study_page.show_studies, name="studies"),
+    Route("/study/{id}", study_page.show_study, name="study"),
+    Route("/api/study/{id}", study_page.study_json),
+    Route("/run/{id}/inspection", inspection_page.show_inspection, name="inspection"),
+    Route("/api/run/{id}/inspection", inspection_page.inspection_json),
+    Route("/run/{id}/file/{name}", inspection_page.inspection_file),
+    Route("/run/{id}/predict", inspection_page.show_predict, name="predict"),
+    Route("/api/run/{id}/predict", inspection_page.predict_json, methods=["POST"]),
     Route("/run/{id}", run.show_run, name="run"),
     Route("/api/run/{id}/curves", run.send_curves),
     Route("/api/run/{id}/events", run.send_events),
@@ -72,12 +83,14 @@ def make_app(runs_dir: Path, *, cache: Path | None = None, door: Door | None = N
             scanning.cancel()
             with suppress(asyncio.CancelledError):
                 await scanning
+            app.state.predictor.close()
             app.state.index.close()
 
     handlers = {HTTPException: show_error, FirstlightError: show_error, Exception: show_error}
     app = Starlette(routes=ROUTES, lifespan=lifespan, exception_handlers=handlers)
     app.state.index = Index(runs_dir, cache)
     app.state.door = door or Door(Lock())
+    app.state.predictor = Predictor()
     app.state.asked = time.monotonic()
     app.state.stopping = asyncio.Event()
     app.state.followers = {}

@@ -1,5 +1,10 @@
-"""Several runs beside each other: their curves on the same axes, their figures in one table, the settings in which they differ."""
+"""Several runs beside each other: their curves on the same axes, their figures in one table, the settings in which they differ.
 
+compare_images needs what `inspect predictions` left in the runs.
+"""
+
+import csv
+import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -58,6 +63,43 @@ def differences(configs: Sequence[Mapping[str, Any]]) -> dict[str, list[Any]]:
     keys = dict.fromkeys(key for config in flat for key in config if key != "name")
     values = {key: [config.get(key) for config in flat] for key in keys}
     return {key: found for key, found in values.items() if any(value != found[0] for value in found)}
+
+
+def compare_images(runs: Mapping[str, Run], split: str = "val") -> list[dict[str, Any]]:
+    """Return a row for each run but the first whose predictions were kept: on which images of a split the two were right (McNemar 1947).
+
+    runs: by the name that the rows call them, the one that all are compared with first; those with other images are left out.
+    """
+    answers = {name: found for name, run in runs.items() if (found := kept_answers(run, split))}
+    if len(answers) < 2:
+        return []
+    (best, ours), *others = answers.items()
+    rows = []
+    for name, theirs in others:
+        if [label for label, _ in ours] == [label for label, _ in theirs]:
+            pairs = [(mine, yours) for (_, mine), (_, yours) in zip(ours, theirs, strict=True)]
+            only_best, only_this = pairs.count((True, False)), pairs.count((False, True))
+            figures = {"both_right": pairs.count((True, True)), "only_best": only_best, "only_this": only_this}
+            rows.append(
+                {"run": name, "against": best, **figures, "both_wrong": pairs.count((False, False)), "p": mcnemar(only_best, only_this)}
+            )
+    return rows
+
+
+def mcnemar(only_a: int, only_b: int) -> float:
+    """Return the two-sided p of the exact McNemar test: how likely chance splits so unevenly the images that one of two got right."""
+    num = only_a + only_b
+    ways = sum(math.comb(num, fewer) for fewer in range(min(only_a, only_b) + 1))
+    return min(1.0, float(2 * ways / 2**num))
+
+
+def kept_answers(run: Run, split: str) -> list[tuple[str, bool]]:
+    """Return the label of each image and whether it was found, from what `inspect predictions` left; else nothing."""
+    try:
+        with (run.path / "inspection" / f"predictions-{split}.csv").open(newline="", encoding="utf-8") as table:
+            return [(row["label"], row["label"] == row["predicted"]) for row in csv.DictReader(table)]
+    except (OSError, ValueError, KeyError, csv.Error):
+        return []
 
 
 def _histories(runs: Sequence[Run]) -> dict[str, list[dict[str, Any]]]:

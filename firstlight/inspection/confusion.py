@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from firstlight.errors import DataError
 from firstlight.files import write_pictures, write_stream
 from firstlight.inspection.answers import Answers, answers_of
+from firstlight.inspection.cells import write_cells
 from firstlight.inspection.mistakes import confused_pairs, describe_pair
 from firstlight.inspection.opened import Opened, opened
 from firstlight.inspection.predictions import print_found
@@ -51,6 +52,7 @@ def inspect_confusion(run: str | Path, *, split: str = "val", **places: Any) -> 
         files += _tables(o.stem, figures)
         figures |= {"says": says, "class_names": list(o.dataset.class_names), "pairs": pairs, "remarks": remarks}
         figures["confusion"] = result.matrix.tolist()
+        figures["cells"] = write_cells(o, answers)
         return o.keep(figures | {"calibration": reliable, "selective": selective}, files)
 
 

@@ -1,16 +1,15 @@
 """The chapter that puts several runs side by side: their figures, their curves on the same axes, the settings in which they differ."""
 
-import csv
-import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from firstlight.inspection.compare import differences
+from firstlight.inspection.compare import compare_images, differences
 from firstlight.reports.page import Chapter, Section, Table
 from firstlight.reports.pictures import drawn
 from firstlight.reports.run import best_epoch, safely, spread_of, val_accuracy
-from firstlight.reports.values import duration, low_and_high, number, one_line, part, rows_of, texts
+from firstlight.reports.values import duration, low_and_high
 from firstlight.tracking.run import Run
+from firstlight.tracking.values import number, one_line, part, rows_of, texts
 
 
 def chapter_of_several(runs: Sequence[Run], *, num_shown: int | None = None) -> Chapter:
@@ -91,35 +90,23 @@ def _curves(ordered: Sequence[Run]) -> Section | list[Section]:
 
 def _paired(ordered: Sequence[Run]) -> Section | list[Section]:
     """Compare the best run with each other one over the images that both were asked about (McNemar 1947, exact)."""
-    answers = {name: found for name, run in zip(names_of(ordered), ordered, strict=True) if (found := _right(run))}
-    if len(answers) < 2:
+    found = compare_images(dict(zip(names_of(ordered), ordered, strict=True)))
+    if not found:
         return []
-    (best, ours), *others = answers.items()
-    rows = []
-    for name, theirs in others:
-        if [label for label, _ in ours] == [label for label, _ in theirs]:
-            pairs = [(mine, yours) for (_, mine), (_, yours) in zip(ours, theirs, strict=True)]
-            only_best, only_other = pairs.count((True, False)), pairs.count((False, True))
-            figures = {"both right": pairs.count((True, True)), f"only {best} right": only_best, "only this one right": only_other}
-            rows.append({"run": name, **figures, "both wrong": pairs.count((False, False)), "p": mcnemar(only_best, only_other)})
+    best = found[0]["against"]
+    rows = [
+        {
+            "run": row["run"],
+            "both right": row["both_right"],
+            f"only {best} right": row["only_best"],
+            "only this one right": row["only_this"],
+            "both wrong": row["both_wrong"],
+            "p": row["p"],
+        }
+        for row in found
+    ]
     says = f"Each run against {best} on the validation images, one by one; p: of the exact McNemar test, not corrected for several runs."
-    return Section(title="Image by image", says=[says], tables=[Table(rows=rows)]) if rows else []
-
-
-def mcnemar(only_a: int, only_b: int) -> float:
-    """Return the two-sided p of the exact McNemar test: how likely chance splits so unevenly the images that one of two got right."""
-    num = only_a + only_b
-    ways = sum(math.comb(num, fewer) for fewer in range(min(only_a, only_b) + 1))
-    return min(1.0, float(2 * ways / 2**num))
-
-
-def _right(run: Run) -> list[tuple[str, bool]]:
-    """Return the label of each validation image and whether it was found, from what `inspect predictions` left; else nothing."""
-    try:
-        with (run.path / "inspection" / "predictions-val.csv").open(newline="", encoding="utf-8") as table:
-            return [(row["label"], row["label"] == row["predicted"]) for row in csv.DictReader(table)]
-    except (OSError, ValueError, KeyError, csv.Error):
-        return []
+    return Section(title="Image by image", says=[says], tables=[Table(rows=rows)])
 
 
 def _settings(ordered: Sequence[Run]) -> Section | list[Section]:

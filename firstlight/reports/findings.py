@@ -10,15 +10,15 @@ from typing import Any
 
 from firstlight.reports.page import Section, Table, shortened
 from firstlight.reports.pictures import read_pictures
-from firstlight.reports.values import Tree, listed, number, one_line, read_json, rows_of, texts
+from firstlight.tracking.values import Tree, listed, number, one_line, read_json, rows_of, texts
 
 ORDER = (
     "data", "compare", "warmup", "evaluation", "predictions", "image", "mistakes", "confusion", "uncertainty", "embedding",
     "activations", "health", "throughput", "memory", "summary",
 )  # fmt: skip
 """The order of what is shown; what is not named here comes last, by name."""
-HEAD = ("run", "what", "split", "says", "files", "warnings", "remarks")
-"""Entries that are no figures."""
+HEAD = ("run", "what", "split", "says", "files", "warnings", "remarks", "cells")
+"""Entries that are no figures of a report; `cells` are the images behind a confusion matrix, which the dashboard shows."""
 SPLITS = {"train": "training images", "val": "validation images", "test": "test images"}
 MAX_COLUMNS = 16
 MAX_MATRIX = 20

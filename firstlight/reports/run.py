@@ -12,9 +12,10 @@ from typing import Any
 from firstlight.reports.findings import findings, says_of
 from firstlight.reports.page import MAX_ROWS, Chapter, Figure, Picture, Section, Table
 from firstlight.reports.pictures import drawn, read_pictures
-from firstlight.reports.values import Tree, duration, four, interval_of, listed, number, one_line, part, read_json, rows_of, texts
+from firstlight.reports.values import duration, four, interval_of
 from firstlight.tracking.run import Run
 from firstlight.tracking.table import show
+from firstlight.tracking.values import Tree, listed, number, one_line, part, read_json, rows_of, texts
 
 COLUMNS = ("epoch", "lr", "train_loss", "train_accuracy", "val_loss", "val_accuracy", "best", "seconds")
 LOOKS = ("evaluate", "inspect predictions", "inspect mistakes", "inspect confusion", "inspect health", "profile throughput")

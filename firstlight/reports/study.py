@@ -10,10 +10,11 @@ from firstlight.errors import FirstlightError
 from firstlight.reports.page import Chapter, Figure, Section, Table
 from firstlight.reports.pictures import read_pictures
 from firstlight.reports.run import chapter_of_run, safely
-from firstlight.reports.values import Tree, duration, four, listed, one_line, part, read_json, rows_of, texts
+from firstlight.reports.values import duration, four
 from firstlight.studies.report import revisit
 from firstlight.studies.settings import show_point
 from firstlight.tracking.run import Run
+from firstlight.tracking.values import Tree, listed, one_line, part, read_json, rows_of, texts
 
 MAX_TRIALS = 500
 """Rows of the table of trials; a page with more opens too slowly."""

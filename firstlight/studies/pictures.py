@@ -40,7 +40,7 @@ def pictures(found: Answer, store: Store, beside: Answer | None = None) -> dict[
         return {**drawn, "response.png": partial(_response, found)}
     if len(found.study.space.parameters) == 2 and _is_grid(found):
         drawn["map.png"] = partial(_map, found)
-    numbers = [key for key in chosen if _axis(found, key).is_numeric and _is_whole(found, key)]
+    numbers = [key for key in chosen if axis_of(found, key).is_numeric and _is_whole(found, key)]
     if len(numbers) >= 2 and ("map.png" not in drawn or beside is not None):
         drawn["coverage.png"] = partial(_coverage, [found, *([beside] if beside is not None else [])], numbers[:2])
     drawn["parallel.png"] = partial(_parallel, found)
@@ -52,12 +52,12 @@ def pictures(found: Answer, store: Store, beside: Answer | None = None) -> dict[
 def mattered(found: Answer) -> Importance | None:
     """Return how much each parameter mattered, where that can be said."""
     done = [point for point in found.points if point.objective is not None]
-    logs = {key: _axis(found, key).log for key in found.study.space.parameters}
+    logs = {key: axis_of(found, key).log for key in found.study.space.parameters}
     return importance([point.point for point in done], [point.values() for point in done], logs)
 
 
 def _curves(found: Answer, store: Store, parameter: str) -> "Figure":
-    axis, rows = _axis(found, parameter), found.rows[:MAX_CURVES]
+    axis, rows = axis_of(found, parameter), found.rows[:MAX_CURVES]
     histories = [read_epochs(store, row) for row in rows]
     more = f" (the best of {len(found.rows)})" if len(found.rows) > MAX_CURVES else ""
     values = as_numbers([row["point"].get(parameter) for row in rows])
@@ -102,7 +102,7 @@ def _response(found: Answer) -> "Figure":
         [nothing if point.objective is None else (point.objective.low, point.objective.high) for point in chosen],
         parameter=key,
         objective=LABELS[found.study.objective],
-        log=_axis(found, key).log,
+        log=axis_of(found, key).log,
         title=f"{found.study.name}: {found.study.objective} over {key}",
     )
 
@@ -128,13 +128,13 @@ def _map(found: Answer) -> "Figure":
 
 
 def _coverage(studies: Sequence[Answer], keys: Sequence[str]) -> "Figure":
-    panels = [(f"{found.study.name} ({found.study.sampler})", _axis(found, keys[0]), _axis(found, keys[1])) for found in studies]
+    panels = [(f"{found.study.name} ({found.study.sampler})", axis_of(found, keys[0]), axis_of(found, keys[1])) for found in studies]
     return plot_coverage(panels)
 
 
 def _parallel(found: Answer) -> "Figure":
     return plot_parallel(
-        [_axis(found, key) for key in found.study.space.parameters],
+        [axis_of(found, key) for key in found.study.space.parameters],
         [None if point.objective is None else point.objective.mean for point in found.points],
         name=found.study.objective,
         higher_is_better=OBJECTIVES[found.study.objective] is max,
@@ -154,7 +154,8 @@ def _importance(found: Answer, figures: Importance) -> "Figure":
     )
 
 
-def _axis(found: Answer, key: str) -> Axis:
+def axis_of(found: Answer, key: str) -> Axis:
+    """Return the values of a parameter at all points, best first, as an axis shows them."""
     values = as_numbers([point.point.get(key) for point in found.points])
     shown = values if Axis(key, values).is_numeric else [None if value is None else show_value(value) for value in values]
     return Axis(key, shown, _is_log(found.study.space.parameters[key], values))

@@ -22,10 +22,9 @@ from firstlight.studies.pictures import mattered, pictures
 from firstlight.studies.points import is_finished
 from firstlight.studies.settings import parse_setting
 from firstlight.studies.space import parse_space
-from firstlight.studies.store import Row, Store
+from firstlight.studies.store import Row, Store, info_of
 from firstlight.studies.study import Study
 from firstlight.tracking.csv_table import harmless
-from firstlight.tracking.run import Run
 
 Rows = Sequence[Mapping[str, Any]]
 
@@ -72,7 +71,7 @@ def report(study: Study, store: Store, questions: Questions | None = None) -> di
     rows = store.rows()
     against = None if asked.against is None else parse_setting(asked.against, "--against")
     interval = asked.interval or study.interval
-    found = answer(study, rows, _num_classes(store, rows), interval=interval, against=against)
+    found = answer(study, rows, num_classes_of(store, rows), interval=interval, against=against)
     compared = [compare_groups(found, parse_setting(a, "--compare"), parse_setting(b, "--compare")) for a, b in asked.compare]
     beside = None if asked.beside is None else _answer_of(Store(asked.beside), interval)
     table, points, written = hparams(found), point_rows(found), _Written()
@@ -158,10 +157,10 @@ def _answer_of(store: Store, interval: str) -> Answer:
     return answer(study_of(store), store.rows(), interval=interval)
 
 
-def _num_classes(store: Store, rows: Sequence[Row]) -> int | None:
+def num_classes_of(store: Store, rows: Sequence[Row]) -> int | None:
     """Return the classes that the trials tell apart, from the first run that says so."""
     for row in filter(is_finished, rows):
-        data = Run(store.path / row["trial"]).info.get("data", {})
-        if isinstance(names := data.get("class_names"), list):
+        data = info_of(store.path / row["trial"]).get("data")
+        if isinstance(data, dict) and isinstance(names := data.get("class_names"), list):
             return len(names)
     return None

@@ -204,7 +204,7 @@ def _claim_of(trial: Trial) -> int:
 
 def row_of(trial: Trial, path: Path, objective: str, *, keeps_curve: bool = False) -> Row:
     """Return the row of a trial whose run is finished."""
-    summary = _info(path)["summary"]
+    summary = info_of(path)["summary"]
     figures = {key: summary[key] for key in FIGURES if key in summary}
     row = {"state": "finished", "objective": summary.get(objective), "figures": figures, "seconds": summary.get("seconds", 0.0)}
     return {**head(trial), **row, **({"curve": curve_of(path, objective)} if keeps_curve else {})}
@@ -214,7 +214,7 @@ def pruned_row(trial: Trial, path: Path, objective: str, why: str) -> Row:
     """Return the row of a trial that was ended early, with the figures of its last epoch."""
     last = Run(path).epochs[-1]
     figures = {"best_epoch": last["epoch"], **{key: last[key] for key in FIGURES if key in last}}
-    row = {"state": "pruned", "objective": None, "figures": figures, "seconds": _info(path).get("seconds", 0.0), "why": why}
+    row = {"state": "pruned", "objective": None, "figures": figures, "seconds": info_of(path).get("seconds", 0.0), "why": why}
     return {**head(trial), **row, "curve": curve_of(path, objective)}
 
 
@@ -225,19 +225,19 @@ def curve_of(path: Path, objective: str) -> list[float]:
 
 def state_in(path: Path) -> str | None:
     """Return the state that a run folder last wrote."""
-    return _info(path).get("state")
+    return info_of(path).get("state")
 
 
 def head_in(path: Path) -> Row | None:
     """Return which trial a run folder says it is."""
-    told = _info(path).get("trial")
+    told = info_of(path).get("trial")
     return told if isinstance(told, dict) and told.keys() >= {"number", "seed", "point"} else None
 
 
 FIGURES = ("best_epoch", "train_loss", "train_accuracy", "val_loss", "val_accuracy")
 
 
-def _info(path: Path) -> dict[str, Any]:
+def info_of(path: Path) -> dict[str, Any]:
     """Return run.json, nothing where it cannot be read. (Run.info reads the config as well, which takes 5 ms.)"""
     try:
         found = json.loads((path / "run.json").read_text(encoding="utf-8"))

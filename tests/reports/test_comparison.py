@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 from scipy.stats import binomtest
 
-from firstlight.reports.comparison import chapter_of_several, mcnemar
+from firstlight.inspection.compare import mcnemar
+from firstlight.reports.comparison import chapter_of_several
 from firstlight.tracking.run import Run
 
 
