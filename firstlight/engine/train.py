@@ -209,6 +209,8 @@ def run_training(
             else:
                 go_on(writer, config, prepared, resumed, console, notes or [])
             _announce(console, prepared, writer, resumed=resumed is not None)
+            if ids := trackers.ids():
+                writer.update(**ids)
             trackers.start()
             setup = replace(prepared.setup, pause_after=pause_after, pause_when=pause_when)
             if ranks is not None:

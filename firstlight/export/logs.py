@@ -56,9 +56,8 @@ def print_export(result: dict[str, Any]) -> None:
     for remark in result["remarks"]:
         print(f"left out: {remark}")
     runs = "1 run" if result["num_runs"] == 1 else f"{result['num_runs']:,} runs"
-    print(
-        f"{runs}, {result['num_rows']:,} rows, {len(result['scalars'])} curves each handed to {TITLES[result['to']]} ({result['seconds']:.1f} s)"
-    )
+    what = f"{runs}, {result['num_rows']:,} rows, {len(result['scalars'])} curves each"
+    print(f"{what} handed to {TITLES[result['to']]} ({result['seconds']:.1f} s)")
     if result["to"] == "tensorboard":
         print(f"look at them: tensorboard --logdir {result['folder']}")
     elif result["mode"] == "offline":

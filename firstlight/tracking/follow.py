@@ -1,4 +1,4 @@
-"""The process of a tracker, `python -m firstlight.tracking.follow`: it reads a run folder while a training writes it, and tells the tracker.
+"""The process of a tracker: it reads a run folder that a training writes, and tells the tracker. `python -m firstlight.tracking.follow`.
 
 What a tracker does, however slow it is or however it fails, cannot reach the training: the two share nothing but files, and a pipe whose
 closing says that the training is over. Reading order: main, follow, hand_over. Needs no torch.

@@ -15,6 +15,7 @@ from typing import Any
 from firstlight.errors import ConfigError
 from firstlight.files import append_chunks, make_dir, remove, write_bytes
 from firstlight.tracking import told
+from firstlight.tracking.environment import is_installed
 from firstlight.tracking.run import Run
 
 PREFIX, SUFFIX = "events.out.tfevents", "firstlight"
@@ -27,12 +28,8 @@ STATUS = {"finished": "STATUS_SUCCESS", "failed": "STATUS_FAILURE"}
 
 def check_installed() -> None:
     """Raise ConfigError where TensorBoard is not installed."""
-    try:
-        import tensorboard.compat.proto.event_pb2  # noqa: F401
-    except ImportError:
-        raise ConfigError(
-            'TensorBoard is not installed; pip install "firstlight[tensorboard]", or set tracking.tensorboard=false'
-        ) from None
+    if not is_installed("tensorboard"):
+        raise ConfigError('TensorBoard is not installed; pip install "firstlight[tensorboard]", or set tracking.tensorboard=false')
 
 
 class TensorBoard:

@@ -61,7 +61,7 @@ def about(run: Run) -> dict[str, Any]:
 
 def pictures(run: Run) -> dict[str, Path]:
     """Return the PNG pictures of a run and of its inspections by tag, such as `inspection/confusion-val`."""
-    own = {f"run/{path.stem}": path for path in sorted(run.path.glob("*.png"))}
+    own = {f"pictures/{path.stem}": path for path in sorted(run.path.glob("*.png"))}
     return own | {f"inspection/{path.stem}": path for path in sorted((run.path / "inspection").glob("*.png"))}
 
 

@@ -68,6 +68,10 @@ class Trackers:
             except OSError as error:
                 self._warn(name, str(error))
 
+    def ids(self) -> dict[str, str]:
+        """Return what run.json says of the trackers: under which id the run is known to Weights & Biases, for good."""
+        return {"wandb_id": weights_and_biases.run_id(load_run(self.path))} if "wandb" in self._chosen else {}
+
     def look(self) -> None:
         """Warn of a tracker that has ended before the training."""
         for name, process in list(self._processes.items()):

@@ -8,14 +8,14 @@ import json
 import netrc
 import os
 from collections.abc import Iterable, Mapping
-from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 from urllib.parse import urlsplit
 
 from firstlight.errors import ConfigError
 from firstlight.files import make_dir, write_json
 from firstlight.tracking import told
+from firstlight.tracking.environment import is_installed
 from firstlight.tracking.run import Run
 
 SENT = "wandb/firstlight.json"
@@ -29,7 +29,7 @@ QUIET = {"WANDB_SILENT": "true", "WANDB_ERROR_REPORTING": "false", "WANDB_CONSOL
 
 def check_installed() -> None:
     """Raise ConfigError where wandb is not installed; it is not imported."""
-    if find_spec("wandb") is None:
+    if not is_installed("wandb"):
         raise ConfigError('Weights & Biases is not installed; pip install "firstlight[wandb]", or set tracking.wandb=off')
 
 
@@ -73,7 +73,7 @@ class WeightsAndBiases:
     that follow a rollback come under new numbers, with their own `step`, which is the horizontal axis of every chart.
     """
 
-    def __init__(self, run: Run, folder: Path, *, project: str, entity: str | None, mode: str) -> None:
+    def __init__(self, run: Run, folder: Path, *, project: str, entity: str | None, mode: Literal["online", "offline"]) -> None:
         os.environ.update({key: value for key, value in QUIET.items() if key not in os.environ})
         os.environ.setdefault("WANDB_DATA_DIR", str(make_dir(folder / "wandb")))
         check_installed()

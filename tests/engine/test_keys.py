@@ -64,6 +64,11 @@ OTHER = {
     "device.threads": "2",
     "device.wait_seconds": "5",
     "device.graph": "true",
+    "tracking.tensorboard": "true",
+    "tracking.wandb": "offline",
+    "tracking.project": "another",
+    "tracking.entity": "another",
+    "tracking.wait_seconds": "5",
 }
 NEEDS = {
     "train.patience": ["optim.lr=1e-9", "train.epochs=5"],
@@ -133,7 +138,11 @@ def test_the_table_holds_every_fixed_key() -> None:
     assert keys == set(OTHER)
 
 
-@pytest.mark.parametrize("key", [key for key in OTHER if key not in ("name", "train.log_every", "device.wait_seconds")])
+TESTED_APART = ("name", "train.log_every", "device.wait_seconds", *(key for key in OTHER if key.startswith("tracking.")))
+"""Keys that change nothing of what a run comes to; tests/tracking has those of `tracking`."""
+
+
+@pytest.mark.parametrize("key", [key for key in OTHER if key not in TESTED_APART])
 def test_a_fixed_key_changes_the_run_or_is_refused(train: Train, tmp_path: Path, seen: Seen, key: str) -> None:
     needs = NEEDS.get(key, [])
     before, after = Watcher(tmp_path / "runs" / "base"), Watcher(tmp_path / "runs" / "other")
