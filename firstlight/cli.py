@@ -418,6 +418,41 @@ def report(targets: Annotated[list[str], Parameter(negative=())], /, *, out: Pat
     result(common, make_report(*targets, out=out, runs_dir=common.runs_dir), print_report)
 
 
+@app.command(name="export-logs")
+def export_logs(
+    target: str,
+    /,
+    *,
+    to: Literal["tensorboard", "wandb"],
+    out: Path | None = None,
+    project: str | None = None,
+    entity: str | None = None,
+    mode: Literal["auto", "offline", "online"] = "auto",
+    common: Common = COMMON,
+) -> None:
+    """Hand a finished run, or all of a study, to TensorBoard or Weights & Biases: figures, settings, pictures, tables.
+
+    Parameters
+    ----------
+    target
+        Path or name of a run or a study.
+    to
+        Who is told.
+    out
+        Write the files below this folder (default: into each run's own).
+    project
+        Project of Weights & Biases (default: that of the run's config).
+    entity
+        User or team that the project belongs to (default: that of the run's config).
+    mode
+        Weights & Biases: files for `wandb sync`, its server, or (auto) its server where there is a login.
+    """
+    from firstlight.export.logs import export, print_export
+
+    place: dict[str, Any] = {"project": project, "entity": entity, "mode": mode}
+    result(common, export(target, to, out=out, runs_dir=common.runs_dir, **place), print_export)
+
+
 @app.command
 def note(run: str, text: str, /, *, common: Common = COMMON) -> None:
     """Add a note to a run.

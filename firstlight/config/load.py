@@ -20,6 +20,7 @@ from firstlight.config.schema import (
     InputConfig,
     Kind,
     SplitConfig,
+    TrackingConfig,
     TrainConfig,
 )
 from firstlight.config.yaml import MAX_BYTES, MAX_DEPTH, brief, parse_yaml, printable, show_key
@@ -34,6 +35,7 @@ SECTIONS = {
     "evaluation": EvaluationConfig,
     "checkpoint": CheckpointConfig,
     "device": DeviceConfig,
+    "tracking": TrackingConfig,
 }
 """The fixed sections: their keys are the fields of a dataclass."""
 

@@ -144,6 +144,22 @@ class DeviceConfig:
 
 
 @dataclass(frozen=True, kw_only=True)
+class TrackingConfig:
+    """Which services are told of a run beside its folder; none of them can change or stop a training (docs/trackers.md)."""
+
+    tensorboard: bool = False
+    """Write a TensorBoard event file into the run folder; needs the extra `tensorboard`."""
+    wandb: Literal["off", "auto", "offline", "online"] = "off"
+    """Weights & Biases (extra `wandb`): files in the run folder for `wandb sync`, or its server; `auto` takes the server with a login."""
+    project: str = "firstlight"
+    """Project of Weights & Biases."""
+    entity: str | None = None
+    """User or team that the project belongs to; null takes that of the login."""
+    wait_seconds: Positive = 60.0
+    """How long the end of a training waits for its trackers."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class Config:
     """One experiment."""
 
@@ -166,3 +182,4 @@ class Config:
     evaluation: EvaluationConfig = field(default_factory=EvaluationConfig)
     checkpoint: CheckpointConfig = field(default_factory=CheckpointConfig)
     device: DeviceConfig = field(default_factory=DeviceConfig)
+    tracking: TrackingConfig = field(default_factory=TrackingConfig)

@@ -20,6 +20,7 @@ from firstlight.errors import DivergedError, InterruptedRunError, StorageError
 from firstlight.files import write_json
 from firstlight.tracking.console import Bar, Console
 from firstlight.tracking.run import read_rows
+from firstlight.tracking.trackers import Trackers
 from firstlight.tracking.writer import RunWriter
 
 MAX_FAILED_SAVES = 3
@@ -52,15 +53,25 @@ class Recorder:
     """Collects what a training says about itself and hands it to the run folder and the console.
 
     facts: figures of the network that stand in every epoch's row (parameters, FLOPs); config: the settings as plain data, kept
-    with each checkpoint; resume_line: the command that goes on.
+    with each checkpoint; resume_line: the command that goes on; trackers: looked after once an epoch.
     """
 
-    def __init__(self, writer: RunWriter, console: Console, *, facts: dict[str, Any], config: dict[str, Any], resume_line: str) -> None:
+    def __init__(
+        self,
+        writer: RunWriter,
+        console: Console,
+        *,
+        facts: dict[str, Any],
+        config: dict[str, Any],
+        resume_line: str,
+        trackers: Trackers | None = None,
+    ) -> None:
         self.writer = writer
         self.console = console
         self.facts = facts
         self.config = config
         self.resume_line = resume_line
+        self.trackers = trackers
         self.checkpoints = writer.path / "checkpoints"
         self._bar = Bar(None, None)
         self._steps: list[_Step] = []
@@ -127,6 +138,8 @@ class Recorder:
             self.writer.append([{**full, "memory_mib": peak_memory_mib(), **self.facts}])
         self.console.line(epoch_line(full))
         self._warn(watch.close_epoch(full, self._unmoved(state)), state.epoch)
+        if self.trackers is not None:
+            self.trackers.look()
 
     def save(self, state: TrainState, setup: Setup, *, keep: bool = False, must: bool = False, scheduled: bool = True) -> bool:
         """Save a checkpoint of the state; tell whether the disk took it.

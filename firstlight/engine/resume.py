@@ -12,7 +12,17 @@ from firstlight.engine.device import Arithmetic
 from firstlight.errors import ConfigError, DataError
 from firstlight.tracking.environment import cpu_model
 
-HARMLESS = ("name", "checkpoint", "device", "data.path", "train.log_every", "train.patience", "train.on_divergence", "train.test_at_end")
+HARMLESS = (
+    "name",
+    "checkpoint",
+    "device",
+    "tracking",
+    "data.path",
+    "train.log_every",
+    "train.patience",
+    "train.on_divergence",
+    "train.test_at_end",
+)
 """Settings, or whole sections, that change nothing of the steps to come (`data.path`: the images themselves are compared)."""
 FIXED = (
     *("data", "split", "input", "model", "seed", "init_seed", "order_seed"),

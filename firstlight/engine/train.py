@@ -51,6 +51,7 @@ from firstlight.plotting.curves import plot_curves, plot_steps
 from firstlight.tracking.console import Console
 from firstlight.tracking.environment import describe_environment
 from firstlight.tracking.run import Run, find_run_to_resume
+from firstlight.tracking.trackers import Chosen, Trackers, choose_trackers
 from firstlight.tracking.writer import RunWriter, check_free, check_name
 
 
@@ -201,21 +202,23 @@ def run_training(
     pause_after: int | None = None,
     pause_when: Callable[[int, Mapping[str, float]], bool] | None = None,
     entries: Mapping[str, Any] | None = None,
-    pictures: bool = True,
+    alone: bool = True,
     ranks: Ranks | None = None,
 ) -> Run:
     """Train `config` into the run folder `path`; with `resumed`, go on from its last whole checkpoint.
 
     pause_after: epoch behind which the run is left, saved and `interrupted`; pause_when: asked behind each epoch, with its number and
-    figures, whether it is left there; entries: what run.json says beside the usual; pictures: draw the curves at the end; ranks: the
-    processes that train it together.
+    figures, whether it is left there; entries: what run.json says beside the usual; alone: no trial of a study, which has trackers for all
+    of its trials and needs no curves of each; ranks: the processes that train it together.
     """
     if ranks is not None and not ranks.leads:
         return follow(config, path, data_dir, ranks)
+    trackers = Trackers(path, trackers_of(config) if alone else {}, console, wait_seconds=config.tracking.wait_seconds)
     with out_of_memory("building the network", "try a smaller one (its settings stand under `model`)"):
         prepared = prepare(config, data_dir, arithmetic=_arithmetic_of(resumed, config), ranks=ranks, init=resumed is None)
     smaller = smaller_batch(config.train.batch_size, config.train.accumulate, prepared.data.num_train)
     with (
+        trackers,
         raising_signals(),
         RunWriter(path, resume=resumed is not None, entries=entries) as writer,
         console.logging_to(writer.log),
@@ -224,7 +227,7 @@ def run_training(
         out_of_memory(f"training with train.batch_size={config.train.batch_size}", smaller),
     ):
         line = resume_line(path, data_dir, ranks)
-        facts: dict[str, Any] = {"facts": prepared.facts, "config": to_dict(config), "resume_line": line}
+        facts: dict[str, Any] = {"facts": prepared.facts, "config": to_dict(config), "resume_line": line, "trackers": trackers}
         recorder = Recorder(writer, console, **facts) if ranks is None else RankedRecorder(writer, console, ranks=ranks, **facts)
         try:
             if resumed is None:
@@ -232,6 +235,9 @@ def run_training(
             else:
                 go_on(writer, config, prepared, resumed, console, notes or [])
             _announce(console, prepared, writer, resumed=resumed is not None)
+            if ids := trackers.ids():
+                writer.update(**ids)
+            trackers.start()
             setup = replace(prepared.setup, pause_after=pause_after, pause_when=pause_when)
             if ranks is not None:
                 share_state(prepared.state, ranks)
@@ -239,7 +245,7 @@ def run_training(
             if is_paused(prepared.state, setup):
                 writer.pause()
             else:
-                conclude(config, prepared, writer, console, data_dir, pictures=pictures)
+                conclude(config, prepared, writer, console, data_dir, pictures=alone)
         except (KeyboardInterrupt, InterruptedRunError) as error:
             if line in str(error):
                 raise
@@ -248,6 +254,12 @@ def run_training(
             code = error.exit_code if isinstance(error, InterruptedRunError) else 130
             raise InterruptedRunError(recorder.how_to_resume("outside of the training itself"), exit_code=code) from None
     return Run(path)
+
+
+def trackers_of(config: Config) -> Chosen:
+    """Return the trackers that a config asks for. Raises ConfigError for one that is not installed, or not logged in."""
+    asked = config.tracking
+    return choose_trackers(tensorboard_too=asked.tensorboard, wandb=asked.wandb, project=asked.project, entity=asked.entity)
 
 
 def follow(config: Config, path: Path, data_dir: Path, ranks: Ranks) -> Run:

@@ -16,6 +16,7 @@ from firstlight.config.schema import Config
 from firstlight.config.yaml import brief
 from firstlight.engine.places import data_dir_of, runs_dir_of
 from firstlight.engine.signals import raising_signals
+from firstlight.engine.train import trackers_of
 from firstlight.errors import ConfigError, InterruptedRunError
 from firstlight.files import Lock, make_dir
 from firstlight.studies.plan import Way, make_plan
@@ -27,6 +28,7 @@ from firstlight.studies.trial import Place, Row, Trial, failed
 from firstlight.studies.workers import Here, Processes, Workers
 from firstlight.tracking.console import Bar, Console
 from firstlight.tracking.environment import network_filesystem
+from firstlight.tracking.trackers import Trackers
 from firstlight.tracking.writer import check_name
 
 MAX_DEATHS = 3
@@ -71,6 +73,8 @@ def run_study(
     """
     way: Way = "off" if start is not None or study.pruning == "median" or study.sampler in ("tpe", "gp") or workers == "ray" else lanes
     start = start or _starter(workers)
+    experiment = study.experiment
+    chosen = trackers_of(experiment)
     make_dir(store.path)
     with Lock(store.path / "study.lock", f"study {store.path}"):
         store.open(study)
@@ -88,7 +92,9 @@ def run_study(
         try:
             _rebuild(log, store, place)
             lane_runner = LaneRunner(way, place, log, workers if isinstance(workers, int) else 1)
-            return _lead(study, store, console, log, lane_runner, lambda: start(place, log))
+            with Trackers(store.path, chosen, console, wait_seconds=experiment.tracking.wait_seconds) as trackers:
+                trackers.start()
+                return _lead(study, store, console, log, lane_runner, lambda: start(place, log))
         finally:
             log.close()
 

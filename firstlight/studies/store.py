@@ -42,8 +42,9 @@ class Store:
             if known.get("config") != wanted["config"]:
                 known["config"] = _completed(known.get("config"))
             for key in SAME:
-                if known.get(key) != wanted[key]:
-                    what, before, now = _difference(key, known.get(key), wanted[key])
+                was, now = _without_tracking(known.get(key)), _without_tracking(wanted[key])
+                if was != now:
+                    what, before, now = _difference(key, was, now)
                     raise ConfigError(
                         f"study {self.path} was begun with {what} {before}, now it is {now}; its trials would not compare, "
                         "so choose another --name"
@@ -251,6 +252,15 @@ def _completed(config: Any) -> Any:
     from firstlight.engine.sources import completed
 
     return json.loads(json.dumps(completed(config))) if isinstance(config, dict) else config
+
+
+def _without_tracking(value: Any) -> Any:
+    """Return what a study says without who is told of it, which may change."""
+    return (
+        {key: item for key, item in value.items() if key != "tracking" and not key.startswith("tracking.")}
+        if isinstance(value, dict)
+        else value
+    )
 
 
 def _difference(key: str, before: Any, now: Any) -> tuple[str, Any, Any]:

@@ -93,10 +93,15 @@ class Study:
         """Whether trials are judged before they end, so that their rows hold the objective of every epoch."""
         return self.pruning is not None or self.sampler == "halving"
 
+    @property
+    def experiment(self) -> Config:
+        """The experiment that all trials vary."""
+        return _experiment(self.base, self.fixed)
+
     @cached_property
     def max_epochs(self) -> int:
         """Epochs of a trial that is trained to its end."""
-        return _experiment(self.base, self.fixed).train.epochs
+        return self.experiment.train.epochs
 
     def best_of(self, rows: Iterable[Row], so_far: float | None = None) -> float | None:
         """Return the best objective of some rows, and of one known before; None where there is none."""
@@ -108,7 +113,7 @@ class Study:
         return {
             "name": self.name,
             "base": self.base,
-            "config": to_dict(_experiment(self.base, self.fixed)),
+            "config": to_dict(self.experiment),
             "set": self.fixed,
             "space": self.entries,
             "sampler": self.sampler,

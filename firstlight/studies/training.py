@@ -112,7 +112,7 @@ def _train(trial: Trial, config: Config, place: Place, log: Log) -> Row | None:
             pause_after=trial.pause_after,
             pause_when=falls_behind if place.prunes else None,
             entries={"trial": head(trial)},
-            pictures=False,
+            alone=False,
         )
         if Run(path).state != "finished":
             return pruned_row(trial, path, place.objective, behind) if behind else None

@@ -10,7 +10,7 @@ runs/<name>/  config.yaml   the resolved config
 """
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from datetime import datetime
 from functools import cached_property
@@ -190,17 +190,23 @@ def _is_row(row: Any) -> bool:
 
 def read_rows(path: Path) -> list[dict[str, Any]]:
     """Return the rows of a JSON-lines file up to the first torn one, but damaged ones; none where there is no file."""
+    if not path.is_file():
+        return []
+    try:
+        lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
+    except OSError as error:
+        raise StorageError(f"cannot read {path} ({error.strerror}); give yourself the permission, or put it back") from error
+    return rows_in(lines)[0]
+
+
+def rows_in(lines: Iterable[str]) -> tuple[list[dict[str, Any]], bool]:
+    """Return the rows of lines up to the first torn one, but damaged ones; and whether none was torn."""
     rows: list[dict[str, Any]] = []
-    if path.is_file():
+    for line in lines:
         try:
-            lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
-        except OSError as error:
-            raise StorageError(f"cannot read {path} ({error.strerror}); give yourself the permission, or put it back") from error
-        for line in lines:
-            try:
-                row = json.loads(line)
-            except (ValueError, RecursionError):
-                break
-            if _is_row(row):
-                rows.append(row)
-    return rows
+            row = json.loads(line)
+        except (ValueError, RecursionError):
+            return rows, False
+        if _is_row(row):
+            rows.append(row)
+    return rows, True

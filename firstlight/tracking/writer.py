@@ -144,6 +144,11 @@ def add_note(run: Run, text: str) -> None:
     _add(run, "notes", text)
 
 
+def add_warning(run: Run, text: str) -> None:
+    """Keep with a finished or interrupted run that something beside the training went wrong."""
+    _add(run, "warnings", {"kind": "tracking", "says": text})
+
+
 def record_test_opening(run: Run, opening: dict[str, Any]) -> None:
     """Write into run.json that the sealed test set was opened: when, by which command, with which result."""
     _add(run, "test_openings", {"when": time.strftime("%Y-%m-%dT%H:%M:%S%z"), **opening})
@@ -152,7 +157,7 @@ def record_test_opening(run: Run, opening: dict[str, Any]) -> None:
 def _add(run: Run, key: str, entry: Any) -> None:
     with Lock(run.path / "run.lock", f"run {run.path}"):
         info = load_run(run.path).info
-        write_json(run.path / "run.json", {**info, key: [*info[key], entry]})
+        write_json(run.path / "run.json", {**info, key: [*info.get(key, []), entry]})
 
 
 def _as_line(row: dict[str, Any]) -> str:

@@ -66,6 +66,11 @@ OTHER = {
     "device.threads": "2",
     "device.wait_seconds": "5",
     "device.graph": "true",
+    "tracking.tensorboard": "true",
+    "tracking.wandb": "offline",
+    "tracking.project": "another",
+    "tracking.entity": "another",
+    "tracking.wait_seconds": "5",
 }
 NEEDS = {
     "train.patience": ["optim.lr=1e-9", "train.epochs=5"],
@@ -81,7 +86,7 @@ NEEDS = {
 }
 """Settings beside which a key has something to decide."""
 ELSEWHERE = ("name", "train.log_every", "device.wait_seconds", "train.init_head")
-"""Keys that have tests of their own: here, in test_distributed.py and in test_init_from.py."""
+"""Keys that have tests of their own: here, in test_distributed.py and in test_init_from.py; tests/tracking has those of `tracking`."""
 
 
 class Watcher(Console):
@@ -137,7 +142,7 @@ def test_the_table_holds_every_fixed_key() -> None:
     assert keys == set(OTHER)
 
 
-@pytest.mark.parametrize("key", [key for key in OTHER if key not in ELSEWHERE])
+@pytest.mark.parametrize("key", [key for key in OTHER if key not in ELSEWHERE and not key.startswith("tracking.")])
 def test_a_fixed_key_changes_the_run_or_is_refused(train: Train, tmp_path: Path, seen: Seen, key: str) -> None:
     needs = NEEDS.get(key, [])
     before, after = Watcher(tmp_path / "runs" / "base"), Watcher(tmp_path / "runs" / "other")
