@@ -62,7 +62,8 @@ CAUSES = (
 STEPS, FEWEST_STEPS = 150, 40
 """Steps of a trial, and how few they become for a network that is slow."""
 WORK = 4e11
-"""Floating-point operations that the trials of an experiment may take together; `firstlight inspect health quickstart` took 26 s of an EPYC core."""
+"""Floating-point operations that the trials of an experiment may take together; all of `firstlight inspect health quickstart` took 26 s of
+one EPYC core (user time, with the libraries' import and the pictures)."""
 NUM_TRIALS = 6
 LR_TRIALS = {0.01: "lr / 100", 0.1: "lr / 10", 10.0: "lr x 10", 100.0: "lr x 100", 1000.0: "lr x 1000"}
 MAX_IMAGES, MAX_VAL_IMAGES = 4096, 1024

@@ -29,8 +29,8 @@ def plot_images(
         panel.axis("off")
     for index, (panel, image, text) in enumerate(zip(axes, images, titles, strict=False)):
         show_image(panel, image)
-        shown = text if len(text) <= MAX_TITLE or "\n" in text else text[: MAX_TITLE - 1] + "…"
-        panel.set_title(plain(shown), fontsize=8, color="black" if colors is None else colors[index])
+        shown = "\n".join(shorten(line, MAX_TITLE) for line in text.split("\n"))
+        panel.set_title(shown, fontsize=8, color="black" if colors is None else colors[index])
     set_title(figure, title)
     return figure
 
@@ -48,10 +48,11 @@ def plot_predictions(
 
     Right answers have titles in RIGHT, others in WRONG.
     """
-    titles = [f"{guess} {probability:.2f}" for guess, probability in zip(predicted, probabilities, strict=True)]
+    room = MAX_TITLE - 5  # of `0.98` behind a class, and of `true:` ahead of one
+    titles = [f"{shorten(guess, room)} {probability:.2f}" for guess, probability in zip(predicted, probabilities, strict=True)]
     if labels is None:
         return plot_images(images, titles, columns=columns, title=title)
-    titles = [f"{text}\ntrue: {label}" for text, label in zip(titles, labels, strict=True)]
+    titles = [f"{text}\ntrue: {shorten(label, room - 1)}" for text, label in zip(titles, labels, strict=True)]
     colors = [RIGHT if label == guess else WRONG for label, guess in zip(labels, predicted, strict=True)]
     return plot_images(images, titles, columns=columns, title=title, colors=colors)
 
