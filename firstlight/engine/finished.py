@@ -10,6 +10,7 @@ from torch import Tensor
 from firstlight.config.schema import Config
 from firstlight.data.build import load_training_data, make_loader
 from firstlight.data.dataset import Dataset
+from firstlight.data.training_data import TrainingData
 from firstlight.engine.evaluate import evaluate_model, predict_probabilities
 from firstlight.engine.matching import check_match
 from firstlight.engine.memory import out_of_memory
@@ -95,10 +96,15 @@ def labelled_part(run: Run, config: Config, split: str, data_dir: Path) -> Datas
         raise DataError(
             f"run {run.path} was trained without validation (split.val_fraction=0); there is nothing to evaluate but --split test"
         )
+    check_same_images(data, run)
+    return data.train if split == "train" or data.val is None else data.val
+
+
+def check_same_images(data: TrainingData, run: Run) -> None:
+    """Raise DataError where images that were read for a run are not those that it was trained and validated on."""
     check_match(data.train, data_record(run))
     old, new = data_record(run), data.record.to_json()
     if any(old[key] != new[key] for key in SAME_IMAGES if key in old and key in new):
         raise DataError(
             f"the validation images are not those of run {run.path}: the data changed since; put the old data back, or train anew"
         )
-    return data.train if split == "train" or data.val is None else data.val

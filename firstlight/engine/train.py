@@ -51,6 +51,7 @@ from firstlight.plotting.curves import plot_curves, plot_steps
 from firstlight.tracking.console import Console
 from firstlight.tracking.environment import describe_environment
 from firstlight.tracking.run import Run, find_run_to_resume
+from firstlight.tracking.table import show_mflop
 from firstlight.tracking.trackers import Chosen, Trackers, choose_trackers
 from firstlight.tracking.writer import RunWriter, check_free, check_name
 
@@ -523,7 +524,7 @@ def _announce(console: Console, prepared: Prepared, writer: RunWriter, *, resume
         console.warn(warning)
     chosen = setup.arithmetic
     console.line(
-        f"network: {facts['num_parameters']:,} parameters, {facts['flops_per_image'] / 1e6:,.1f} MFLOP an image; "
+        f"network: {facts['num_parameters']:,} parameters, {show_mflop(facts['flops_per_image'])} MFLOP an image; "
         f"{setup.steps_per_epoch:,} steps an epoch, {setup.train.epochs} epochs"
     )
     if prepared.start is not None:

@@ -35,6 +35,7 @@ from firstlight.models.whitening import Whitened
 from firstlight.plotting.activations import Series, plot_depth, plot_feature_maps, plot_filters, plot_gradients
 from firstlight.tracking.console import Console
 from firstlight.tracking.csv_table import write_csv
+from firstlight.tracking.run import has_run
 from firstlight.tracking.table import print_table
 
 MAX_IMAGES = 256
@@ -64,7 +65,7 @@ class Measured:
 
 def is_run(source: str, runs_dir: str | Path | None) -> bool:
     """Tell whether a word names a run, and not a config. Raises RunNotFoundError where it is neither."""
-    if any((folder / "run.json").is_file() for folder in (Path(source), runs_dir_of(runs_dir) / source)):
+    if has_run(source, runs_dir_of(runs_dir)):
         return True
     if source not in shipped_experiments() and not Path(source).is_file():
         raise RunNotFoundError(

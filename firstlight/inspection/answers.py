@@ -10,7 +10,7 @@ import torch
 from numpy.typing import NDArray
 
 from firstlight.engine.evaluate import logits_of
-from firstlight.errors import ConfigError, DataError, did_you_mean
+from firstlight.errors import ConfigError, did_you_mean
 from firstlight.inspection.opened import Opened
 from firstlight.metrics.calibration import BLOCK, log_softmax
 from firstlight.metrics.evaluation import Evaluation
@@ -102,8 +102,7 @@ def answers_of(o: Opened, *, dataset: Any = None) -> Answers:
     logits = torch.empty(len(images), images.num_classes)
     for some, batch in logits_of(o.model, o.loader(images), o.arithmetic, o.config.evaluation):
         logits[batch.indices.cpu()] = some.cpu()
-    if not bool(torch.isfinite(logits).all()):
-        raise DataError(f"the network of {o.run.path} answers with numbers that are not finite; train it anew with a smaller lr")
+    o.refuse_nonfinite(logits)
     return Answers(logits.numpy(), images.labels.numpy(), images.class_names)
 
 

@@ -27,14 +27,14 @@ def compare(runs: Sequence[str | Path], *, runs_dir: str | Path = "runs", out: s
     if path.suffix not in (".png", ".svg", ".pdf"):
         raise ConfigError(f"--out {path} is no picture; end it in .png, .svg or .pdf")
     make_dir(path.parent)
-    write_figure(path, plot_curves(_histories(found)))
+    write_figure(path, plot_curves(dict(zip(names_of(found), (run.epochs for run in found), strict=True))))
     return {"runs": [run_row(run) for run in found], "differences": differences([run.config for run in found]), "files": [str(path)]}
 
 
 def run_row(run: Run) -> dict[str, Any]:
     """Return the line of a run in a table: what it trained on what, how far, and how well; None for what a damaged run does not say."""
     summary = run.info.get("summary") or {}
-    best = max((row.get("val_accuracy") or 0.0 for row in run.epochs), default=None)
+    best = max((row["val_accuracy"] for row in run.epochs if row.get("val_accuracy") is not None), default=None)
     return {
         "run": str(run.path),
         "name": run.name,
@@ -102,9 +102,10 @@ def kept_answers(run: Run, split: str) -> list[tuple[str, bool]]:
         return []
 
 
-def _histories(runs: Sequence[Run]) -> dict[str, list[dict[str, Any]]]:
+def names_of(runs: Sequence[Run]) -> list[str]:
+    """Return the names of runs; where several share one, their paths."""
     names = [run.name for run in runs]
-    return {name if names.count(name) == 1 else str(run.path): run.epochs for name, run in zip(names, runs, strict=True)}
+    return [name if names.count(name) == 1 else str(run.path) for name, run in zip(names, runs, strict=True)]
 
 
 def _flatten(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from firstlight.errors import DataError
+from firstlight.engine.restore import data_record
 from firstlight.files import write_pictures, write_stream
 from firstlight.inspection.answers import Answers, answers_of
 from firstlight.inspection.cells import write_cells
@@ -94,10 +94,9 @@ def _reliability(o: Opened, answers: Answers) -> tuple[Row, list[Bars]]:
 def _fitting_part(o: Opened, answers: Answers) -> tuple[NDArray[np.float32], NDArray[np.int64], NDArray[np.int64], str] | None:
     """Return logits and labels to fit on, the places of the images to measure, and a sentence; None where there is nothing to fit on."""
     if o.split != "val":
-        try:
-            val = answers_of(o, dataset=o.validation_images())
-        except DataError:
+        if data_record(o.run).get("num_val") == 0:
             return None
+        val = answers_of(o, dataset=o.validation_images())
         everything = np.arange(len(answers))
         return (
             val.logits,

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from firstlight.data.draws import permutation
-from firstlight.errors import ConfigError, FirstlightError
+from firstlight.errors import ConfigError
 from firstlight.files import write_pictures
 from firstlight.inspection.opened import opened
 from firstlight.inspection.penultimate import feature_batches
@@ -56,8 +56,7 @@ def embedding(
             for features, logits, _ in feature_batches(found.model, found.loader(chosen), found.arithmetic)
         ]
         features, predicted = (torch.cat(column) for column in zip(*batches, strict=True))
-        if not bool(features.isfinite().all()):
-            raise FirstlightError("the network's features are not all numbers, so its training broke; look at its loss, and train it anew")
+        found.refuse_nonfinite(features)
         labels, names = chosen.labels, chosen.class_names
         assert labels is not None
         components = principal_components(features, PCA_FIRST)

@@ -11,6 +11,8 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from torch import Tensor
+
 from firstlight.config.schema import Config
 from firstlight.data.build import make_loader
 from firstlight.data.dataset import Dataset
@@ -20,8 +22,8 @@ from firstlight.engine.device import Arithmetic
 from firstlight.engine.finished import MORE_MEMORY, labelled_part
 from firstlight.engine.memory import out_of_memory
 from firstlight.engine.places import data_dir_of, runs_dir_of
-from firstlight.engine.restore import arithmetic_of, config_of, load_model, normalize_of
-from firstlight.errors import ConfigError
+from firstlight.engine.restore import arithmetic_of, config_of, data_record, load_model, normalize_of
+from firstlight.errors import ConfigError, DataError, FirstlightError
 from firstlight.files import make_dir, write_json
 from firstlight.tracking.run import Run, find_run
 from firstlight.tracking.writer import record_test_opening
@@ -70,6 +72,13 @@ class Opened:
         """Return the images that the run was validated on. Raises DataError where it had none."""
         return self.dataset if self.split == "val" else labelled_part(self.run, self.config, "val", self.data_dir)
 
+    def refuse_nonfinite(self, *values: Tensor) -> None:
+        """Raise FirstlightError where what the network answered is not all numbers."""
+        if not all(bool(value.isfinite().all()) for value in values):
+            raise FirstlightError(
+                f"the network of {self.run.path} answers with numbers that are not finite; train it anew with a smaller lr"
+            )
+
     def keep(self, figures: dict[str, Any], files: list[Path]) -> dict[str, Any]:
         """Write the figures as JSON beside the pictures and return them with run, split and files, as a command prints them."""
         path = self.stem.with_name(f"{self.stem.name}.json")
@@ -99,6 +108,8 @@ def opened(
         raise ConfigError(f"--split is {split!r}; allowed: {', '.join(SPLITS)}")
     found = find_run(run, runs_dir_of(runs_dir))
     config, arithmetic, folder = config_of(found), arithmetic_of(found), data_dir_of(data_dir)
+    if split == "val" and data_record(found).get("num_val") == 0:
+        raise DataError(f"run {found.path} was trained without validation (split.val_fraction=0); take --split train, or open --split test")
     with arithmetic.on_threads(), out_of_memory(f"reading the {split} images and the network", MORE_MEMORY):
         dataset = labelled_part(found, config, split, folder)
         if split == "test":

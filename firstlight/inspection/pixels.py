@@ -15,22 +15,23 @@ _BLOCK_VALUES = 2_000_000
 
 @dataclass(frozen=True)
 class ImageFigures:
-    """Of each image its mean, least and greatest pixel in [0, 1], float32 [N]."""
+    """Of each image its mean, least and greatest pixel in [0, 1], float32 [N], and whether it has one colour, bool [N]."""
 
     mean: Tensor
     least: Tensor
     greatest: Tensor
-
-    @property
-    def constant(self) -> Tensor:
-        """Which images have one colour, bool [N]."""
-        return self.least == self.greatest
+    constant: Tensor
 
 
 def image_figures(images: Tensor) -> ImageFigures:
     """Return the figures of uint8 or float images [N, C, H, W]."""
-    parts = [(pixels.mean((1, 2, 3)), *torch.aminmax(pixels.flatten(1), dim=1)) for _, pixels in _blocks(images)]
+    parts = [_figures(pixels) for _, pixels in _blocks(images)]
     return ImageFigures(*(torch.cat(values) for values in zip(*parts, strict=True)))
+
+
+def _figures(pixels: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    least, greatest = torch.aminmax(pixels.flatten(2), dim=2)  # of each channel
+    return pixels.mean((1, 2, 3)), least.amin(1), greatest.amax(1), (least == greatest).all(1)
 
 
 def class_images(dataset: Dataset, classes: list[int]) -> tuple[Tensor, Tensor]:

@@ -2,6 +2,7 @@
 
 import io
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from firstlight.engine.finished import spread
 from firstlight.errors import ConfigError
 from firstlight.files import write_bytes, write_pictures, write_stream
 from firstlight.inspection.answers import Answers, answers_of, parse_classes
+from firstlight.inspection.one_image import place_named
 from firstlight.inspection.opened import Opened, opened
 from firstlight.plotting.images import plot_class_bars, plot_nothing, plot_predictions
 from firstlight.tracking.csv_table import csv_chunks
@@ -71,14 +73,10 @@ def inspect_predictions(
 
 def inspect_image(run: str | Path, image: str, *, split: str = "val", **places: Any) -> dict[str, Any]:
     """Draw one image beside the probabilities of its classes: number `image` of a split (from 0), or an image file."""
-    if not image.isdecimal():
-        return _inspect_file(run, Path(image), split=split, **places)
-    with opened(run, f"image_{int(image)}", split=split, **places) as o:
-        index = int(image)
-        if index >= len(o.dataset):
-            raise ConfigError(
-                f"--image is {index}, but the {split} images are numbered 0..{len(o.dataset) - 1}; name one of them, or a file"
-            )
+    with opened(run, f"image_{int(image) if image.isdecimal() else Path(image).stem}", split=split, **places) as o:
+        index = place_named(image, split, len(o.dataset))
+        if index is None:
+            return _look_at_file(o, Path(image))
         answers = answers_of(o, dataset=o.dataset.subset(torch.tensor([index])))
         row = {**answers.row(0), "index": index}
         verdict = "right" if row["right"] else f"true: {row['label']}"
@@ -86,16 +84,16 @@ def inspect_image(run: str | Path, image: str, *, split: str = "val", **places: 
         return _keep_bars(o, o.dataset.pixels(index), answers.probabilities([0])[0], {"says": says, "image": image, **row})
 
 
-def _inspect_file(run: str | Path, path: Path, *, split: str, **places: Any) -> dict[str, Any]:
-    with opened(run, f"image_{path.stem}", split=split, **places) as o:
-        images, found = load_images([path], o.dataset.image_shape, o.dataset.class_names)
-        if len(images) != 1:
-            raise ConfigError(f"--image {path} holds {len(found)} images; name one image file (several: `firstlight predict RUN {path}`)")
-        values = predict_probabilities(o.model, o.loader(images), o.arithmetic, o.config.evaluation)[0].double().numpy()
-        best = int(values.argmax())
-        guess, probability = o.dataset.class_names[best], float(values[best])
-        says = f"{path.name}: {guess} with probability {probability:.3f}"
-        return _keep_bars(o, images.pixels(0), values, {"says": says, "image": str(path), "predicted": guess, "probability": probability})
+def _look_at_file(o: Opened, path: Path) -> dict[str, Any]:
+    images, found = load_images([path], o.dataset.image_shape, o.dataset.class_names)
+    if len(images) != 1:
+        raise ConfigError(f"--image {path} holds {len(found)} images; name one image file (several: `firstlight predict RUN {path}`)")
+    values = predict_probabilities(o.model, o.loader(images), o.arithmetic, o.config.evaluation)[0].double().numpy()
+    best = int(values.argmax())
+    guess, probability = o.dataset.class_names[best], float(values[best])
+    says = f"{path.name}: {guess} with probability {probability:.3f}"
+    figures = {"says": says, "image": str(path), "predicted": guess, "probability": probability}
+    return _keep_bars(replace(o, split="file"), images.pixels(0), values, figures)
 
 
 def _keep_bars(o: Opened, pixels: Any, probabilities: NDArray[np.float64], figures: dict[str, Any]) -> dict[str, Any]:

@@ -12,12 +12,12 @@ from firstlight.data.build import SOURCES, load_experiment_part, load_training_d
 from firstlight.data.dataset import Dataset
 from firstlight.data.normalize import Normalize
 from firstlight.data.training_data import TrainingData
-from firstlight.engine.matching import check_match
+from firstlight.engine.finished import check_same_images
 from firstlight.engine.places import data_dir_of, runs_dir_of
-from firstlight.engine.restore import config_of, data_record, normalize_of
+from firstlight.engine.restore import config_of, normalize_of
 from firstlight.engine.sources import REGISTRIES, load_config
 from firstlight.errors import ConfigError, did_you_mean
-from firstlight.tracking.run import Run, find_run
+from firstlight.tracking.run import Run, find_run, has_run
 
 SECTIONS = frozenset(field.name for field in fields(Config))
 
@@ -38,7 +38,7 @@ class Subject:
         """Return the training and validation images. Raises DataError where they are not those of the run."""
         data = load_training_data(self.config, self.data_dir)
         if self.run is not None:
-            check_match(data.train, data_record(self.run))
+            check_same_images(data, self.run)
         return data
 
     def part(self, part: str) -> Dataset:
@@ -57,8 +57,8 @@ def find_subject(word: str, settings: Sequence[str], *, runs_dir: Path | None, d
     Raises ConfigError where it names nothing.
     """
     folder = data_dir_of(data_dir)
-    run = _run_called(word, runs_dir_of(runs_dir))
-    if run is not None:
+    if has_run(word, runs_dir_of(runs_dir)):
+        run = find_run(word, runs_dir_of(runs_dir))
         if settings:
             raise ConfigError(f"{settings[0]}: the data of a run are what they were; leave it out, or name the experiment and not the run")
         return Subject(run.name, config_of(run), run, folder)
@@ -72,12 +72,6 @@ def find_subject(word: str, settings: Sequence[str], *, runs_dir: Path | None, d
         return Subject(name, _config_around({"name": "folder", "path": word}, settings), None, folder)
     known = did_you_mean(word, [*SOURCES, *shipped_experiments()])
     raise ConfigError(f"{word!r} is no data set, experiment, run or folder here{known}; `firstlight data list` shows the data sets")
-
-
-def _run_called(word: str, runs_dir: Path) -> Run | None:
-    if any((path / "run.json").is_file() for path in (Path(word), runs_dir / word)):
-        return find_run(word, runs_dir)
-    return None
 
 
 def _config_around(data: dict[str, Any], settings: Sequence[str]) -> Config:

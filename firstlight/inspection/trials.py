@@ -84,7 +84,7 @@ class Loop:
         weights = {name: value.detach().clone() for name, value in self.model.state_dict().items()}
         gradients = [parameter.grad for parameter in self.model.parameters()]
         memory = None if self.optimizer is None else deepcopy(self.optimizer.state_dict())
-        was_training = self.model.training
+        modes = [(layer, layer.training) for layer in (self.model.modules() if isinstance(self.model, torch.nn.Module) else (self.model,))]
         with private_randomness(self.train_images.device.type):
             try:
                 self.clear_gradients()
@@ -95,7 +95,8 @@ class Loop:
                     self.optimizer.load_state_dict(memory)  # type: ignore[arg-type]
                 for parameter, gradient in zip(self.model.parameters(), gradients, strict=True):
                     parameter.grad = gradient
-                self.model.train(was_training)
+                for layer, was_training in modes:
+                    layer.training = was_training
 
     def clear_gradients(self) -> None:
         """Forget all gradients."""

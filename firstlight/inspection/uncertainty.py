@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from firstlight.engine.evaluate import predict_probabilities
-from firstlight.errors import ConfigError, FirstlightError
+from firstlight.errors import ConfigError
 from firstlight.files import write_pictures
 from firstlight.inspection.dropout_passes import dropout_layers, passes_of
 from firstlight.inspection.one_image import one_image
@@ -73,7 +73,7 @@ def look_at_image(opened: Opened, called: str, num_passes: int) -> dict[str, Any
     votes, names = totals.votes.sum(0), opened.dataset.class_names
     winner = int(torch.argmax(votes + probabilities.mean(0) / 2))  # of as many votes, the larger mean decides
     plain = predict_probabilities(opened.model, opened.loader(), opened.arithmetic)[0]
-    _refuse_nonfinite(probabilities)
+    opened.refuse_nonfinite(probabilities)
     whole = PassTotals(probabilities.sum(0, keepdim=True), totals.entropies.sum(0, keepdim=True), votes[None], num_passes)
     label = None if opened.dataset.labels is None else names[int(opened.dataset.labels[0])]
     own = probabilities[:, winner]
@@ -110,7 +110,7 @@ def look_at_split(opened: Opened, num_passes: int, num: int, console: Console) -
     assert labels is not None
     plain = predict_probabilities(opened.model, opened.loader(), opened.arithmetic).double()
     scores = {score: getattr(totals, score) for score in SCORES[:3]} | {SCORES[3]: torch.special.entr(plain).sum(1)}
-    _refuse_nonfinite(*scores.values())
+    opened.refuse_nonfinite(*scores.values())
     probability, predicted = totals.mean.max(1)
     wrong = predicted != labels
     found = {score: area_under_roc(values, plain.argmax(1) != labels if score == SCORES[3] else wrong) for score, values in scores.items()}
@@ -207,11 +207,6 @@ def print_uncertainty(result: dict[str, Any]) -> None:
 def _seed(opened: Opened) -> int:
     config = opened.config
     return config.seed if config.order_seed is None else config.order_seed
-
-
-def _refuse_nonfinite(*values: Tensor) -> None:
-    if not all(bool(value.isfinite().all()) for value in values):
-        raise FirstlightError("the network's answers are not all numbers, so its training broke; look at its loss, and train it anew")
 
 
 def _by_class(names: tuple[str, ...], values: Tensor) -> dict[str, float]:

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from firstlight.plotting.images import show_image
-from firstlight.plotting.style import color_of, new_figure, set_title, shades, tidy
+from firstlight.plotting.style import color_of, in_legend, new_figure, set_title, shades, tidy
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -55,7 +55,7 @@ def plot_depth(series: Sequence[Series], *, title: str) -> "Figure":
             look: dict[str, Any] = {
                 "color": color_of(one.color),
                 "linestyle": "--" if one.dashed else "-",
-                "label": one.label.replace("\n", ", "),
+                "label": in_legend(one.label.replace("\n", ", ")),
             }
             drawn = np.where(np.array(values) > 0, values, np.nan) if scale == "log" else np.array(values)
             panel.plot(range(1, len(values) + 1), drawn, marker="o", markersize=4, linewidth=1.6, **look)

@@ -23,7 +23,7 @@ def plot_class_balance(class_names: Sequence[str], counts: Sequence[int]) -> "Fi
         )
     list_classes(axes, class_names, fontsize=6 if many else 9)
     mean = sum(counts) / max(len(counts), 1)
-    axes.axvline(mean, color=PALETTE[1], linestyle="--", label=f"mean {mean:,.0f}")
+    axes.axvline(mean, color=PALETTE[1], linestyle="--", label=f"mean {f'{mean:,.1f}'.removesuffix('.0')}")
     axes.set_xlim(0, max(*counts, 1) * 1.1)
     axes.legend(frameon=False, fontsize=9, loc="lower right", bbox_to_anchor=(1, 1), borderaxespad=0)
     axes.locator_params(axis="x", integer=True)

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from firstlight.plotting.style import MAX_LEGEND, PALETTE, color_of, marker_of, new_figure, set_title, tidy
+from firstlight.plotting.style import MAX_LEGEND, PALETTE, color_of, in_legend, marker_of, new_figure, set_title, tidy
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -89,7 +89,8 @@ def _draw_run(
 
 def _one_label(name: str, rows: Sequence[Row], measure: str) -> tuple[str | None, str | None, None]:
     """Return labels that name a run once: at its validation, or at its training where it has none."""
-    return (None, name, None) if np.isfinite(_values(rows, f"val_{measure}")).any() else (name, None, None)
+    label = in_legend(name)
+    return (None, label, None) if np.isfinite(_values(rows, f"val_{measure}")).any() else (label, None, None)
 
 
 def _whole_epochs(axes: "Axes", longest: int, at: float = 1) -> None:

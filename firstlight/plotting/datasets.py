@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from firstlight.plotting.images import show_image
-from firstlight.plotting.style import PALETTE, list_classes, new_figure, set_title, shorten, tidy
+from firstlight.plotting.style import PALETTE, in_legend, list_classes, new_figure, plain, set_title, shorten, tidy
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -64,7 +64,7 @@ def plot_image_rows(rows: Sequence[tuple[str, Sequence[Any]]], class_names: Sequ
         if row == 0:
             panel.set_title(shorten(class_names[column], MAX_NAME), fontsize=9)
         if column == 0:
-            panel.set_ylabel(name, fontsize=9, rotation=0, ha="right", va="center")
+            panel.set_ylabel(plain(name), fontsize=9, rotation=0, ha="right", va="center")
         _draw(panel, images[column])
     set_title(figure, title)
     return figure
@@ -97,7 +97,7 @@ def plot_pairs(pairs: Sequence[tuple[Any, str, Any, str]], *, title: str) -> "Fi
         for row, (image, text) in enumerate(((first, first_title), (second, second_title))):
             panel = axes[(2 * block + row) * columns + column]
             show_image(panel, image)
-            panel.set_title(text, fontsize=8)
+            panel.set_title(plain(text), fontsize=8)
     set_title(figure, title)
     return figure
 
@@ -138,11 +138,11 @@ def _steps(axes: "Axes", shares: Any, color: str, line: str, label: str) -> None
     num = len(shares)
     values = [share if share > 0 else float("nan") for share in shares]
     places = [(place + 0.5) / num for place in range(num)]
-    axes.plot(places, values, color=color, linestyle=line, drawstyle="steps-mid", label=label)
+    axes.plot(places, values, color=color, linestyle=line, drawstyle="steps-mid", label=in_legend(label))
 
 
 def _waves(axes: "Axes", power: Any, color: str, line: str, label: str) -> None:
-    axes.plot(range(1, len(power)), power[1:], color=color, linestyle=line, label=label)
+    axes.plot(range(1, len(power)), power[1:], color=color, linestyle=line, label=in_legend(label))
 
 
 def plot_distances(left: Mapping[str, float], before: float, floor: float, after: float, *, title: str) -> "Figure":

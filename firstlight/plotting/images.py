@@ -4,7 +4,7 @@ import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from firstlight.plotting.style import PALETTE, RIGHT, WRONG, list_classes, new_figure, set_title, tidy
+from firstlight.plotting.style import LONGEST_CLASS, PALETTE, RIGHT, WRONG, list_classes, new_figure, plain, set_title, shorten, tidy
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -29,7 +29,7 @@ def plot_images(
         panel.axis("off")
     for index, (panel, image, text) in enumerate(zip(axes, images, titles, strict=False)):
         show_image(panel, image)
-        shown = text if len(text) <= MAX_TITLE or "\n" in text else text[: MAX_TITLE - 1] + "…"
+        shown = "\n".join(shorten(line, MAX_TITLE) for line in text.split("\n"))
         panel.set_title(shown, fontsize=8, color="black" if colors is None else colors[index])
     set_title(figure, title)
     return figure
@@ -48,10 +48,11 @@ def plot_predictions(
 
     Right answers have titles in RIGHT, others in WRONG.
     """
-    titles = [f"{guess} {probability:.2f}" for guess, probability in zip(predicted, probabilities, strict=True)]
+    room = MAX_TITLE - 5  # of `0.98` behind a class, and of `true:` ahead of one
+    titles = [f"{shorten(guess, room)} {probability:.2f}" for guess, probability in zip(predicted, probabilities, strict=True)]
     if labels is None:
         return plot_images(images, titles, columns=columns, title=title)
-    titles = [f"{text}\ntrue: {label}" for text, label in zip(titles, labels, strict=True)]
+    titles = [f"{text}\ntrue: {shorten(label, room - 1)}" for text, label in zip(titles, labels, strict=True)]
     colors = [RIGHT if label == guess else WRONG for label, guess in zip(labels, predicted, strict=True)]
     return plot_images(images, titles, columns=columns, title=title, colors=colors)
 
@@ -72,7 +73,9 @@ def plot_class_bars(
         range(len(shown)), [probabilities[label] for label in shown], color=[PALETTE[label == likeliest[0]] for label in shown]
     )
     right.bar_label(bars, [f"{probabilities[label]:.2f}" for label in shown], padding=3, fontsize=8)
-    list_classes(right, [f"{class_names[place]} (true)" if class_names[place] == label else class_names[place] for place in shown])
+    list_classes(
+        right, [shorten(class_names[place], LONGEST_CLASS - 7) + (" (true)" if class_names[place] == label else "") for place in shown]
+    )
     right.set_xlim(0, 1.1)
     right.set_xticks([0, 0.25, 0.5, 0.75, 1])
     tidy(right, x="probability", y="class")
@@ -85,7 +88,7 @@ def plot_nothing(reason: str, *, title: str) -> "Figure":
     """Return a figure that says why there is nothing to see."""
     figure, (axes,) = new_figure(width=6, height=2.2)
     axes.axis("off")
-    axes.text(0.5, 0.5, reason, ha="center", va="center", fontsize=12, color="#555555", wrap=True)
+    axes.text(0.5, 0.5, plain(reason), ha="center", va="center", fontsize=12, color="#555555", wrap=True)
     set_title(figure, title)
     return figure
 

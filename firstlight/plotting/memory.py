@@ -16,6 +16,7 @@ NAMES = {
     "average": "moving average",
     "activations": "activations",
 }
+"""What a training step holds, and what it is called."""
 COLORS = dict(zip(NAMES, (PALETTE[0], PALETTE[4], PALETTE[2], PALETTE[3], PALETTE[5]), strict=True))
 
 

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from firstlight.plotting.style import PALETTE, new_figure, set_title, tidy
+from firstlight.plotting.style import PALETTE, new_figure, plain, set_title, tidy
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -50,7 +50,7 @@ def plot_response(
         if not len(column):
             axes.axvline(place, color=PALETTE[1], linestyle=":", linewidth=1)
     if from_names:
-        axes.set_xticks(places, [str(value) for value in values])
+        axes.set_xticks(places, [plain(str(value)) for value in values])
     elif log:
         axes.set_xscale("log")
     elif all(isinstance(value, int) for value in values):
@@ -116,7 +116,7 @@ def _name_ticks(axes: "Axes", rows: Sequence[Any], columns: Sequence[Any]) -> No
 
 
 def _short(value: Any) -> str:
-    return f"{value:.3g}" if isinstance(value, float) else str(value)
+    return f"{value:.3g}" if isinstance(value, float) else plain(str(value))
 
 
 def _or_nan(best: Any, values: NDArray[np.float64]) -> float:

@@ -1,5 +1,6 @@
 """How every picture looks: one palette that survives colour blindness, one set of sizes, no global state."""
 
+import re
 import textwrap
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
@@ -16,6 +17,8 @@ RIGHT, WRONG = "#0072b2", "#d55e00"
 """Colours of a right and a wrong answer."""
 MAX_LEGEND = 12
 """Entries a legend has before it covers more than it explains."""
+LONGEST_CLASS = 40
+"""Characters of a class name beside a bar; longer ones leave the bars no room."""
 
 
 def new_figure(rows: int = 1, columns: int = 1, *, width: float, height: float, **options: Any) -> "tuple[Figure, list[Axes]]":
@@ -50,10 +53,10 @@ def shades(values: Sequence[float], *, log: bool) -> "ScalarMappable":
 
 def tidy(axes: "Axes", *, x: str, y: str, title: str | None = None) -> None:
     """Label the axes, and take away what carries no information."""
-    axes.set_xlabel(x)
-    axes.set_ylabel(y)
+    axes.set_xlabel(plain(x))
+    axes.set_ylabel(plain(y))
     if title is not None:
-        axes.set_title(title, fontsize=10, loc="left")
+        axes.set_title(plain(title), fontsize=10, loc="left")
     axes.spines[["top", "right"]].set_visible(False)
     axes.grid(visible=True, color="#dddddd", linewidth=0.6)
     axes.set_axisbelow(True)
@@ -62,15 +65,25 @@ def tidy(axes: "Axes", *, x: str, y: str, title: str | None = None) -> None:
 def set_title(figure: "Figure", title: str) -> None:
     """Say above the whole figure what it shows, in as many lines as its width asks for."""
     letters_per_inch = 12  # at this size; 13 run over the edge where many are digits or capitals
-    figure.suptitle(textwrap.fill(title, max(int(figure.get_figwidth() * letters_per_inch), 20)), fontsize=11)
+    figure.suptitle(textwrap.fill(plain(title), max(int(figure.get_figwidth() * letters_per_inch), 20)), fontsize=11)
 
 
 def list_classes(axes: "Axes", class_names: Sequence[str], *, fontsize: float = 9) -> None:
     """Name the horizontal bars 0, 1, 2, ... from the top down."""
-    axes.set_yticks(range(len(class_names)), class_names, fontsize=fontsize)
+    axes.set_yticks(range(len(class_names)), [shorten(name, LONGEST_CLASS) for name in class_names], fontsize=fontsize)
     axes.set_ylim(len(class_names) - 0.4, -0.6)
 
 
 def shorten(text: str, longest: int) -> str:
-    """Return a text in so many characters at most; what was cut ends in a dot of three."""
-    return text if len(text) <= longest else text[: longest - 1] + "…"
+    """Return a text in so many characters at most, as `plain` does; what was cut ends in a dot of three."""
+    return plain(text if len(text) <= longest else text[: longest - 1] + "…")
+
+
+def plain(text: str) -> str:
+    """Return a text so that a picture shows it as it is: matplotlib takes what is between two $ for a formula, and fails at a wrong one."""
+    return re.sub(r"(?<!\\)\$", r"\\$", text)
+
+
+def in_legend(text: str) -> str:
+    """Return a text as the label of a line, as `plain` does: matplotlib leaves those that begin with _ out of legends."""
+    return f" {plain(text)}" if text.startswith("_") else plain(text)

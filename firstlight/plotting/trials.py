@@ -5,13 +5,13 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from firstlight.plotting.style import MAX_LEGEND, color_of, new_figure, set_title, shades, tidy
+from firstlight.plotting.curves import MEASURES
+from firstlight.plotting.style import MAX_LEGEND, color_of, in_legend, new_figure, set_title, shades, tidy
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-MEASURES = (("loss", "cross-entropy loss (nats)"), ("accuracy", "accuracy (share of images)"))
 MAX_TRAINING = 12
 """Trials whose training curves are drawn beside those of validation."""
 BEST = "best point"
@@ -91,7 +91,7 @@ def _name_values(figure: "Figure", distinct: Sequence[Any], parameter: str, *, l
     mapped = shades([float(value) for value in distinct], log=log) if numbers and distinct else None
     colors = [color_of(index) for index in range(len(shown))] if mapped is None else mapped.to_rgba(np.asarray(shown, dtype=np.float64))
     lines = [Line2D([], [], color=color, linewidth=2) for color in colors] + [Line2D([], [], color="black", linewidth=2.2)]
-    names = [f"{value:.4g}" if isinstance(value, float) else str(value) for value in shown]
+    names = [f"{value:.4g}" if isinstance(value, float) else in_legend(str(value)) for value in shown]
     more = f" (the first {MAX_LEGEND} of {len(distinct)})" if len(distinct) > MAX_LEGEND else ""
     figure.legend(
         lines,

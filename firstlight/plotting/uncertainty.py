@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from firstlight.plotting.images import MAX_BARS, show_image
-from firstlight.plotting.style import PALETTE, RIGHT, WRONG, list_classes, new_figure, set_title, shorten, tidy
+from firstlight.plotting.style import PALETTE, RIGHT, WRONG, in_legend, list_classes, new_figure, set_title, shorten, tidy
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -45,7 +45,9 @@ def plot_image_uncertainty(
     for place, number in enumerate(foremost):
         name = shorten(class_names[number], MAX_LETTERS) + (" (true)" if class_names[number] == label else "")
         options: dict[str, Any] = {"color": PALETTE[place], "bins": bins, "histtype": "stepfilled"}
-        right.hist(probabilities[:, number], alpha=0.55, label=f"{name}: median {np.median(probabilities[:, number]):.2f}", **options)
+        right.hist(
+            probabilities[:, number], alpha=0.55, label=f"{in_legend(name)}: median {np.median(probabilities[:, number]):.2f}", **options
+        )
     right.set_xlim(0, 1)
     right.legend(frameon=False, fontsize=9, loc="upper center", title="probability of")
     right.set_ylim(0, 1.35 * right.get_ylim()[1])

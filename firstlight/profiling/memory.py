@@ -13,18 +13,12 @@ from firstlight.engine.children import OUT_OF_MEMORY, Child
 from firstlight.engine.places import data_dir_of
 from firstlight.errors import ConfigError, FirstlightError, OutOfMemoryError
 from firstlight.files import make_dir, write_json, write_pictures
+from firstlight.plotting.memory import NAMES, plot_memory
 from firstlight.profiling.subject import FOLDER, Subject, find_subject
 from firstlight.tracking.console import Console
 
-NAMES = {
-    "parameters": "parameters",
-    "gradients": "gradients",
-    "optimizer": "optimizer state",
-    "average": "moving average",
-    "activations": "activations",
-}
-"""What is counted from tensors, in bytes, and what it is called; the moving average of the weights where the training keeps one."""
 COUNTED = tuple(NAMES)
+"""What is counted from tensors, in bytes; the moving average of the weights where the training keeps one."""
 
 
 def profile_memory(
@@ -41,8 +35,6 @@ def profile_memory(
 
     Of one run, the files go into its folder; else into `out` (default ./profile). Raises OutOfMemoryError where none fits.
     """
-    from firstlight.plotting.memory import plot_memory
-
     if batch_size < 1:
         raise ConfigError(f"--batch is {batch_size}; take 1 or more")
     said = console or Console(quiet=True)

@@ -13,6 +13,7 @@ from firstlight.models.build import build_model
 from firstlight.models.flops import CountFlops
 from firstlight.models.layers import count_parameters
 from firstlight.profiling.subject import find_subject
+from firstlight.tracking.table import show_mflop
 
 CONVENTION = "A multiply-add counts as 2 FLOPs; elementwise layers, pooling and normalisation count none. Bytes are float32, of one image."
 
@@ -158,7 +159,7 @@ def compare(config: Config, image_shape: tuple[int, int, int], num_classes: int,
 def explain(name: str, layers: list[dict[str, Any]], total: dict[str, Any], image_shape: tuple[int, int, int]) -> str:
     """Return the finding in one sentence: the totals, and the layers that hold most of them."""
     size = f"{image_shape[0]}x{image_shape[1]}x{image_shape[2]}"
-    head = f"{name} on {size}: {total['parameters']:,} parameters, {total['flops'] / 1e6:,.1f} MFLOP an image"
+    head = f"{name} on {size}: {total['parameters']:,} parameters, {show_mflop(total['flops'])} MFLOP an image"
     if len(layers) == 1 or not total["parameters"] or not total["flops"]:
         return head
     heavy, busy = (max(layers, key=lambda layer, key=key: layer[key]) for key in ("parameters", "flops"))  # type: ignore[misc]

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from firstlight.inspection.compare import compare_images, differences
+from firstlight.inspection.compare import compare_images, differences, names_of
 from firstlight.reports.page import Chapter, Section, Table
 from firstlight.reports.pictures import drawn
 from firstlight.reports.run import best_epoch, safely, spread_of, val_accuracy
@@ -60,12 +60,6 @@ def _figures(ordered: Sequence[Run], damaged: Sequence[Run], num_shown: int | No
     )
     says = [_which_images(ordered)] if len(ordered) > 1 else []
     return Section(title="Figures", says=says, warnings=warnings, tables=[Table(rows=rows)], remarks=few)
-
-
-def names_of(runs: Sequence[Run]) -> list[str]:
-    """Return the names of runs; where several share one, their paths."""
-    names = [run.name for run in runs]
-    return [name if names.count(name) == 1 else str(run.path) for name, run in zip(names, runs, strict=True)]
 
 
 def _which_images(runs: Sequence[Run]) -> str:

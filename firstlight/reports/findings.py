@@ -4,6 +4,7 @@ A file says `what` it is, of which `split`, and under `says` what was found; its
 that is new shows up here by itself.
 """
 
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -19,7 +20,7 @@ ORDER = (
 """The order of what is shown; what is not named here comes last, by name."""
 HEAD = ("run", "what", "split", "says", "files", "warnings", "remarks", "cells")
 """Entries that are no figures of a report; `cells` are the images behind a confusion matrix, which the dashboard shows."""
-SPLITS = {"train": "training images", "val": "validation images", "test": "test images"}
+SPLITS = {"train": "training images", "val": "validation images", "test": "test images", "file": "an image file"}
 MAX_COLUMNS = 16
 MAX_MATRIX = 20
 """Classes up to which a confusion matrix is written out."""
@@ -65,7 +66,7 @@ def says_of(run: Path, *whats: str) -> str:
 
 
 def _place(path: Path) -> tuple[int, int, str]:
-    what = path.stem.partition("-")[0]
+    what = re.split("[-_]", path.stem)[0]  # image_17-val
     return (ORDER.index(what) if what in ORDER else len(ORDER), path.stem.count("-"), path.stem)
 
 

@@ -14,7 +14,7 @@ from firstlight.reports.page import MAX_ROWS, Chapter, Figure, Picture, Section,
 from firstlight.reports.pictures import drawn, read_pictures
 from firstlight.reports.values import duration, four, interval_of
 from firstlight.tracking.run import Run
-from firstlight.tracking.table import show
+from firstlight.tracking.table import show, show_mflop
 from firstlight.tracking.values import Tree, listed, number, one_line, part, read_json, rows_of, texts
 
 COLUMNS = ("epoch", "lr", "train_loss", "train_accuracy", "val_loss", "val_accuracy", "best", "seconds")
@@ -80,7 +80,7 @@ def _result(run: Run) -> Section:
     figures.append(_test_figure(openings))
     figures.append(Figure(name="time", value=duration(info.get("seconds")), below=_device(run)))
     if number(flops := network.get("flops_per_image")) is not None:
-        below = f"{float(flops or 0) / 1e6:,.1f} MFLOP an image"
+        below = f"{show_mflop(flops or 0)} MFLOP an image"
         figures.append(Figure(name="parameters", value=show(network.get("num_parameters")), below=below))
     tables = [Table(rows=openings, heading="Openings of the sealed test set")] if openings else []
     return Section(title="Result", warnings=_warnings(run, openings), figures=figures, tables=tables)

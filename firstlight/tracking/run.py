@@ -147,6 +147,11 @@ def find_run(name: str | Path, runs_dir: Path) -> Run:
     return load_run(inside if not (path / "run.json").is_file() and (inside / "run.json").is_file() else path)
 
 
+def has_run(name: str | Path, runs_dir: Path) -> bool:
+    """Tell whether a run stands at the path `name`, or one of that name in `runs_dir`."""
+    return any((folder / "run.json").is_file() for folder in (Path(name), runs_dir / name))
+
+
 def find_run_to_resume(name: str | Path, runs_dir: Path) -> Run:
     """Return what find_run returns, and for "latest" the youngest interrupted run of `runs_dir`."""
     return latest_interrupted(runs_dir) if name == "latest" else find_run(name, runs_dir)

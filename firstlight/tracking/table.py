@@ -62,6 +62,11 @@ def show(value: Any, decimals: int = 4) -> str:
     return f"{value:,}" if isinstance(value, int) else str(value)
 
 
+def show_mflop(flops: float) -> str:
+    """Return floating-point operations in millions: 71.4, 1,234.5, and of small networks 0.034."""
+    return f"{flops / 1e6:,.1f}" if flops >= 1e6 else f"{flops / 1e6:.2g}"
+
+
 def _fitting(cells: Mapping[str, list[str]], width: int) -> list[str]:
     """Return as many of the first columns as fit side by side, at least two."""
     fitting: list[str] = []

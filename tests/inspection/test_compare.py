@@ -34,6 +34,16 @@ def test_a_row_of_a_run_without_summary_takes_its_best_epoch(tmp_path: Path) -> 
     assert row["test_accuracy"] is None and row["state"] == "finished"
 
 
+def test_a_run_without_validation_has_no_validation_accuracy(tmp_path: Path) -> None:
+    """D14: none is not 0."""
+    with RunWriter(tmp_path / "a") as writer:
+        writer.start(CONFIG % 0.1)
+        writer.append(
+            [{"kind": "epoch", "epoch": 1, "step": 1, "train_loss": 1.0}, {"kind": "epoch", "epoch": 2, "step": 2, "val_accuracy": None}]
+        )
+    assert run_row(load_run(tmp_path / "a"))["val_accuracy"] is None
+
+
 def test_a_run_that_says_little_has_a_row_too(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """Fault 50: a damaged run is shown with what it says, beside the others."""
     (tmp_path / "b").mkdir()

@@ -119,6 +119,16 @@ def test_a_run_is_looked_at_as_it_was_trained(run_path: Path, found: Callable[..
     assert all(row["second_class"] is None for row in opened["pairs"] if row["second"].startswith("test"))
 
 
+def test_other_pixels_than_those_of_the_run_are_refused(call: Call, here: Path) -> None:
+    """A15: what is shown is what the run was trained on, or one line."""
+    write_digits(here / "mine", part=slice(0, 60))
+    settings = (f"data={{name: folder, path: {here / 'mine'}}}", "model=linear", "train.epochs=1", "train.test_at_end=false")
+    run = fl.train("quickstart", *settings, "split.num_train=null", name="mine", runs_dir=here, console=Console(quiet=True))
+    write_digits(here / "mine", lambda image: 1 - image, part=slice(0, 60))
+    code, _, errors = call("inspect", "data", str(run.path))
+    assert code == 3 and "are not those of run" in errors and errors.count("\n") == 1
+
+
 def test_planted_duplicates_and_a_wrong_label_are_warned_of(found: Callable[..., dict[str, Any]], here: Path) -> None:
     """Fault 33: the same pixels in two classes, and in the test part."""
     write_digits(here / "mine", part=slice(0, 100))

@@ -297,8 +297,22 @@ def test_a_loop_is_as_it_was_behind_the_checks(digits: Data) -> None:
     assert all(torch.equal(value, before[0][key]) for key, value in loop.model.state_dict().items())  # type: ignore[call-overload]
     assert all(p.grad is kept for p, kept in zip(loop.model.parameters(), before[1], strict=True))
     assert all(torch.equal(state["momentum_buffer"], kept) for state, kept in zip(loop.optimizer.state.values(), memory, strict=True))
-    assert not loop.model.training
+    assert not any(layer.training for layer in loop.model.modules())
     assert [group["lr"] for group in loop.optimizer.param_groups] == [0.05]
+
+
+def test_a_layer_in_a_mode_of_its_own_stays_in_it(digits: Data) -> None:
+    """A frozen normalisation in eval mode within a network in training mode, as in fine-tuning."""
+    loop = MyLoop(mlp(norm=nn.BatchNorm1d(32)))
+    loop.model.get_submodule("norm").eval()
+    loop.health(digits, num_steps=10)
+    assert [name for name, layer in loop.model.named_modules() if not layer.training] == ["norm"]
+
+
+def test_images_may_be_flat(digits: Data) -> None:
+    """A course that begins with rows of pixels, [N, D]."""
+    flat = (digits[0].flatten(1), digits[1], digits[2].flatten(1), digits[3])
+    assert MyLoop(mlp()).health(flat)["input scale"].verdict == "ok"
 
 
 def test_the_same_seed_gives_the_same_figures(digits: Data) -> None:
@@ -343,6 +357,9 @@ def test_layers_that_are_frozen_on_purpose_are_no_fault(digits: Data) -> None:
     [
         (lambda data: (data[0], data[1][:-1], data[2], data[3]), r"train: images have shape \[800, 1, 8, 8\] and labels \[799\]; give one"),
         (lambda data: (data[0], data[1], data[2][:0], data[3][:0]), r"val: images have shape \[0, .*; give one label an image, and one"),
+        (lambda data: (data[0].byte(), *data[1:]), r"train: images are torch\.uint8 and labels torch\.int64; give images as the network"),
+        (lambda data: (*data[:3], data[3].float()), r"val: images are torch\.float32 and labels torch\.float32; .* labels as int64"),
+        (lambda data: (data[0], data[1] * 0, data[2], data[3] * 0), "there is only one class, so nothing is to be learned; give images"),
     ],
 )
 def test_images_and_labels_must_fit(change: Callable[[Data], Data], message: str, digits: Data) -> None:

@@ -170,7 +170,7 @@ def test_an_experiment_is_judged_on_validation_alone(small: Path, tmp_path: Path
 
 def test_a_run_without_validation_says_so(small: Path, tmp_path: Path) -> None:
     fl.train(small, "split.val_fraction=0", "train.epochs=1", name="all", runs_dir=tmp_path, console=Console(quiet=True))
-    with pytest.raises(DataError, match="there is nothing to evaluate but --split test"):
+    with pytest.raises(DataError, match=r"was trained without validation .*; take --split train, or open --split test"):
         inspect_health("all", runs_dir=tmp_path)
 
 
@@ -186,11 +186,16 @@ def test_the_history_of_a_run_is_judged_by_its_rows() -> None:
     assert history.check_curve([{**stuck[0], "train_loss": 0.4, "train_accuracy": 0.9}], 10).verdict == "ok"
     rising = [{"epoch": n, "step": n, "train_loss": 1 / n, "val_loss": 0.5 + 0.2 * n} for n in range(1, 6)]
     assert history.check_gap(rising).verdict == "warning" and history.check_gap(rising[:2]).verdict == "ok"
+    broken = [{"epoch": n, "step": n, "train_loss": None, "val_loss": 2.0} for n in (1, 2, 3, 4, 5)]
+    assert history.check_curve(broken, 10).verdict == "fault" and history.check_gap(broken).verdict == "not applicable"
+    assert history.check_curve([broken[0], rising[0]], 10).figures["train_loss"] == 1.0
     steps = [{"step": n, "epoch": n, "grad_norm": 10.0 ** (2 * n)} for n in (0, 1, 2)]
     assert history.check_gradient_history(steps, clipped=False).verdict == "warning"
     assert history.check_gradient_history(steps, clipped=True).verdict == "ok"
-    assert history.check_reproduced(0.95, 0.94, "val").verdict == "warning"
-    assert history.check_reproduced(0.95, 0.9505, "val").verdict == "ok"
+    assert history.check_reproduced(0.95, 0.94, "val", 5000).verdict == "warning"
+    assert history.check_reproduced(0.95, 0.9505, "val", 5000).verdict == "ok"
+    assert history.check_reproduced(137 / 144, 136 / 144, "val", 144).verdict == "ok", "one image of few, on another machine"
+    assert history.check_reproduced(137 / 144, 135 / 144, "val", 144).verdict == "warning"
     assert history.check_ending({"rollbacks": [{}]}, "finished", stuck, None).verdict == "warning"
 
 

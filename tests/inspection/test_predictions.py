@@ -159,6 +159,7 @@ def test_an_image_file_of_another_size_and_without_colour(photos: Path, tmp_path
     found = inspect_image(photos, str(tmp_path / "grey.png"))
     assert found["says"].startswith("grey.png: ") and "label" not in found
     assert sum(found["probabilities"].values()) == pytest.approx(1, abs=1e-5)
+    assert [Path(file).name for file in found["files"]] == ["image_grey-file.png", "image_grey-file.svg", "image_grey-file.json"]
 
 
 def test_the_test_set_is_opened_on_record(run: Path) -> None:
@@ -185,7 +186,7 @@ def test_wrong_words_are_refused(run: Path, wrong: dict[str, Any], says: str) ->
         inspect_predictions(run, **wrong)
 
 
-@pytest.mark.parametrize(("image", "error"), [("431", ConfigError), ("nowhere.png", DataError)])
+@pytest.mark.parametrize(("image", "error"), [("431", ConfigError), ("nowhere.png", DataError), ("²", DataError)])
 def test_an_image_that_is_not_there(run: Path, image: str, error: type[Exception]) -> None:
     with pytest.raises(error, match="; "):
         inspect_image(run, image)

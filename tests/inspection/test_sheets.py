@@ -85,3 +85,7 @@ def test_images_of_one_colour_are_told() -> None:
     images = torch.tensor([0, 5, 5, 9], dtype=torch.uint8).view(4, 1, 1, 1).repeat(1, 1, 3, 3)
     images[2, 0, 1, 1] = 6
     assert image_figures(images).constant.tolist() == [True, True, False, True]
+    red = torch.tensor([255, 0, 10], dtype=torch.uint8).view(1, 3, 1, 1).repeat(2, 1, 3, 3)
+    red[1, 2, 0, 0] = 11
+    found = image_figures(red)
+    assert found.constant.tolist() == [True, False] and found.least.tolist() == [0, 0] and found.greatest.tolist() == [1, 1]

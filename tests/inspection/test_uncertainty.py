@@ -15,10 +15,11 @@ from sklearn.metrics import roc_auc_score
 
 from firstlight.__main__ import main
 from firstlight.engine.finished import evaluate
-from firstlight.errors import ConfigError, DataError
+from firstlight.errors import ConfigError, DataError, FirstlightError
+from firstlight.inspection.answers import answers_of
 from firstlight.inspection.one_image import one_image
 from firstlight.inspection.opened import opened
-from firstlight.inspection.uncertainty import SCORES, look_at_split, print_uncertainty, totals_of, uncertainty
+from firstlight.inspection.uncertainty import SCORES, look_at_image, look_at_split, print_uncertainty, totals_of, uncertainty
 from firstlight.tracking.console import Console
 from firstlight.tracking.run import load_run
 
@@ -129,6 +130,7 @@ def test_passes_and_places_that_are_none_are_refused(trained_run: Find, tmp_path
         ({"num_passes": 1}, ConfigError, "--passes is 1"),
         ({"image": "144"}, ConfigError, "images are 0 to 143"),
         ({"image": "seven.png"}, ConfigError, "neither a number nor a file"),
+        ({"image": "²"}, ConfigError, "neither a number nor a file"),
         ({"image": str(tmp_path)}, ConfigError, "is a folder; name one image"),
         ({"image": str(tmp_path / "note.png")}, DataError, "note.png"),
         ({"split": "training"}, ConfigError, "allowed: train, val, test"),
@@ -143,6 +145,20 @@ def test_the_test_set_is_opened_once_for_a_look_and_that_is_recorded(trained_run
     result = uncertainty(run, split="test", num_passes=2, num=1)
     openings = load_run(run).info["test_openings"]
     assert len(openings) == before + 1 and openings[-1]["by"] == "inspect uncertainty (best)" and result["split"] == "test"
+
+
+def test_a_network_that_broke_is_one_line(trained_run: Find) -> None:
+    """Fault 24: of a split, of one image, and of the answers that predictions, mistakes and confusion rest on."""
+    with opened(trained_run("dropout"), "uncertainty") as o:
+        next(o.model.parameters()).data.fill_(torch.nan)
+        looks: tuple[Callable[[], object], ...] = (
+            lambda: look_at_split(o, 2, 1, Console(quiet=True)),
+            lambda: look_at_image(*one_image(o, "3"), 2),
+            lambda: answers_of(o),
+        )
+        for look in looks:
+            with pytest.raises(FirstlightError, match="answers with numbers that are not finite; train it anew"):
+                look()
 
 
 def test_one_image_keeps_the_run_and_names_its_own_files(trained_run: Find) -> None:

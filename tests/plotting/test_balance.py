@@ -12,6 +12,7 @@ def test_a_bar_and_a_count_for_each_class():
     assert [label.get_text() for label in axes.get_yticklabels()] == ["zero", "one", "two"]
     assert [text.get_text() for text in axes.texts] == ["1,000", "2,000", "0"]
     assert axes.get_legend().get_texts()[0].get_text() == "mean 1,000"
+    assert plot_class_balance(["a", "b"], [2, 3]).axes[0].get_legend().get_texts()[0].get_text() == "mean 2.5"
     assert (axes.get_xlabel(), axes.get_ylabel()) == ("number of images", "class")
     assert figure.get_suptitle() == "3,000 images in 3 classes, 0 to 2,000 each"
 

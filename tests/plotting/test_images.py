@@ -39,6 +39,10 @@ def test_predictions_are_coloured_and_name_the_true_label():
     figure = plot_predictions([COLOUR] * 2, ["cat", "dog"], ["cat", "frog"], [0.934, 0.5], title="Two predictions")
     assert titles_of(figure)[:2] == ["cat 0.93\ntrue: cat", "frog 0.50\ntrue: dog"]
     assert [axes.title.get_color() for axes in figure.axes[:2]] == [RIGHT, WRONG]
+    long = plot_predictions(
+        [GREY], ["golden_retriever_1"], ["golden_retriever_2"], [0.981], title="Long names leave room for the probability"
+    )
+    assert titles_of(long)[0] == "golden_retri… 0.98\ntrue: golden_retr…" and long.axes[0].title.get_color() == WRONG
 
 
 def test_predictions_without_labels_are_black_and_name_the_guess_alone():

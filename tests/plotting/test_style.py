@@ -1,12 +1,19 @@
 """Colours: told apart by everybody, and dark enough for white paper."""
 
 import itertools
+from pathlib import Path
 
 import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from firstlight.files import write_figure
+from firstlight.plotting.balance import plot_class_balance
+from firstlight.plotting.curves import plot_curves
+from firstlight.plotting.images import plot_class_bars, plot_predictions
 from firstlight.plotting.style import PALETTE, RIGHT, WRONG, new_figure, set_title, shades, shorten
+from firstlight.plotting.uncertainty import plot_image_uncertainty
+from tests.plotting.conftest import texts
 
 EYES = {
     "normal": np.eye(3),
@@ -91,3 +98,21 @@ def test_a_title_stays_inside_its_figure() -> None:
 
 def test_long_names_are_cut() -> None:
     assert [shorten("automobile", 10), shorten("automobile", 6)] == ["automobile", "autom…"]
+
+
+ODD_NAMES = (r"$\frac$", "costs $5 or $6", "_hidden", "long " * 30)
+
+
+def test_names_are_shown_as_they_are(tmp_path: Path) -> None:
+    """Fault 50: a class or a run may be called what matplotlib takes for a formula, or leaves out of legends, or has no room for."""
+    pixels, rows = np.zeros((4, 4), np.uint8), [{"epoch": 1, "train_loss": 1.0, "val_loss": 1.0}]
+    sheet = plot_predictions([pixels] * 4, ODD_NAMES, ODD_NAMES[::-1], [0.5] * 4, title=ODD_NAMES[0])
+    bars = plot_class_bars(pixels, ODD_NAMES, [0.1, 0.2, 0.3, 0.4], title=ODD_NAMES[1], label=ODD_NAMES[3])
+    curves = plot_curves(dict.fromkeys(ODD_NAMES[:3], rows))
+    votes = plot_image_uncertainty(pixels, ODD_NAMES, np.array([0, 1, 5, 4]), np.full((10, 4), 0.25), label=None, title="votes")
+    for figure in (sheet, bars, curves, votes, plot_class_balance(ODD_NAMES, [1, 2, 3, 4])):
+        assert write_figure(tmp_path / "picture.svg", figure).stat().st_size > 1000
+    legend = [text.get_text().strip() for text in curves.legends[0].get_texts()]
+    assert legend == [r"\$\frac\$", r"costs \$5 or \$6", "_hidden"]
+    assert any(text.startswith("long long") and text.endswith("… (true)") for text in texts(bars))
+    assert " _hidden: median 0.25" in texts(votes)

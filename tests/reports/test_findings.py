@@ -11,12 +11,13 @@ from tests.reports.conftest import leave_inspection
 def test_the_order_is_that_of_looking(run: Path) -> None:
     """Data first, then what it gets wrong, then how sure it is; what nobody knows yet comes last, by itself."""
     (run / "profile").mkdir()
-    for what in ("zebra", "uncertainty", "uncertainty-image3", "mistakes", "data"):
+    for what in ("zebra", "uncertainty", "uncertainty-image3", "mistakes", "image_17", "data"):
         leave_inspection(run, what)
     (run / "profile" / "throughput.json").write_text(json.dumps({"what": "throughput", "says": "fast", "files": []}))
     assert [section.title for section in findings(run)] == [
         "Data (validation images)",
         "Evaluation (validation images)",
+        "Image 17 (validation images)",
         "Mistakes (validation images)",
         "Uncertainty (validation images)",
         "Uncertainty, image3 (validation images)",

@@ -2,7 +2,7 @@
 
 import pytest
 
-from firstlight.tracking.table import print_table, show, sort_rows
+from firstlight.tracking.table import print_table, show, show_mflop, sort_rows
 
 
 @pytest.mark.parametrize(
@@ -39,3 +39,7 @@ def test_a_narrow_terminal_drops_the_last_columns_and_says_so(capsys: pytest.Cap
     *table, last = capsys.readouterr().out.splitlines()
     assert last == "left out, the terminal is too narrow: state, started"
     assert table[-1].split() == ["x" * 20, "0.5000"] and len(table[-1]) <= 40
+
+
+def test_operations_of_a_small_network_are_not_none() -> None:
+    assert [show_mflop(flops) for flops in (34_048, 1_280, 71_420_000, 1_234_500_000)] == ["0.034", "0.0013", "71.4", "1,234.5"]

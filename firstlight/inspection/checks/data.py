@@ -25,7 +25,9 @@ def check_input(loop: Loop) -> Check:
     """A15: the data as the network sees them should have mean 0 and deviation 1, roughly."""
     images = loop.train_images.double()
     mean, std = float(images.mean()), float(images.std())
-    channels = {"mean_by_channel": images.mean((0, 2, 3)).tolist(), "std_by_channel": images.std((0, 2, 3)).tolist()}
+    channels = {}
+    if images.ndim == 4:
+        channels = {"mean_by_channel": images.mean((0, 2, 3)).tolist(), "std_by_channel": images.std((0, 2, 3)).tolist()}
     figures = {"mean": mean, "std": std, "least": float(images.min()), "largest": float(images.max()), **channels}
     says = f"the input has mean {mean:.3g} and deviation {std:.3g}, from {figures['least']:.3g} to {figures['largest']:.3g}"
     if not torch.isfinite(images).all():
