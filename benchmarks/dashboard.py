@@ -80,7 +80,7 @@ def make_run(folder: Path, number: int, draw: random.Random) -> None:
         "tags": ["final"] if number % 200 == 0 else [], "test_openings": [],
         "summary": {"best_epoch": 4, "epochs": values["epochs"], "steps": 4000, "train_loss": 0.1, "train_accuracy": 0.97,
                     "val_loss": draw.uniform(0.01, 0.5), "val_accuracy": accuracy, "seconds": draw.uniform(5, 5000)},
-        "environment": {"python": "3.11.7", "packages": {"firstlight": "0.1.0", "torch": "2.13.0+cpu"}, "platform": "Linux", "cpu": "AMD EPYC",
+        "environment": {"python": "3.11.7", "packages": {"firstlight": "0.1.0", "torch": "2.13.0"}, "platform": "Linux", "cpu": "EPYC",
                         "command": ["firstlight", "train"], "git": {"commit": "0" * 40, "changed": False}},
         "seeds": {"seed": values["seed"], "init_seed": None, "order_seed": None, "split_seed": 0},
         "network": {"num_parameters": 94186, "flops_per_image": 1219072},

@@ -38,11 +38,12 @@ UNKNOWN = "Open the address that `firstlight dashboard` printed in the terminal:
 class Guard:
     """ASGI around the pages. hosts: the values of Host that are ours, such as `127.0.0.1:8765`; on_entry: called when a token was used."""
 
-    def __init__(self, app: ASGIApp, *, hosts: set[str], cookie: str) -> None:
+    def __init__(self, app: ASGIApp, *, hosts: set[str], cookie: str, body_seconds: float = BODY_SECONDS) -> None:
         self.app = app
         self.hosts = hosts
         self.origins = {f"http://{host}" for host in hosts}
         self.cookie = cookie
+        self.body_seconds = body_seconds
         self.token = secrets.token_urlsafe(32)
         self._session = secrets.token_urlsafe(32)
         self.on_entry: Callable[[], None] = lambda: None
@@ -57,7 +58,7 @@ class Guard:
         refusal = self._refusal(scope) or self._entry(scope)
         if refusal is not None:
             return await refusal(scope, receive, send)
-        return await self.app(scope, _Body(receive).receive, send)
+        return await self.app(scope, _Body(receive, self.body_seconds).receive, send)
 
     def _refusal(self, scope: Scope) -> Response | None:
         """Return the answer to a request that must not get through, None for one that may."""
@@ -106,8 +107,9 @@ class Guard:
 class _Body:
     """Receives the body of a request within its bounds."""
 
-    def __init__(self, receive: Receive) -> None:
+    def __init__(self, receive: Receive, seconds: float) -> None:
         self._receive = receive
+        self._seconds = seconds
         self._size = 0
         self._ends: float | None = None
         self._whole = False
@@ -117,11 +119,11 @@ class _Body:
         if self._whole:
             return await self._receive()
         loop = asyncio.get_running_loop()
-        self._ends = self._ends or loop.time() + BODY_SECONDS
+        self._ends = self._ends or loop.time() + self._seconds
         try:
             message = await asyncio.wait_for(self._receive(), max(self._ends - loop.time(), 0.001))
         except TimeoutError:
-            raise HTTPException(408, f"the body did not come within {BODY_SECONDS:g} seconds") from None
+            raise HTTPException(408, f"the body did not come within {self._seconds:g} seconds") from None
         self._size += len(message.get("body", b""))
         if self._size > MAX_BODY:
             raise HTTPException(413, f"a body has at most {MAX_BODY:,} bytes")
