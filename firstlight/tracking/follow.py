@@ -78,11 +78,7 @@ def follow_study(name: str, path: Path, settings: dict[str, Any], *, leader: "Le
 def describe_study(path: Path, folder: Path) -> Path | None:
     """Write the list of a study's settings and figures into `folder` for TensorBoard; return the file, None where no trial has ended."""
     runs = [run for trial in ended_trials(path) if (run := Run(path / trial)).path.is_dir() and not run.damage]
-    try:
-        axes = list(json.loads((path / "study.json").read_text(encoding="utf-8"))["set"])
-    except (OSError, ValueError, KeyError, TypeError):
-        axes = []
-    return write_study(folder, runs, axes) if runs else None
+    return write_study(folder, runs) if runs else None
 
 
 def ended_trials(path: Path) -> list[str]:

@@ -91,24 +91,24 @@ def event_files(folder: Path) -> list[Path]:
     return sorted(path for path in folder.glob(f"{PREFIX}.*.{SUFFIX}") if path.name.split(".")[-2].isdigit())
 
 
-def write_study(folder: Path, runs: list[Run], axes: list[str]) -> Path:
-    """Write an event file that lists the settings and figures of the runs of a study, its axes first, for the tab HPARAMS; return it.
+def write_study(folder: Path, runs: list[Run]) -> Path:
+    """Write an event file that lists the settings and figures of the runs of a study for the tab HPARAMS; return it.
 
-    folder: above the runs' event files.
+    What differs between the runs comes first there. folder: above the runs' event files.
     """
+    from tensorboard.compat.proto.event_pb2 import Event
+    from tensorboard.compat.proto.summary_pb2 import Summary
     from tensorboard.plugins.hparams import api_pb2
 
     settings = [told.hyperparameters(run) for run in runs]
     known = list(dict.fromkeys(key for one in settings for key in one))
-    varied = [key for key in known if len({str(one.get(key)) for one in settings}) > 1]
-    order = [key for key in known if key in axes] + [key for key in varied if key not in axes]
-    order += [key for key in known if key not in order]
     infos = []
-    for key in order:
+    for key in known:
         values = [one[key] for one in settings if key in one]
         kind = "BOOL" if all(isinstance(value, bool) for value in values) else "FLOAT64"
         kind = "STRING" if any(isinstance(value, str) for value in values) else kind
-        infos.append(api_pb2.HParamInfo(name=key, type=getattr(api_pb2, f"DATA_TYPE_{kind}")))
+        differs = len({str(one.get(key)) for one in settings}) > 1
+        infos.append(api_pb2.HParamInfo(name=key, type=getattr(api_pb2, f"DATA_TYPE_{kind}"), differs=differs))
     names = (
         "best/val_accuracy",
         "best/val_loss",
@@ -122,9 +122,6 @@ def write_study(folder: Path, runs: list[Run], axes: list[str]) -> Path:
     experiment = api_pb2.Experiment(name=folder.name, hparam_infos=infos, metric_infos=metrics, time_created_secs=_instant(runs[0]))
     value = _hparams("experiment", experiment=experiment)
     path = make_dir(folder) / f"{PREFIX}.{int(_instant(runs[0])):010d}.0001.{SUFFIX}"
-    from tensorboard.compat.proto.event_pb2 import Event
-    from tensorboard.compat.proto.summary_pb2 import Summary
-
     began = _instant(runs[0])
     write_bytes(path, _records([_file_version(began), Event(wall_time=began, summary=Summary(value=[value]))]))
     return path

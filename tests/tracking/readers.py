@@ -73,7 +73,14 @@ def wandb_files(folder: Path) -> list[Path]:
 
 
 def items(update: Any) -> dict[str, Any]:
-    return {item.key or "/".join(item.nested_key): json.loads(item.value_json) for item in update}
+    found: dict[str, Any] = {}
+    for item in update:
+        first, *rest = item.nested_key or [item.key]
+        if rest:
+            found.setdefault(first, {})["/".join(rest)] = json.loads(item.value_json)
+        else:
+            found[first] = json.loads(item.value_json)
+    return found
 
 
 def wandb_run(path: Path) -> tuple[Any, dict[str, Any], list[dict[str, Any]], dict[str, Any]]:
