@@ -85,7 +85,8 @@ def look_at_image(opened: Opened, called: str, num_passes: int) -> dict[str, Any
     pictures = write_pictures(
         opened.stem, plot_image_uncertainty(opened.dataset.pixels(0), names, votes.numpy(), probabilities.numpy(), label=label, title=says)
     )
-    rows = [{"pass": number, "predicted": names[int(row.argmax())]} | _by_class(names, row) for number, row in enumerate(probabilities)]
+    columns = tuple(f"p_{name}" for name in names)  # a class may be called `pass`
+    rows = [{"pass": number, "predicted": names[int(row.argmax())]} | _by_class(columns, row) for number, row in enumerate(probabilities)]
     table = write_csv(opened.stem.with_name(f"{opened.stem.name}.csv"), rows)
     quantiles = own.quantile(torch.tensor([0.0, 0.05, 0.5, 0.95, 1.0], dtype=torch.float64)).tolist()
     figures = {

@@ -126,7 +126,7 @@ def _matrix(key: str, value: Any, found: Tree) -> list[dict[str, Any]] | None:
         return None
     classes = [str(row.get("class", index)) for index, row in enumerate(rows_of(found.get("classes")))]
     names = classes if len(classes) == len(value) else [str(index) for index in range(len(value))]
-    return [{"true": name, **dict(zip(names, row, strict=False))} for name, row in zip(names, value, strict=True)]
+    return [{"true class": name, **dict(zip(names, row, strict=False))} for name, row in zip(names, value, strict=True)]
 
 
 def _cell(value: Any) -> Any:

@@ -76,7 +76,7 @@ def test_one_image_has_votes_and_probabilities_of_its_passes(trained_run: Find) 
     result = uncertainty(trained_run("dropout"), image="7", num_passes=100)
     assert [Path(path).name for path in result["files"]] == [f"uncertainty-image7-val.{end}" for end in ("png", "svg", "csv", "json")]
     rows = rows_of(result)
-    probabilities = np.array([[float(row[str(number)]) for number in range(10)] for row in rows])
+    probabilities = np.array([[float(row[f"p_{number}"]) for number in range(10)] for row in rows])
     assert probabilities.shape == (100, 10) and len(np.unique(probabilities[:, 0])) > 10
     np.testing.assert_allclose(list(result["mean_probabilities"].values()), probabilities.mean(0), atol=1e-6)
     assert [result["votes"][str(number)] for number in range(10)] == np.bincount(probabilities.argmax(1), minlength=10).tolist()

@@ -68,7 +68,7 @@ def test_a_confusion_matrix_is_written_out_with_its_classes(run: Path) -> None:
     matrix = next(table for table in section.tables if table.heading.startswith("confusion"))
     expected = json.loads((run / "evaluation-val.json").read_text())["confusion"]
     assert [[row[str(label)] for label in range(10)] for row in matrix.rows] == expected
-    assert [row["true"] for row in matrix.rows] == [str(label) for label in range(10)]
+    assert [row["true class"] for row in matrix.rows] == [str(label) for label in range(10)]
 
 
 def test_a_damaged_file_says_so(run: Path) -> None:
@@ -78,3 +78,11 @@ def test_a_damaged_file_says_so(run: Path) -> None:
     assert section_of(path).warnings[0].startswith("mistakes-val.json cannot be read (JSONDecodeError")
     path.write_text("[1, 2]")
     assert section_of(path).warnings == ["mistakes-val.json holds no figures"]
+
+
+def test_a_class_called_true_keeps_its_column(run: Path) -> None:
+    """Fault 50: names that a table might use itself."""
+    classes = [{"class": "true"}, {"class": "false"}]
+    section = section_of(leave_inspection(run, "confusion", confusion=[[5, 1], [2, 4]], classes=classes))
+    (matrix,) = [table for table in section.tables if table.heading.startswith("confusion")]
+    assert matrix.rows == [{"true class": "true", "true": 5, "false": 1}, {"true class": "false", "true": 2, "false": 4}]
