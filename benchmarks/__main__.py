@@ -13,11 +13,22 @@ import torch
 QUICK = (("tiny_step",), ("step_parts",), ("scalars",), ("loader",), ("startup",), ("submission",), ("networks", "--networks", "lenet"))
 LONG = (
     *(("networks", "--networks", "cnn5,resnet18"), ("mnist_99",), ("cifar10_fast",), ("safety",), ("accuracy",), ("one_epoch",)),
-    *(("hdf5",), ("shuffle",), ("ranks",), ("lanes",), ("study_grid",), ("study_bookkeeping",), ("study_workers",), ("report_size",)),
+    *(
+        ("hdf5",),
+        ("shards",),
+        ("many_shards",),
+        ("shuffle",),
+        ("ranks",),
+        ("lanes",),
+        ("study_grid",),
+        ("study_bookkeeping",),
+        ("study_workers",),
+        ("report_size",),
+    ),
     *(("profile_parts",), ("corruption_naming",)),
 )
 GPU = (("cifar10_gpu",), ("cifar10_gpu", "--graph"), ("accuracy", "cifar10_cnn5", "alexnet", "resnet18_cifar10"))
-NOT_TIMED = ("shuffle", "corruption_naming", "accuracy", "cifar10_gpu", "one_epoch", "study_workers")
+NOT_TIMED = ("shuffle", "many_shards", "corruption_naming", "accuracy", "cifar10_gpu", "one_epoch", "study_workers")
 
 
 def main() -> None:

@@ -1,6 +1,6 @@
 """Shuffled images a second from shards of JPEGs, against a Dataset and a DataLoader with two workers over the same shards.
 
-`python -m benchmarks.shards [--force] [--pairs N] [--images 6000]`: made-up pictures of 96x96x3 in six tars (WebDataset's convention) and
+`python -m benchmarks.shards [--force] [--pairs N] [--images 2000]`: made-up pictures of 96x96x3 in six tars (WebDataset's convention) and
 six Parquet files (row groups of 100); the page cache is dropped before each turn. All arms decode by Pillow and hand out float32 batches
 of 256, normalised. Peers: items_2 looks at the tars once and reads one image at a time, in a random order; stream_2 goes through whole
 shards, as the webdataset library does, each worker its own and through a buffer of 1,000. Guard: the mean of the pixels.
@@ -41,7 +41,7 @@ PEERS = {"items_2": "one image at a time, DataLoader with 2 workers", "stream_2"
 def main() -> None:
     """Measure, print, and write results/shards.json; or be the arm that --arm names."""
     words = parser(__doc__, tuple(PEERS))
-    words.add_argument("--images", type=int, default=6000, help="how many images")
+    words.add_argument("--images", type=int, default=2000, help="how many images")
     words.add_argument("--arm", help=argparse.SUPPRESS)
     words.add_argument("--case", choices=CASES, help=argparse.SUPPRESS)
     words.add_argument("--folder", type=Path, help=argparse.SUPPRESS)
