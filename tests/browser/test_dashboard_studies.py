@@ -335,7 +335,8 @@ CONTRAST = """() => {
     return [...paint.getImageData(0, 0, 1, 1).data];
   };
   const light = (color) => {
-    const linear = color.slice(0, 3).map((part) => part / 255).map((part) => (part <= 0.04045 ? part / 12.92 : ((part + 0.055) / 1.055) ** 2.4));
+    const shares = color.slice(0, 3).map((part) => part / 255);
+    const linear = shares.map((part) => (part <= 0.04045 ? part / 12.92 : ((part + 0.055) / 1.055) ** 2.4));
     return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2];
   };
   const ground = (node) => {
