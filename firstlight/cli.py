@@ -363,6 +363,29 @@ def note(run: str, text: str, /, *, common: Common = COMMON) -> None:
 
 
 @app.command
+def tag(
+    run: str, tags: Annotated[list[str], Parameter(negative=())], /, *, remove: Annotated[bool, FLAG] = False, common: Common = COMMON
+) -> None:
+    """Tag a run, so that it is found again: `firstlight tag RUN final`, then `tag=final` in the dashboard.
+
+    Parameters
+    ----------
+    run
+        Path or name of a run.
+    tags
+        One or more tags.
+    remove
+        Take these tags from the run.
+    """
+    from firstlight.tracking.run import find_run
+    from firstlight.tracking.writer import change_tags
+
+    found = find_run(run, runs_dir(common))
+    now = change_tags(found, tags, remove=remove)
+    result(common, {"run": str(found.path), "tags": now}, lambda value: print(", ".join(value["tags"]) or "no tags"))
+
+
+@app.command
 def doctor(*, common: Common = COMMON) -> None:
     """Check this machine: versions, device, one real training step with its time, data that are found."""
     from firstlight.engine.doctor import examine

@@ -8,9 +8,11 @@ import asyncio
 import hmac
 import secrets
 from collections.abc import Callable
+from contextlib import suppress
 from http.cookies import CookieError, SimpleCookie
 from urllib.parse import parse_qs
 
+from h11 import LocalProtocolError
 from starlette.exceptions import HTTPException
 from starlette.responses import JSONResponse, PlainTextResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -162,6 +164,7 @@ def _with_headers(send: Send, *, no_store: bool) -> Send:
         if message["type"] == "http.response.start":
             names = {name for name, _ in added}
             message["headers"] = [pair for pair in message.get("headers", []) if pair[0].lower() not in names] + added
-        await send(message)
+        with suppress(LocalProtocolError):  # the request broke off in its body: there is nobody to answer
+            await send(message)
 
     return sending

@@ -2,6 +2,7 @@
 
 import errno
 import os
+import signal
 import socket
 import sys
 from pathlib import Path
@@ -33,7 +34,7 @@ def serve(runs_dir: Path, *, host: str = "127.0.0.1", port: int | None = None, o
     guard.on_entry = lambda: say(f"opened; for another browser: {address}?token={guard.token}")
     _raise_file_limit()
     config = uvicorn.Config(
-        guard, log_level="warning", access_log=False, ws="none", http="h11", loop="asyncio", lifespan="on",
+        guard, log_level="error", access_log=False, ws="none", http="h11", loop="asyncio", lifespan="on",
         timeout_graceful_shutdown=GRACE_SECONDS, limit_concurrency=MAX_CONNECTIONS, server_header=False, date_header=False,
         timeout_keep_alive=30, proxy_headers=False, h11_max_incomplete_event_size=2**16,
     )  # fmt: skip
@@ -58,9 +59,10 @@ class _Server(uvicorn.Server):
         self._stopping = guard.app.state.stopping  # type: ignore[attr-defined]
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
-        """Note that the end has come."""
+        """End; a second Ctrl-C ends at once. (uvicorn's own would raise the signal again when all is closed.)"""
         self._stopping.set()
-        super().handle_exit(sig, frame)
+        self.force_exit = self.should_exit and sig == signal.SIGINT
+        self.should_exit = True
 
 
 def bind(host: str, port: int | None) -> socket.socket:

@@ -28,6 +28,7 @@ KINDS: dict[str, tuple[Any, Any]] = {
     "state": (str, None),
     "summary": (dict, None),
     "notes": (list, []),
+    "tags": (list, []),
     "test_openings": (list, []),
     "resumes": (list, []),
     "rollbacks": (list, []),

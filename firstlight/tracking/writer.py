@@ -18,6 +18,9 @@ from firstlight.tracking.run import FORMAT, Run, load_run, read_rows
 MAX_NAME = 200
 """Longest name of a run; file systems allow 255 bytes a name, and ours get a prefix."""
 
+MAX_TAG = 50
+"""Longest tag of a run."""
+
 
 class RunWriter:
     """Writes a run folder while it holds its lock; use it in a `with` block.
@@ -142,6 +145,19 @@ class RunWriter:
 def add_note(run: Run, text: str) -> None:
     """Add a note to a finished or interrupted run."""
     _add(run, "notes", text)
+
+
+def change_tags(run: Run, tags: Sequence[str], *, remove: bool = False) -> list[str]:
+    """Give a finished or interrupted run these tags, or take them from it; return those it has now. Raises ConfigError for a bad tag."""
+    for tag in tags:
+        if not tag.isprintable() or not tag.strip() or len(tag) > MAX_TAG:
+            raise ConfigError(f"{tag!r} is no tag; a tag has 1 to {MAX_TAG} characters on one line, such as final")
+    with Lock(run.path / "run.lock", f"run {run.path}"):
+        info = load_run(run.path).info
+        before = info.get("tags", [])
+        after = [tag for tag in before if tag not in tags] if remove else list(dict.fromkeys([*before, *tags]))
+        write_json(run.path / "run.json", {**info, "tags": after})
+    return after
 
 
 def record_test_opening(run: Run, opening: dict[str, Any]) -> None:
