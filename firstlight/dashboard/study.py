@@ -4,16 +4,18 @@ Everything is made anew from trials.jsonl whenever that has grown; nothing is wr
 Reading order: study_data, verdict.
 """
 
-from collections import Counter
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict
-from functools import lru_cache
+import os
+import threading
+import time
+from collections import Counter, OrderedDict
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from firstlight.dashboard.index import id_of
 from firstlight.errors import FirstlightError, StorageError
-from firstlight.files import finite, is_locked
+from firstlight.files import finite, is_locked, sha256
 from firstlight.studies.answer import Answer, answer
 from firstlight.studies.pictures import as_numbers, axis_of, in_order, mattered, read_epochs
 from firstlight.studies.points import PointResult
@@ -27,6 +29,10 @@ MAX_POINTS = 1000
 """Points that a page shows, the best ones."""
 MAX_BYTES = 100_000_000
 """Size of a log of trials that a page reads."""
+REST = 10.0
+"""Times the length of a reading that passes until the next one, while a study grows: of 2,000 trials one takes 3.8 s."""
+MAX_KEPT = 64
+"""Studies that are remembered."""
 MAX_RUNNING = 64
 """Trials under way that a page names."""
 NAMED = 4
@@ -47,42 +53,65 @@ Data = dict[str, Any]
 def study_data(path: Path) -> Data:
     """Return what a page says of the study in a folder; of one that cannot be read, `damage` alone.
 
-    state: `running`, `finished`, `stopped` or `damaged`; a trial has the `id` that its run has in addresses.
+    stamp: a text that changes when there is something new; state: `running`, `finished`, `stopped` or `damaged`; a trial has the `id` that
+    its run has in addresses.
     """
     running = is_locked(path / "study.lock")
     try:
-        told = dict(_told(path, _stamp(path / LOG), _stamp(path / "study.json")))
+        known = _kept(path)
     except FirstlightError as error:
-        return {"name": path.name, "state": "damaged", "damage": str(error)}
+        return _damaged(path, str(error))
     except Exception as error:  # rows that anyone may have written break in any way
-        return {"name": path.name, "state": "damaged", "damage": f"its rows cannot be read ({type(error).__name__}: {one_line(error)})"}
-    progress = told["progress"]
-    unfinished = progress["planned"] is None or progress["done"] < progress["planned"]
-    told["state"] = "running" if running else "stopped" if unfinished else "finished"
-    told["running"] = _running(path, told["trial_names"]) if running else []
-    told["verdict"] = {**told["verdict"], "so_far": running or told["state"] == "stopped"}
-    del told["trial_names"]
-    return told
+        return _damaged(path, f"its rows cannot be read ({type(error).__name__}: {one_line(error)})")
+    told = {key: value for key, value in known.data.items() if key not in ("trial_names", "is_whole")}
+    state = "running" if running else "finished" if known.data["is_whole"] else "stopped"
+    trials = _running(path, known.data["trial_names"]) if running else []
+    stamp = sha256(repr((known.stamps, state, trials)).encode())[:16]
+    return {"stamp": stamp, **told, "state": state, "running": trials, "verdict": {**told["verdict"], "so_far": state != "finished"}}
 
 
-def stamp_of(path: Path) -> str:
-    """Return a text that changes when there is something new to show of a study; what its running trials do included."""
-    running = is_locked(path / "study.lock")
-    parts: list[Any] = [running, _stamp(path / LOG), _stamp(path / "study.json")]
-    if running:
-        parts += [_stamp(folder / "metrics.jsonl") for folder in _young_folders(path)]
-    return "-".join(str(value) for value in parts).replace(" ", "")
+def _damaged(path: Path, why: str) -> Data:
+    return {"stamp": sha256(why.encode())[:16], "name": path.name, "state": "damaged", "damage": why}
 
 
-@lru_cache(maxsize=16)
-def _told(path: Path, log_stamp: tuple[int, int], study_stamp: tuple[int, int]) -> Data:
-    """Return what does not change until a trial ends; the stamps say for which state of the files that is."""
+@dataclass(frozen=True)
+class _Kept:
+    """What was made of a study. stamps: of its files at that time; until: the time before which it is not made again."""
+
+    stamps: tuple[tuple[int, int], ...]
+    data: Data
+    until: float
+
+
+_KEPT: OrderedDict[Path, _Kept] = OrderedDict()
+_MAKING = threading.Lock()
+
+
+def _kept(path: Path) -> _Kept:
+    """Return what the rows of a study say, made anew where its files changed; while a study grows not more often than REST allows."""
+    stamps = (_stamp(path / LOG), _stamp(path / "study.json"))
+    with _MAKING:
+        known = _KEPT.get(path)
+        if known is None or (known.stamps != stamps and (time.monotonic() > known.until or known.stamps[1] != stamps[1])):
+            began = time.monotonic()
+            data = _told(path, stamps[0])
+            ended = time.monotonic()
+            known = _Kept(stamps, data, ended + REST * (ended - began))
+        _KEPT[path] = known
+        _KEPT.move_to_end(path)
+        while len(_KEPT) > MAX_KEPT:
+            _KEPT.popitem(last=False)
+        return known
+
+
+def _told(path: Path, log_stamp: tuple[int, int]) -> Data:
+    """Return what does not change until a trial ends."""
     if log_stamp[0] > MAX_BYTES:
         raise StorageError(f"{path / LOG} has {log_stamp[0]:,} bytes; `firstlight study {path}` reads it all the same")
     store = Store(path)
     study, rows = study_of(store), store.rows()
     found = answer(study, rows, num_classes_of(store, rows), interval=study.interval)
-    importance = mattered(found)
+    importance, planned, names = mattered(found), _planned(store), {row["trial"] for row in rows}
     return {
         "name": path.name,
         "base": study.base,
@@ -90,7 +119,7 @@ def _told(path: Path, log_stamp: tuple[int, int], study_stamp: tuple[int, int]) 
         "direction": study.direction,
         "sampler": study.sampler,
         "seeds": study.seeds,
-        "progress": {"done": len(rows), "planned": _planned(store), "states": dict(Counter(row["state"] for row in rows))},
+        "progress": {"done": len(rows), "planned": planned, "states": dict(Counter(row["state"] for row in rows))},
         "seconds": sum(row["seconds"] for row in rows),
         "verdict": verdict(found),
         "findings": found.sentences(),
@@ -99,7 +128,8 @@ def _told(path: Path, log_stamp: tuple[int, int], study_stamp: tuple[int, int]) 
         "points": [_point(path.name, found, place) for place in range(min(len(found.points), MAX_POINTS))],
         "num_points": len(found.points),
         "importance": None if importance is None else finite(asdict(importance)),
-        "trial_names": {row["trial"] for row in rows},
+        "trial_names": names,
+        "is_whole": len(rows) >= planned if planned is not None else not store.heads_without({row["trial"]: row for row in rows}),
     }
 
 
@@ -252,13 +282,16 @@ def _running(path: Path, ended: set[str]) -> list[Data]:
     return found
 
 
-def _young_folders(path: Path) -> Sequence[Path]:
-    """Return the run folders that were begun last; those of trials under way are among them."""
+def _young_folders(path: Path) -> list[Path]:
+    """Return the run folders that changed last; those of trials under way are among them."""
     try:
-        folders = [(entry.stat().st_mtime_ns, entry) for entry in path.glob("*-s*") if (entry / "run.json").is_file()]
+        with os.scandir(path) as entries:
+            found = [
+                (entry.stat(follow_symlinks=False).st_mtime_ns, entry.name) for entry in entries if "-s" in entry.name and entry.is_dir()
+            ]
     except OSError:
         return []
-    return [folder for _, folder in sorted(folders, reverse=True)[:MAX_RUNNING]]
+    return [path / name for _, name in sorted(found, reverse=True)[:MAX_RUNNING]]
 
 
 def _stamp(path: Path) -> tuple[int, int]:

@@ -31,13 +31,10 @@ async def show_study(request: Request) -> Response:
 
 async def study_json(request: Request) -> Response:
     """Answer with the data of a study; with nothing (204) where they are still those of the stamp in `since`."""
-    from firstlight.dashboard.study import stamp_of, study_data
+    from firstlight.dashboard.study import study_data
 
-    study = _find(request)
-    stamp = await asyncio.to_thread(stamp_of, study.path)
-    if request.query_params.get("since") == stamp:
-        return Response(status_code=204)
-    return answer({"stamp": stamp, **await asyncio.to_thread(study_data, study.path)})
+    found = await asyncio.to_thread(study_data, _find(request).path)
+    return Response(status_code=204) if request.query_params.get("since") == found["stamp"] else answer(found)
 
 
 def _find(request: Request) -> Found:

@@ -4,22 +4,19 @@ Chromium is driven by Playwright. Every page of every test is watched: no error 
 """
 
 import json
-import os
 import signal
 import subprocess
 import sys
 from collections.abc import Iterator
 from io import BytesIO
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
 from PIL import Image
-from playwright.sync_api import Browser, Page, expect, sync_playwright
+from playwright.sync_api import Browser, Page, expect
 
 import firstlight as fl
-from benchmarks.chromium import find_chromium
 from firstlight.config.schema import Kind
 from firstlight.dashboard.index import id_of
 from firstlight.data.build import load_part
@@ -27,11 +24,9 @@ from firstlight.inspection.confusion import inspect_confusion
 from firstlight.studies.report import revisit
 from firstlight.studies.runner import open_study, run_study
 from firstlight.tracking.console import Console
+from tests.browser.conftest import check_look, opened
 from tests.dashboard.served import Served
 
-pytestmark = pytest.mark.skipif(
-    find_chromium() is None and "FIRSTLIGHT_NEEDS_BROWSER" not in os.environ, reason="needs chromium on the PATH"
-)
 EXPERIMENT = """
 data: digits
 model: {name: mlp, hidden: [8]}
@@ -65,57 +60,23 @@ def served(runs_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator
         yield server
 
 
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    with sync_playwright() as playwright:
-        started = playwright.chromium.launch(executable_path=find_chromium(), args=["--no-sandbox", "--disable-dev-shm-usage"])
-        yield started
-        started.close()
-
-
-class Tab:
-    """A page that is watched. refused: answers with an error that the test expects, which the browser notes on its console."""
-
-    def __init__(self, browser: Browser, served: Served, **options: Any) -> None:
-        self.base = f"http://{served.host}:{served.port}"
-        self.context = browser.new_context(**{"viewport": {"width": 1280, "height": 900}, **options})
-        name, _, value = served.cookie.partition("=")
-        self.context.add_cookies([{"name": name, "value": value, "url": self.base, "httpOnly": True, "sameSite": "Strict"}])
-        self.page: Page = self.context.new_page()
-        self.page.set_default_timeout(60_000)
-        self.refused = 0
-        self.troubles: list[str] = []
-        self.page.on("console", lambda line: self.troubles.append(line.text) if line.type in ("error", "warning") else None)
-        self.page.on("pageerror", lambda error: self.troubles.append(str(error)))
-        self.page.on("request", lambda request: self._note(request.url))
-
-    def _note(self, url: str) -> None:
-        if not url.startswith((f"{self.base}/", "data:", "blob:")):
-            self.troubles.append(f"asked another host: {url}")
-
-    def open(self, path: str, ready: str) -> Page:
-        self.page.goto(self.base + path)
-        self.page.wait_for_selector(ready)
-        return self.page
-
-    def close(self) -> None:
-        self.context.close()
-        assert len(self.troubles) == self.refused, self.troubles
-
-
 @pytest.fixture
-def tab(browser: Browser, served: Served) -> Iterator[Tab]:
-    opened = Tab(browser, served)
-    yield opened
-    opened.close()
+def page(chromium: Browser, served: Served) -> Iterator[Page]:
+    with opened(chromium, served) as shown:
+        yield shown
+
+
+def show(page: Page, path: str, ready: str) -> None:
+    page.goto(path)
+    page.wait_for_selector(ready)
 
 
 STUDY, FIRST, SECOND = f"/study/{id_of('grid')}", id_of("first"), id_of("second")
 
 
-def test_the_answer_stands_first(tab: Tab, runs_dir: Path) -> None:
+def test_the_answer_stands_first(page: Page, runs_dir: Path) -> None:
     """Issue 8's "done when": the best setting and how sure one can be, above everything else, as the study's own answer has it."""
-    page = tab.open(STUDY, "#settings")
+    show(page, STUDY, "#settings")
     answer = revisit(str(runs_dir / "grid"))
     verdict = page.locator("#verdict")
     shown = json.loads(page.evaluate(f"fetch('/api{STUDY}').then(answer => answer.text())"))
@@ -128,9 +89,9 @@ def test_the_answer_stands_first(tab: Tab, runs_dir: Path) -> None:
     assert box is not None and box["y"] + box["height"] < 500
 
 
-def test_from_a_cell_of_the_heat_map_to_its_run(tab: Tab) -> None:
+def test_from_a_cell_of_the_heat_map_to_its_run(page: Page) -> None:
     """F5: the cell that is framed is the best mean; its runs are those of that setting; a click leads to one of them."""
-    page = tab.open(STUDY, "#map button.best")
+    show(page, STUDY, "#map button.best")
     cells = [float(text) for text in page.locator("#map td button").all_inner_texts()]
     assert len(cells) == 6 and float(page.inner_text("#map button.best")) == max(cells)
     page.click("#map button.best")
@@ -144,8 +105,8 @@ def test_from_a_cell_of_the_heat_map_to_its_run(tab: Tab) -> None:
     expect(page.locator("h1")).to_contain_text(name)
 
 
-def test_the_keyboard_reaches_a_cell_and_closes_what_it_opened(tab: Tab) -> None:
-    page = tab.open(STUDY, "#map button.best")
+def test_the_keyboard_reaches_a_cell_and_closes_what_it_opened(page: Page) -> None:
+    show(page, STUDY, "#map button.best")
     page.focus("#map td button")
     page.keyboard.press("Enter")
     expect(page.locator("#behind")).to_be_visible()
@@ -153,8 +114,8 @@ def test_the_keyboard_reaches_a_cell_and_closes_what_it_opened(tab: Tab) -> None
     expect(page.locator("#behind")).to_be_hidden()
 
 
-def test_charts_follow_what_is_chosen(tab: Tab) -> None:
-    page = tab.open(STUDY, "#response circle")
+def test_charts_follow_what_is_chosen(page: Page) -> None:
+    show(page, STUDY, "#response circle")
     page.select_option('[data-pick="Over"]', "optim.momentum")
     expect(page.locator("#response svg")).to_contain_text("optim.momentum")
     assert page.locator("#response circle.dot").count() == 2 and page.locator("#response circle.trial").count() == 12
@@ -166,7 +127,7 @@ def test_charts_follow_what_is_chosen(tab: Tab) -> None:
     assert [float(value) for value in values] == [0.001, 0.001, 0.03, 0.03, 0.3, 0.3]
 
 
-def test_a_running_study_is_followed(browser: Browser, tmp_path: Path) -> None:
+def test_a_running_study_is_followed(chromium: Browser, tmp_path: Path) -> None:
     """Issue 8: rows come by themselves while the study runs in another process, and the page says when it is done."""
     runs = tmp_path / "runs"
     runs.mkdir()
@@ -174,26 +135,26 @@ def test_a_running_study_is_followed(browser: Browser, tmp_path: Path) -> None:
     words = [sys.executable, "-m", "firstlight", "sweep", str(tmp_path / "tiny.yaml"), "--grid", "optim.lr=0.03,0.3", "seeds=2"]
     words += ["--lanes", "off", "--name", "live", "--runs-dir", str(runs), "train.epochs=20"]
     with Served(runs, tmp_path) as served:
-        tab = Tab(browser, served)
         sweep = subprocess.Popen(words, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
         try:
             served.wait_for(lambda: served.get(f"/study/{id_of('live')}").status == 200)
-            page = tab.open(f"/study/{id_of('live')}", "#verdict .progress")
-            expect(page.locator("#verdict .state")).to_have_text("running")
-            expect(page.locator("#verdict .progress")).to_contain_text("4 of 4 trials", timeout=60_000)
-            assert sweep.wait(60) == 0
-            expect(page.locator("#verdict .state")).to_have_text("finished")
-            assert page.locator("#settings tbody tr").count() == 2
+            sweep.send_signal(signal.SIGSTOP)  # it shall not be done before the page is there
+            with opened(chromium, served) as page:
+                show(page, f"/study/{id_of('live')}", "#verdict .progress")
+                expect(page.locator("#verdict .state")).to_have_text("running")
+                sweep.send_signal(signal.SIGCONT)
+                expect(page.locator("#verdict .progress")).to_contain_text("4 of 4 trials", timeout=60_000)
+                assert sweep.wait(60) == 0
+                expect(page.locator("#verdict .state")).to_have_text("finished")
+                assert page.locator("#settings tbody tr").count() == 2
         finally:
-            if sweep.poll() is None:
-                sweep.send_signal(signal.SIGKILL)
-                sweep.wait()
-        tab.close()
+            sweep.kill()
+            sweep.wait()
 
 
-def test_two_runs_on_the_same_axes(tab: Tab) -> None:
+def test_two_runs_on_the_same_axes(page: Page) -> None:
     """D14: chosen in the list, both curves are drawn in their colours, a name hides its curve, and what differs is named."""
-    page = tab.open("/?q=model%3Dlinear", 'input[name="runs"]')
+    show(page, "/?q=model%3Dlinear", 'input[name="runs"]')
     for run in (FIRST, SECOND):
         page.check(f'input[name="runs"][value="{run}"]')
     page.click("#compare button")
@@ -230,9 +191,9 @@ def colors(page: Page) -> list[int]:
     return found
 
 
-def test_from_a_cell_of_the_confusion_matrix_to_its_images(tab: Tab, runs_dir: Path) -> None:
+def test_from_a_cell_of_the_confusion_matrix_to_its_images(page: Page, runs_dir: Path) -> None:
     """F5: as many images as the cell counts, each with the pixels of its image in the data set; no data set is read for it."""
-    page = tab.open(f"/run/{FIRST}/inspection", "button[data-cell]")
+    show(page, f"/run/{FIRST}/inspection", "button[data-cell]")
     kept = json.loads((runs_dir / "first" / "inspection" / "confusion-val.json").read_text())
     label, guess = max(((i, j) for i in range(10) for j in range(10) if i != j), key=lambda pair: kept["confusion"][pair[0]][pair[1]])
     count = kept["confusion"][label][guess]
@@ -271,22 +232,22 @@ DROP = """([name, bytes]) => {
 }"""
 
 
-def test_a_dropped_image_gives_bars(tab: Tab, digit: tuple[Path, int], runs_dir: Path) -> None:
+def test_a_dropped_image_gives_bars(chromium: Browser, served: Served, digit: tuple[Path, int], runs_dir: Path) -> None:
     """Issue 8: the bars are the probabilities of `firstlight predict`, and the network's view is drawn; what is no image is one line."""
-    page = tab.open(f"/run/{FIRST}/predict", "#drop")
-    page.evaluate(DROP, ["digit.png", list(digit[0].read_bytes())])
-    page.wait_for_selector("#result:not([hidden])")
-    expected = fl.predict(runs_dir / "first", [digit[0]])[0]
-    expect(page.locator(".answer strong")).to_have_text(expected["label"])
-    shown = [float(text) for text in page.locator("#bars dd:not(.track)").all_inner_texts()]
-    assert shown == pytest.approx([round(value, 3) for value in expected["probabilities"].values()], abs=6e-4)
-    assert page.locator("#result canvas").count() == 2
-    page.evaluate(DROP, ["words.txt", list(b"these are words")])
-    expect(page.locator("#problem")).to_have_text("this is no PNG or JPEG image; choose another file")
-    expect(page.locator("#result")).to_be_hidden()
-    tab.refused = 1  # the browser notes the answer 422
-    page.set_input_files("#file", files=[{"name": "large.png", "mimeType": "image/png", "buffer": b"\x89PNG" + b"x" * 2**20}])
-    expect(page.locator("#problem")).to_contain_text("at most 1,048,576 are taken")
+    with opened(chromium, served, refused=1) as page:
+        show(page, f"/run/{FIRST}/predict", "#drop")
+        page.evaluate(DROP, ["digit.png", list(digit[0].read_bytes())])
+        page.wait_for_selector("#result:not([hidden])")
+        expected = fl.predict(runs_dir / "first", [digit[0]])[0]
+        expect(page.locator(".answer strong")).to_have_text(expected["label"])
+        shown = [float(text) for text in page.locator("#bars dd:not(.track)").all_inner_texts()]
+        assert shown == pytest.approx([round(value, 3) for value in expected["probabilities"].values()], abs=6e-4)
+        assert page.locator("#result canvas").count() == 2
+        page.evaluate(DROP, ["words.txt", list(b"these are words")])
+        expect(page.locator("#problem")).to_have_text("this is no PNG or JPEG image; choose another file")
+        expect(page.locator("#result")).to_be_hidden()
+        page.set_input_files("#file", files=[{"name": "large.png", "mimeType": "image/png", "buffer": b"\x89PNG" + b"x" * 2**20}])
+        expect(page.locator("#problem")).to_contain_text("at most 1,048,576 are taken")
 
 
 def test_what_is_sent_past_the_page_is_refused_as_json(served: Served) -> None:
@@ -312,9 +273,9 @@ def test_what_is_sent_past_the_page_is_refused_as_json(served: Served) -> None:
     assert served.get(f"/run/{FIRST}/inspection").status == 200
 
 
-def test_a_damaged_run_stands_beside_good_ones(tab: Tab) -> None:
+def test_a_damaged_run_stands_beside_good_ones(page: Page) -> None:
     """Fault 50: it is named, and the rest of the page is there."""
-    page = tab.open(f"/compare?runs={FIRST}&runs={SECOND}&runs={id_of('half')}", "#verdict")
+    show(page, f"/compare?runs={FIRST}&runs={SECOND}&runs={id_of('half')}", "#verdict")
     expect(page.locator("#verdict")).to_contain_text("half is damaged and left out (run.json: ")
     assert page.locator(".runkeys button").count() == 2
 
@@ -326,45 +287,13 @@ PAGES = {
     "inspection": (f"/run/{FIRST}/inspection", "button[data-cell]"),
     "predict": (f"/run/{FIRST}/predict", "#drop"),
 }
-CONTRAST = """() => {
-  const paint = document.createElement("canvas").getContext("2d", { willReadFrequently: true });
-  const parts = (color) => {
-    paint.clearRect(0, 0, 1, 1);
-    paint.fillStyle = color;
-    paint.fillRect(0, 0, 1, 1);
-    return [...paint.getImageData(0, 0, 1, 1).data];
-  };
-  const light = (color) => {
-    const shares = color.slice(0, 3).map((part) => part / 255);
-    const linear = shares.map((part) => (part <= 0.04045 ? part / 12.92 : ((part + 0.055) / 1.055) ** 2.4));
-    return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2];
-  };
-  const ground = (node) => {
-    for (let at = node; at; at = at.parentElement) {
-      const found = parts(getComputedStyle(at).backgroundColor);
-      if (found[3] === 255) return found;
-    }
-    return [255, 255, 255, 255];
-  };
-  const kinds = ["p", "th", "td", "a", "button", "strong", "span", "svg text"].map((kind) => `main ${kind}`).join(", ");
-  const words = [...document.querySelectorAll(kinds)].filter((node) => node.textContent.trim() && node.getClientRects().length);
-  return words.map((node) => {
-    const style = getComputedStyle(node);
-    const ink = light(parts(node.tagName === "text" ? style.fill : style.color)), paper = light(ground(node.closest("svg") || node));
-    return [(Math.max(ink, paper) + 0.05) / (Math.min(ink, paper) + 0.05), node.textContent.trim().slice(0, 40)];
-  }).sort((a, b) => a[0] - b[0])[0];
-}"""
-"""The least contrast of any text with what lies behind it (WCAG 2), and that text."""
 
 
 @pytest.mark.parametrize("dark", [False, True], ids=["light", "dark"])
 @pytest.mark.parametrize("width", [400, 1600])
-def test_every_page_fits_and_can_be_read(width: int, dark: bool, browser: Browser, served: Served) -> None:
+def test_every_page_fits_and_can_be_read(width: int, dark: bool, chromium: Browser, served: Served) -> None:
     """400 and 1600 px, light and dark: nothing scrolls sideways, and every text has the contrast of WCAG AA."""
-    tab = Tab(browser, served, viewport={"width": width, "height": 900}, color_scheme="dark" if dark else "light")
-    for name, (path, ready) in PAGES.items():
-        page = tab.open(path, ready)
-        assert page.evaluate("document.documentElement.scrollWidth") <= width, name
-        contrast, words = page.evaluate(f"({CONTRAST})()")
-        assert contrast >= 4.5, f"{name}: {words!r} has a contrast of {contrast:.2f}"
-    tab.close()
+    with opened(chromium, served, width=width, dark=dark) as page:
+        for path, ready in PAGES.values():
+            show(page, path, ready)
+            check_look(page, width)
