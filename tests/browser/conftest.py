@@ -54,7 +54,8 @@ def opened(browser: "Browser", served: "Served", *, width: int = 1280, dark: boo
 CONTRAST = """() => {
   const canvas = document.createElement("canvas").getContext("2d");
   const lightness = ([r, g, b]) => {
-    const linear = [r, g, b].map((one) => one / 255).map((part) => (part <= 0.04045 ? part / 12.92 : ((part + 0.055) / 1.055) ** 2.4));
+    const shares = [r, g, b].map((one) => one / 255);
+    const linear = shares.map((part) => (part <= 0.04045 ? part / 12.92 : ((part + 0.055) / 1.055) ** 2.4));
     return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2];
   };
   const parts = (color) => {
@@ -72,7 +73,8 @@ CONTRAST = """() => {
     [...one.childNodes].some((node) => node.nodeType === 3 && node.textContent.trim()) && !one.closest("title, script, option, datalist"));
   return shown.map((one) => {
     const [ink, paper] = [lightness(parts(getComputedStyle(one)[one.tagName === "text" ? "fill" : "color"])), lightness(ground(one))];
-    return [(Math.max(ink, paper) + 0.05) / (Math.min(ink, paper) + 0.05), one.tagName + "." + one.className + ": " + one.textContent.trim().slice(0, 30)];
+    const name = one.tagName + "." + one.className + ": " + one.textContent.trim().slice(0, 30);
+    return [(Math.max(ink, paper) + 0.05) / (Math.min(ink, paper) + 0.05), name];
   }).sort((a, b) => a[0] - b[0]).slice(0, 3);
 }"""
 

@@ -7,22 +7,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import Browser, Page, expect, sync_playwright
+from playwright.sync_api import Browser, Page, expect
 
-from benchmarks.chromium import find_chromium
 from tests.dashboard.test_lock_page import DRAWN
-
-pytestmark = pytest.mark.skipif(
-    find_chromium() is None and "FIRSTLIGHT_NEEDS_BROWSER" not in os.environ, reason="needs chromium on the PATH"
-)
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    with sync_playwright() as playwright:
-        started = playwright.chromium.launch(executable_path=find_chromium(), args=["--no-sandbox"])
-        yield started
-        started.close()
 
 
 @pytest.fixture
@@ -58,9 +45,9 @@ def set_code(page: Page, code: str) -> None:
     expect(page.locator("#says")).to_have_text("The code is set. Draw it to open the lock.")
 
 
-def test_four_drawn_digits_open_the_lock(browser: Browser, address: str) -> None:
+def test_four_drawn_digits_open_the_lock(chromium: Browser, address: str) -> None:
     """E13: set a code, draw it, it opens; an incomplete one and a wrong one do not; undo and clear; no error, no other host."""
-    page = browser.new_page(viewport={"width": 1600, "height": 1000})
+    page = chromium.new_page(viewport={"width": 1600, "height": 1000})
     complaints: list[str] = []
     page.on("console", lambda message: complaints.append(message.text))
     page.on("pageerror", lambda error: complaints.append(str(error)))
@@ -101,9 +88,9 @@ def test_four_drawn_digits_open_the_lock(browser: Browser, address: str) -> None
     assert complaints == [] and asked == {address.split("/")[2]}
 
 
-def test_a_finger_on_a_phone_in_the_dark(browser: Browser, address: str) -> None:
+def test_a_finger_on_a_phone_in_the_dark(chromium: Browser, address: str) -> None:
     """E13: 400 pixels wide, touch, dark: nothing runs over the edge, and the finger draws."""
-    context = browser.new_context(viewport={"width": 400, "height": 850}, has_touch=True, color_scheme="dark")
+    context = chromium.new_context(viewport={"width": 400, "height": 850}, has_touch=True, color_scheme="dark")
     page = context.new_page()
     page.goto(address)
     assert page.evaluate("() => document.documentElement.scrollWidth") <= 400
