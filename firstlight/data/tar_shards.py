@@ -26,7 +26,6 @@ MAX_HEADER_BYTES = 1 << 20
 """Of a long name, or of what else tar puts before a member."""
 MAX_LABEL_BYTES = 1 << 20
 GZIP = b"\x1f\x8b"
-PACK_ANEW = "pack it anew"
 
 
 @dataclass(frozen=True)
@@ -84,7 +83,7 @@ def _samples(path: Path, handle: IO[bytes], keys: Keys) -> Iterator[_Sample]:
             yield from _whole(sample, path)
             if key in seen:
                 raise DataError(
-                    f"{path}: the files of {key!r} do not lie together, or its name is there twice; {PACK_ANEW} with a name a sample"
+                    f"{path}: the files of {key!r} do not lie together, or its name is there twice; pack it anew with a name a sample"
                 )
             seen.add(key)
             sample = _Sample(key, labels={})
@@ -92,12 +91,12 @@ def _samples(path: Path, handle: IO[bytes], keys: Keys) -> Iterator[_Sample]:
         if ending == keys.image or (keys.image is None and f".{ending}" in SUFFIXES):
             if sample.image is not None:
                 both = f"{sample.image_name!r} and {name!r}"
-                remedy = PACK_ANEW if sample.image_name == name else "name one with data.images_key=ENDING"
+                remedy = "pack it anew" if sample.image_name == name else "name one with data.images_key=ENDING"
                 raise DataError(f"{path}: the sample {key!r} has two images, {both}; {remedy}")
             sample.image, sample.image_name = (place, size), name
         elif ending in wanted:
             if ending in sample.labels:
-                raise DataError(f"{path}: {name!r} is there twice; {PACK_ANEW} with a name a sample")
+                raise DataError(f"{path}: {name!r} is there twice; pack it anew with a name a sample")
             sample.labels[ending] = (place, size)
     yield from _whole(sample, path)
 
@@ -133,7 +132,9 @@ def _members(path: Path, handle: IO[bytes]) -> Iterator[tuple[str, int, int]]:
                 if not member.isreg() or member.issparse():
                     raise no_file(path, member.name)
                 if member.size < 0 or member.offset_data < end:
-                    raise DataError(f"{path}: {member.name!r} lies before its own beginning; the tar is damaged or made to do harm")
+                    raise DataError(
+                        f"{path}: {member.name!r} lies before its own beginning; the tar is damaged or made to do harm, get it again"
+                    )
                 check_member(path, member.name, member.size)
                 end = member.offset_data + -(-member.size // tarfile.BLOCKSIZE) * tarfile.BLOCKSIZE
                 if member.offset_data + member.size > total:
