@@ -27,6 +27,8 @@ def test_nothing_is_saved_by_a_thread_and_nothing_is_forked() -> None:
         "data/decode.py",
         "data/streaming.py",
         "engine/distributed.py",
+        "engine/actors.py",
+        "engine/actor_rank.py",
         "studies/worker.py",
         "studies/workers.py",
     }
