@@ -30,6 +30,8 @@ def test_nothing_is_saved_by_a_thread_and_nothing_is_forked() -> None:
         "engine/actor_rank.py",
         "engine/actors.py",
         "engine/distributed.py",
+        "engine/actors.py",
+        "engine/actor_rank.py",
         "studies/worker.py",
         "studies/workers.py",
     }

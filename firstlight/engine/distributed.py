@@ -78,7 +78,7 @@ def joined(seconds: float = START_SECONDS) -> Iterator["Ranks | None"]:
     if place is None:
         yield None
         return
-    ranks = Ranks(*place, PrefixStore(f"firstlight {next(_trainings)}", _meet(seconds)))
+    ranks = Ranks(*place, PrefixStore(f"firstlight {restarts()} {next(_trainings)}", _meet(seconds)))
     try:
         yield ranks
     except FirstlightError as error:
@@ -87,6 +87,11 @@ def joined(seconds: float = START_SECONDS) -> Iterator["Ranks | None"]:
         ranks.note_end(1)
         raise
     ranks.close()
+
+
+def restarts() -> int:
+    """Return how often torchrun has started these ranks anew (--max-restarts); its store still has what they wrote before."""
+    return int(os.environ.get("TORCHELASTIC_RESTART_COUNT", "0"))
 
 
 def said_by_one(error: FirstlightError) -> FirstlightError:
@@ -284,6 +289,10 @@ class Ranks:
 
     def close(self) -> None:
         """Let go of the other ranks, at the end of a training that went well."""
+        with suppress(RuntimeError):
+            self._store.set(f"left/{self.rank}", "")
+        if self.leads:  # the store may live in this process
+            self._wait_for([f"left/{rank}" for rank in range(1, self.size)], SAY_SECONDS)
         if dist.is_initialized():
             with suppress(RuntimeError):
                 dist.destroy_process_group()

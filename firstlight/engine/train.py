@@ -22,7 +22,7 @@ from firstlight.data.measure import SAMPLE_BYTES, content_hash, sample
 from firstlight.data.training_data import DataRecord, TrainingData
 from firstlight.engine.checkpoint import go_on_from, load_weights, newest_whole, prune, read_weights, restore_state
 from firstlight.engine.device import Arithmetic
-from firstlight.engine.distributed import Ranks, agreed, joined
+from firstlight.engine.distributed import Ranks, agreed, joined, restarts
 from firstlight.engine.evaluate import evaluate_model
 from firstlight.engine.graph import check_graph
 from firstlight.engine.init_from import describe_start, start_from
@@ -128,7 +128,7 @@ def begun_before(path: Path, config: Config, *, named: bool) -> bool:
     """Tell whether torchrun has started these ranks anew (--max-restarts), and they had begun this run. Raises ConfigError."""
     if int(os.environ.get("TORCHELASTIC_MAX_RESTARTS", "0")) and not named:
         raise ConfigError("torchrun --max-restarts starts the ranks again, and they find their run by its name; add --name NAME")
-    if not int(os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")) or not (path / "run.json").is_file():
+    if not restarts() or not (path / "run.json").is_file():
         return False
     run = Run(path)
     return not run.damage and config_of(run) == config

@@ -134,7 +134,7 @@ def test_a_killed_driver_leaves_nobody(cluster: dict[str, str], tmp_path: Path) 
     gang.kill()
     gang.communicate()
     deadline = time.monotonic() + 30
-    while any(map(is_alive, ranks.values())):
+    while any(map(is_alive, ranks.values())) or fl.load_run(run).state == "running":  # a dying process holds its lock a little longer
         assert time.monotonic() < deadline
         time.sleep(0.05)
     assert len(ranks) == 2 and fl.load_run(run).state == "interrupted"

@@ -239,7 +239,7 @@ def wait_for_step(run: Path, least: int, pids: Iterable[int]) -> None:
 def ranks_of(agent: subprocess.Popen[str], run: Path) -> dict[int, int]:
     """Return the process of each rank of torchrun, once its run has saved a step."""
     wait_for_step(run, 6, [agent.pid])
-    found = {}
+    found: dict[int, int] = {}
     for place in Path("/proc").glob("[0-9]*"):
         try:
             parent = int((place / "stat").read_text().rsplit(")", 1)[1].split()[1])
@@ -276,7 +276,7 @@ def test_ranks_that_torchrun_starts_again_go_on(start: Start, tmp_path: Path) ->
     codes, _, err = start("train", "quickstart", *SMALL, "train.epochs=60", "--name", "whole", cwd=tmp_path).finish()
     assert codes == [0, 0], err
     code, said = finish(agent)
-    assert code == 0, said
+    assert code == 0, [line for line in said if not line.startswith("epoch")]
     assert len(fl.load_run(run).info["resumes"]) == 1
     assert rows_of(run) == rows_of(whole)
 
@@ -290,7 +290,7 @@ def test_a_restart_takes_up_nothing_but_its_own_run(start: Start, tmp_path: Path
     fl.train("quickstart", *SMALL, "train.epochs=1", name="run", runs_dir=tmp_path / "runs", console=Console(quiet=True))
     again = {**restarts, "TORCHELASTIC_RESTART_COUNT": "1"}
     codes, _, err = start("train", "quickstart", *LONG, "--name", "run", cwd=tmp_path, environment=again).finish()
-    assert codes == [5, 5] and "exists" in err[0]
+    assert codes == [5, 5] and err[0].startswith("error: a run stands at ")
     codes, _, err = start("train", "quickstart", *SMALL, "train.epochs=1", "--name", "run", cwd=tmp_path, environment=again).finish()
     assert codes == [0, 0], err
     assert "resumes" not in fl.load_run(tmp_path / "runs" / "run").info, "it was finished, so nothing is left to do"
