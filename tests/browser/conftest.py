@@ -69,7 +69,8 @@ CONTRAST = """() => {
     [...one.childNodes].some((node) => node.nodeType === 3 && node.textContent.trim()) && !one.closest("svg, script, option, datalist"));
   return shown.map((one) => {
     const [ink, paper] = [lightness(parts(getComputedStyle(one).color)), lightness(ground(one))];
-    return [(Math.max(ink, paper) + 0.05) / (Math.min(ink, paper) + 0.05), one.tagName + "." + one.className + ": " + one.textContent.trim().slice(0, 30)];
+    const told = one.tagName + "." + one.className + ": " + one.textContent.trim().slice(0, 30);
+    return [(Math.max(ink, paper) + 0.05) / (Math.min(ink, paper) + 0.05), told];
   }).sort((a, b) => a[0] - b[0]).slice(0, 3);
 }"""
 
