@@ -140,6 +140,7 @@ class Index:
         if studies.keys() != self.studies.keys():
             self.version += 1
         self.studies = studies
+        self._study_names = {study.path.name for study in studies.values()}  # a run may have the name of a removed study
         if self._is_large():
             self._index_on(*SEARCHED)
             for key in USUAL_ORDER:
