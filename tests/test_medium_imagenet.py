@@ -1,4 +1,4 @@
-"""From a file of Medium ImageNet's layout to a checked submission, one command each, with a training that is killed on the way (D8, D12)."""
+"""From a file of Medium ImageNet's layout to a checked submission, one command each, with a training that is killed on the way"""
 
 import csv
 import json
