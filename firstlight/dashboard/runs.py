@@ -85,7 +85,7 @@ async def show_runs(request: Request) -> Response:
         for key in (view.sort, *([view.group] if view.group else []), *view.columns):
             column_of(key, index.columns)
         if view.group == "id":
-            raise ConfigError("runs cannot be grouped by their id")
+            raise ConfigError("runs cannot be grouped by their id; choose another setting")
     except ConfigError as error:
         problem, where, view = str(error), Condition(), View(query=view.query)
     num_all, num_found = index.count(), index.count(where)

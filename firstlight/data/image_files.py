@@ -18,6 +18,8 @@ def find_images(paths: Sequence[Path]) -> list[Path]:
     """Return the image files among the paths, those inside folders included. Raises DataError where there is none."""
     found: list[Path] = []
     for path in paths:
+        if not path.exists():
+            raise DataError(f"{path}: No such file or folder; name image files, or a folder of them")
         inside = sorted(p for p in path.rglob("*") if p.suffix.lower() in SUFFIXES) if path.is_dir() else [path]
         if not inside:
             raise DataError(f"{path} holds no images ({', '.join(SUFFIXES[:4])}, ...); name image files, or a folder of them")

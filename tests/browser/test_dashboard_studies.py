@@ -173,7 +173,7 @@ def test_two_runs_on_the_same_axes(page: Page) -> None:
 
 COLORS = """() => {
   const canvas = document.querySelector(".uplot canvas");
-  const data = canvas.getContext("2d").getImageData(0, 0, canvas.width, canvas.height).data;
+  const data = canvas.getContext("2d", { willReadFrequently: true }).getImageData(0, 0, canvas.width, canvas.height).data;
   const parts = (swatch) => getComputedStyle(swatch).backgroundColor.match(/\\d+/g).map(Number);
   return [...document.querySelectorAll(".swatch")].map(parts).map((color) => {
     let count = 0;

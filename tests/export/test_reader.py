@@ -15,6 +15,7 @@ from onnx import TensorProto, helper
 import firstlight as fl
 from firstlight.config.describe import to_dict
 from firstlight.errors import CheckpointError, ConfigError
+from firstlight.engine.sources import completed
 from firstlight.export.description import KEY, Description, read_description
 from firstlight.export.predict import open_exported, predict_with_file
 from firstlight.export.reader import SHIPPED_READER, Reader
@@ -37,7 +38,8 @@ def test_the_shipped_reader_is_small_and_of_its_experiment() -> None:
     reader = Reader(SHIPPED_READER)
     assert SHIPPED_READER.stat().st_size < 400 * 1024
     assert (reader.image_shape, reader.class_names) == ((1, 28, 28), tuple("0123456789"))
-    assert reader.description.about["config"] == json.loads(json.dumps(to_dict(fl.load_config("mnist_reader"))))
+    settings = json.loads(json.dumps(to_dict(fl.load_config("mnist_reader"))))
+    assert json.loads(json.dumps(completed(reader.description.about["config"]))) == settings
 
 
 def test_the_reader_needs_no_torch() -> None:
