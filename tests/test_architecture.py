@@ -22,7 +22,7 @@ FLOORS = [
     {"__init__", "__main__"},
 ]
 FLOOR_OF = {room: number for number, rooms in enumerate(FLOORS) for room in rooms}
-TORCH_FREE = ["errors", "limits", "files", "config", "tracking", "plotting", "reports", "cli", "__init__", "__main__"]
+TORCH_FREE = ["errors", "limits", "files", "config", "tracking", "plotting", "reports", "dashboard", "cli", "__init__", "__main__"]
 FILES = sorted(path for path in PACKAGE.rglob("*.py"))
 
 

@@ -17,7 +17,8 @@ from typing import Any
 from zlib import crc32
 
 from firstlight.dashboard.folders import read_facts, written
-from firstlight.dashboard.query import Condition, column_of, parse_query
+from firstlight.dashboard.query import PROPERTIES as QUERIED
+from firstlight.dashboard.query import SEARCHED, Condition, column_of, parse_query
 from firstlight.errors import FirstlightError
 from firstlight.files import cache_dir, make_dir, remove, sha256
 
@@ -27,6 +28,11 @@ SLICE_SECONDS = 0.005
 """Work of a scan between two pauses, in which pages are served."""
 YOUNG_SECONDS = 0.1
 """Age of a change below which a second one might bear the same time; such a folder is read once more."""
+MANY = 5000
+"""Runs from which on sorting and choosing need an index of SQLite's."""
+MAX_INDEXES = 60
+USUAL_ORDER = ("started", "name", "state", "study", "val_accuracy", "val_loss", "optim.lr", "model.name", "data.name", "seed")
+"""Keys that get an index as soon as there are many runs; others when they are first asked for."""
 BATCH = 500
 """Runs that are written at a time."""
 PROPERTIES = ("id", "path", "stamp", "name", "study", "state", "started", "notes", "tags", "warnings", "damage", "report")
@@ -66,6 +72,7 @@ class Index:
             if state == "running":
                 self._running.add(name)
         self._others: dict[str, int] = {}
+        self._indexes = {name for (name,) in self._db.execute("SELECT name FROM sqlite_master WHERE type = 'index' AND name LIKE 'by_%'")}
 
     def _open(self, cache: Path | None) -> None:
         """Open the cache, or make it anew where it is damaged; keep it in memory where it cannot be written or another server has it."""
@@ -133,6 +140,13 @@ class Index:
         if studies.keys() != self.studies.keys():
             self.version += 1
         self.studies = studies
+        self._study_names = {study.path.name for study in studies.values()}  # a run may have the name of a removed study
+        if self._is_large():
+            self._index_on(*SEARCHED)
+            for key in USUAL_ORDER:
+                if key in QUERIED or key in self.columns:
+                    self._index_on(QUERIED.get(key) or self.columns.get(key) or key, "started")
+                    yield
         if not self.scanned or version != self.version:
             self.scanned, self.version = True, self.version + 1
 
@@ -231,6 +245,16 @@ class Index:
             self._running.discard(name)
         self.version += 1
 
+    def _is_large(self) -> bool:
+        return len(self._stamps) >= MANY
+
+    def _index_on(self, *columns: str) -> None:
+        """Let SQLite keep the runs in the order of these columns, too; it takes 0.2 s for 100,000 runs, once."""
+        name = "by_" + "_".join(dict.fromkeys(columns))
+        if name not in self._indexes and len(self._indexes) < MAX_INDEXES:
+            self._db.execute(f"CREATE INDEX IF NOT EXISTS {name} ON runs({', '.join(dict.fromkeys(columns))})")
+            self._indexes.add(name)
+
     def find(self, run_id: str) -> Found | None:
         """Return the run of an id; None where there is none."""
         row = self._db.execute("SELECT path, name FROM runs WHERE id = ?", (run_id,)).fetchone()
@@ -249,7 +273,10 @@ class Index:
         """Return some of the runs that fulfil a condition, as `id`, `damage` and these keys. Raises ConfigError for a key that is none."""
         column = column_of(sort, self.columns)
         shown = ", ".join(column_of(key, self.columns) for key in keys)
-        order = f"{column} {'DESC' if descending else 'ASC'} NULLS LAST, started DESC, id"
+        if self._is_large():
+            self._index_on(column, "started")
+        way = "DESC" if descending else "ASC"
+        order = f"{column} {way} NULLS LAST, started {way}"
         cursor = self._db.execute(
             f"SELECT id, damage, {shown} FROM runs WHERE {where} ORDER BY {order} LIMIT ? OFFSET ?", [*where.values, num, first]
         )
@@ -265,6 +292,8 @@ class Index:
         `spread` (the sample standard deviation; None for less than two).
         """
         column, measured = column_of(by, self.columns), column_of(figure, self.columns)
+        if self._is_large():
+            self._index_on(column, measured)
         best = "min" if figure.endswith("loss") else "max"
         numbers = f"CASE WHEN typeof({measured}) IN ('integer', 'real') THEN {measured} END"
         center = self._db.execute(f"SELECT coalesce(avg({numbers}), 0) FROM runs WHERE {where}", where.values).fetchone()[0]
@@ -278,14 +307,6 @@ class Index:
             spread = (max(squares - n * (mean - center) ** 2, 0.0) / (n - 1)) ** 0.5 if n > 1 else None
             found.append({"value": value, "runs": runs, "n": n, "best": top, "mean": mean, "spread": spread})
         return found
-
-    def varied(self, where: Condition, keys: Sequence[str]) -> list[str]:
-        """Return those of the keys that have more than one value among the runs that fulfil a condition."""
-        if not keys:
-            return []
-        counts = ", ".join(f"count(DISTINCT {column_of(key, self.columns)})" for key in keys)
-        row = self._db.execute(f"SELECT {counts} FROM runs WHERE {where}", where.values).fetchone()
-        return [key for key, number in zip(keys, row, strict=True) if number > 1]
 
 
 def id_of(path: str) -> str:

@@ -60,7 +60,8 @@ def parse_query(text: str, columns: Mapping[str, str]) -> Condition:
             _compare(condition, found[1], found[2], found[3], columns)
         else:
             pattern = "%" + re.sub(r"([\\%_])", r"\\\1", word) + "%"
-            condition.add("(" + " OR ".join(f"{column} LIKE ? ESCAPE '\\'" for column in SEARCHED) + ")", *[pattern] * len(SEARCHED))
+            found_in = " OR ".join(f"{column} LIKE ? ESCAPE '\\'" for column in SEARCHED)  # which an index answers without the wide rows
+            condition.add(f"rowid IN (SELECT rowid FROM runs WHERE {found_in})", *[pattern] * len(SEARCHED))
     return condition
 
 

@@ -79,7 +79,7 @@ def test_damaged_and_foreign_files_stand_beside_good_ones(folder: Path) -> None:
     (folder.parent / "profile").mkdir()
     write_json(folder.parent / "profile" / "throughput.json", {"says": "fast"})
     sections = inspections_of(folder.parent)
-    assert [section["what"] for section in sections] == ["confusion", "mistakes", "uncertainty", "health", "list", "novel", "throughput"]
+    assert [section["what"] for section in sections] == ["confusion", "mistakes", "uncertainty", "health", "throughput", "list", "novel"]
     by_name = {section["what"]: section for section in sections}
     assert by_name["health"]["kind"] == by_name["list"]["kind"] == "damaged"
     assert [picture["name"] for picture in by_name["novel"]["pictures"]] == ["novel-val.svg"] and by_name["novel"]["says"] == ["one", "two"]

@@ -76,10 +76,12 @@ async function load() {
   draw();
 }
 
-async function refresh() {
+async function refresh(withLog = false) {
   const text = await (await fetch(location.href)).text();
-  const fresh = new DOMParser().parseFromString(text, "text/html").getElementById("facts");
-  if (fresh) document.getElementById("facts").replaceWith(fresh);
+  const fresh = new DOMParser().parseFromString(text, "text/html");
+  if (!fresh.getElementById("facts")) return;
+  document.getElementById("facts").replaceWith(fresh.getElementById("facts"));
+  if (withLog) log.textContent = fresh.getElementById("log").textContent;
 }
 
 function append(lines) {
@@ -93,18 +95,28 @@ function soon() { // one drawing for all that came at once
   pending ||= requestAnimationFrame(() => { pending = 0; draw(); });
 }
 
-const stream = new EventSource(`${base}/events`);
-const on = (kind, act) => stream.addEventListener(kind, (event) => act(JSON.parse(event.data)));
-on("hello", () => load());
-on("again", () => load());
-on("rows", (rows) => { add(rows); soon(); if (rows.some((row) => row.kind === "epoch")) refresh(); });
-on("log", append);
-on("facts", () => refresh());
-on("gone", () => { document.getElementById("gone").hidden = false; stream.close(); });
-addEventListener("pagehide", () => stream.close());
+let stream = null, times = 0;
+function listen() {
+  stream = new EventSource(`${base}/events`);
+  const on = (kind, act) => stream.addEventListener(kind, (event) => act(JSON.parse(event.data)));
+  on("hello", () => { load(); if (times++) refresh(true); }); // what came while nobody looked
+  on("again", () => load());
+  on("rows", (rows) => { add(rows); soon(); if (rows.some((row) => row.kind === "epoch")) refresh(); });
+  on("log", append);
+  on("facts", () => refresh());
+  on("gone", () => { document.getElementById("gone").hidden = false; stream.close(); });
+}
+// A browser opens six connections to a host; tabs that nobody sees need none.
+addEventListener("visibilitychange", () => {
+  stream?.close();
+  if (!document.hidden) listen();
+});
+addEventListener("pagehide", () => stream?.close());
+if (!document.hidden) listen(); else load();
 
-slider.value = localStorage.getItem("smoothing") ?? slider.value;
-slider.addEventListener("input", () => { localStorage.setItem("smoothing", slider.value); draw(); });
+const kept = (() => { try { return localStorage.getItem("smoothing"); } catch { return null; } })();
+slider.value = kept ?? slider.value;
+slider.addEventListener("input", () => { try { localStorage.setItem("smoothing", slider.value); } catch { /* not kept */ } draw(); });
 logScale.addEventListener("change", draw);
 addEventListener("theme", draw);
 log.scrollTop = log.scrollHeight;

@@ -4,6 +4,12 @@ const ticked = new Set();
 
 function listen() {
   const form = document.querySelector("form.chooser");
+  const boxes = () => [...(form?.querySelectorAll("input[name=show]") ?? [])];
+  form?.addEventListener("submit", () => { // an address says only what was chosen
+    const same = boxes().every((box) => box.checked === box.defaultChecked);
+    if (same && !new URLSearchParams(location.search).has("show")) for (const box of boxes()) box.disabled = true;
+    for (const field of form.querySelectorAll("[name=q], [name=group]")) field.disabled = !field.value;
+  });
   for (const select of form?.querySelectorAll("select") ?? []) select.addEventListener("change", () => form.requestSubmit());
   for (const box of document.querySelectorAll("td.tick input")) {
     box.checked = ticked.has(box.value);
@@ -36,5 +42,8 @@ document.addEventListener("keydown", (event) => {
   if (next) { next.focus(); event.preventDefault(); }
 });
 
+addEventListener("pageshow", () => { // back from another page
+  for (const field of document.querySelectorAll(".chooser :disabled")) field.disabled = false;
+});
 listen();
 setInterval(() => update().catch(() => {}), 1500);
