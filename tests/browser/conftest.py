@@ -49,7 +49,7 @@ def opened(browser: "Browser", served: "Served", *, width: int = 1280, dark: boo
 
 
 CONTRAST = """() => {
-  const canvas = document.createElement("canvas").getContext("2d");
+  const canvas = document.createElement("canvas").getContext("2d", { willReadFrequently: true });
   const lightness = ([r, g, b]) => {
     const linear = [r, g, b].map((one) => one / 255).map((part) => (part <= 0.04045 ? part / 12.92 : ((part + 0.055) / 1.055) ** 2.4));
     return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2];
