@@ -43,7 +43,7 @@ class Tail:
     def read(self) -> tuple[list[bytes], bool]:
         """Return the new lines, and whether the file was replaced or cut, so that all has to be read again."""
         inode, size = self._size()
-        if inode == self._inode and size == self._offset:
+        if not inode or (inode == self._inode and size == self._offset):
             return [], False
         if self._inode and (inode != self._inode or size < self._offset):
             self._inode, self._offset = inode, size
@@ -87,6 +87,12 @@ class Follower:
         if now - self._looked < PERIOD * 0.9:
             return
         self._looked = now
+        facts, before = self._stamp(), self._facts
+        self._facts = facts
+        if facts is None:
+            if before is not None:
+                self._publish("gone", {})
+            return
         lines, again = self._metrics.read()
         if again:
             self._publish("again", {})
@@ -95,10 +101,8 @@ class Follower:
         lines, _ = self._log.read()
         if lines:
             self._publish("log", [plain_text(line.decode(errors="replace")) for line in lines[-MOST_ROWS:]])
-        facts = self._stamp()
-        if facts != self._facts:
-            self._facts = facts
-            self._publish("facts" if facts else "gone", {})
+        if facts != before:
+            self._publish("facts", {})
 
     def _publish(self, kind: str, value: Any) -> None:
         self.number += 1

@@ -15,9 +15,9 @@ if TYPE_CHECKING:
     from tests.dashboard.served import Served
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def chromium() -> Iterator["Browser"]:
-    """A headless browser for all pages."""
+    """A headless browser for the pages of one file; while Playwright runs, no asyncio can in the same thread."""
     if find_chromium() is None and "FIRSTLIGHT_NEEDS_BROWSER" not in os.environ:
         pytest.skip("needs chromium on the PATH")
     from playwright.sync_api import sync_playwright
@@ -72,9 +72,10 @@ CONTRAST = """() => {
   const shown = [...document.querySelectorAll("body *")].filter((one) => one.checkVisibility() &&
     [...one.childNodes].some((node) => node.nodeType === 3 && node.textContent.trim()) && !one.closest("title, script, option, datalist"));
   return shown.map((one) => {
-    const [ink, paper] = [lightness(parts(getComputedStyle(one)[one.tagName === "text" ? "fill" : "color"])), lightness(ground(one))];
-    const name = one.tagName + "." + one.className + ": " + one.textContent.trim().slice(0, 30);
-    return [(Math.max(ink, paper) + 0.05) / (Math.min(ink, paper) + 0.05), name];
+    const style = getComputedStyle(one), color = one.tagName === "text" ? style.fill : style.color;
+    const [ink, paper] = [lightness(parts(color)), lightness(ground(one))];
+    const told = one.tagName + "." + one.className + ": " + one.textContent.trim().slice(0, 30);
+    return [(Math.max(ink, paper) + 0.05) / (Math.min(ink, paper) + 0.05), told];
   }).sort((a, b) => a[0] - b[0]).slice(0, 3);
 }"""
 

@@ -1,5 +1,6 @@
 """Light run folders, written as a training writes them."""
 
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -21,3 +22,16 @@ def write_run(
             writer.append([{**row, "val_loss": 1 - accuracy, "val_accuracy": accuracy, "best": True, "seconds": 0.5}])
         writer.update(summary={"best_epoch": 2, "val_accuracy": accuracy, "val_loss": 1 - accuracy})
     return path
+
+
+def copy_run(source: Path, target: Path, *, lr: float, accuracy: float, model: str) -> None:
+    """Copy a run of `write_run`'s first values as one of others; it takes a hundredth of the time."""
+    shutil.copytree(source, target)
+    for name, before, after in (
+        ("config.yaml", "lr: 0.001", f"lr: {lr}"),
+        ("config.yaml", "lenet", model),
+        ("run.json", '"val_accuracy": 0.5', f'"val_accuracy": {accuracy}'),
+    ):
+        text = (target / name).read_text()
+        assert before in text
+        (target / name).write_text(text.replace(before, after))

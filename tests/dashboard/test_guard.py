@@ -2,9 +2,11 @@
 
 import asyncio
 import itertools
+import json
 import os
 import random
 import re
+import shutil
 import socket
 from collections.abc import Iterator
 from html import unescape
@@ -39,9 +41,11 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
     (home / "runs" / "plain" / "report.html").write_text("<html>a report</html>")
     names = [name for name in HOSTILE if name != ".."]
     names += [f"{name[:150]} {number}" for number, name in zip(range(100 - len(names)), itertools.cycle(names), strict=False)]
-    for number, name in enumerate(names):
-        run = write_run(home / "runs" / f"given-{number}", notes=(name,), tags=[name])
-        run.rename(run.with_name(name.replace("/", "_")))  # a name that `firstlight train` would refuse
+    for name in names:
+        run = home / "runs" / name.replace("/", "_")  # a name that `firstlight train` would refuse
+        shutil.copytree(home / "runs" / "plain", run, ignore=lambda *_: ["report.html"])
+        info = json.loads((run / "run.json").read_text())
+        (run / "run.json").write_text(json.dumps({**info, "notes": [name], "tags": [name]}))
     with Served(home / "runs", home) as server:
         yield server
 

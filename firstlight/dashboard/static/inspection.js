@@ -47,8 +47,8 @@ const matrix = (section) => {
     const about = label === predicted ? `${names[label]}: ${count} of ${total} recognised` : `${names[label]} taken for ${names[predicted]}: ${count} of ${total}`;
     const button = el("button", { type: "button", title: about, "aria-label": `${about}; show the images`, "data-cell": `${label},${predicted}`, on: { click: () => openCell(section, label, predicted) } }, String(count));
     if (label === predicted) {
-      button.style.background = `color-mix(in srgb, var(--series-1) ${Math.round(12 + 45 * (count / total))}%, var(--paper))`;
-    } else button.style.background = `color-mix(in srgb, var(--series-2) ${Math.round(18 + 52 * (count / wrong))}%, var(--paper))`;
+      button.style.background = `color-mix(in srgb, var(--series-1) ${Math.round(10 + 35 * (count / total))}%, var(--paper))`;
+    } else button.style.background = `color-mix(in srgb, var(--series-2) ${Math.round(12 + 30 * (count / wrong))}%, var(--paper))`;
     return el("td", {}, button);
   };
   return el("div", { class: "wide confusion", tabindex: "0", role: "region", "aria-label": "Confusion matrix" }, el("table", { class: many ? "many" : null },
