@@ -1,4 +1,8 @@
+<<<<<<< HEAD
 """From a file of Medium ImageNet's layout to a checked submission, one command each, with a training that is killed on the way"""
+=======
+"""From a file of Medium ImageNet's layout to a checked submission, one command each, with a training that is killed midway (D8, D12)."""
+>>>>>>> page-b
 
 import csv
 import json
@@ -31,10 +35,10 @@ def test_the_course_set_in_small(tmp_path: Path) -> None:
     """D8, D12, fault 6: 20,000 images at 96 px, streamed; Ctrl-C inside the training; the score is what validation says."""
     make_sample(tmp_path, 2000)
     settings = ["model={name: small_cnn, widths: [32, 64, 128]}", "optim={name: adamw, lr: 3.0e-3}", "train.epochs=6"]
-    settings += ["data.stream=on", "data.buffer_mib=64", "checkpoint.every_steps=20"]
+    settings += ["data.stream=on", "data.buffer_mib=64", "checkpoint.every_steps=20", "augment.flip=false"]  # classes are mirror images
     score = walk(tmp_path, ["--images", "20000", "--size", "96"], settings, stop=signal.SIGINT)
     judged = call("submit", "walk", "--score", f"{score:.4f}", "--json", cwd=tmp_path)
-    assert score > 0.5 and judged["plausible"] is True
+    assert score > 0.9 and judged["plausible"] is True
 
 
 def walk(folder: Path, size: list[str], settings: list[str], *, stop: signal.Signals) -> float:

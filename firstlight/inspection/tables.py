@@ -13,6 +13,7 @@ RUN_COLUMNS = ("name", "val_accuracy", "test_accuracy", "epochs", "model", "data
 FREE = ("val_loss", "p", "p_corrected")
 """Columns of a study whose numbers may be of any size, as those of its parameters may."""
 SHOWN_PREDICTIONS = 1000
+SHOWN_BESIDE_FILE = 20
 """Images whose answers are printed; a file has them all."""
 SHOWN_TRIALS = 20
 """Rows of a study's table on the terminal; the file has them all."""
@@ -107,12 +108,12 @@ def print_evaluation(result: dict[str, Any]) -> None:
 
 
 def print_predictions(result: dict[str, Any]) -> None:
-    """Print one line an image, of many images those of the first."""
-    print_table(result["predictions"], ("image", "label", "probability"))
-    if (more := result["num_images"] - len(result["predictions"])) > 0:
-        print(
-            f"{more:,} more images" + ("" if any(not file.endswith(".png") for file in result["files"]) else "; --out FILE writes them all")
-        )
+    """Print one line an image: of many images those of the first, and of those that a file has, some."""
+    in_file = any(not file.endswith(".png") for file in result["files"])
+    shown = result["predictions"][: SHOWN_BESIDE_FILE if in_file else SHOWN_PREDICTIONS]
+    print_table(shown, ("image", "label", "probability"))
+    if (more := result["num_images"] - len(shown)) > 0:
+        print(f"{more:,} more images" + ("" if in_file else "; --out FILE writes them all"))
     print()
     for file in result["files"]:
         print(f"{'picture' if file.endswith('.png') else 'probabilities of all classes'}: {file}")

@@ -21,7 +21,7 @@ def address(tmp_path: Path) -> Iterator[str]:
     assert server.stdout is not None
     yield server.stdout.readline().strip()
     server.terminate()
-    assert server.wait(20) == 143
+    assert server.wait(20) == 0
     server.stdout.close()
 
 
