@@ -1,8 +1,4 @@
-<<<<<<< HEAD
-"""From a file of Medium ImageNet's layout to a checked submission, one command each, with a training that is killed on the way"""
-=======
 """From a file of Medium ImageNet's layout to a checked submission, one command each, with a training that is killed midway (D8, D12)."""
->>>>>>> page-b
 
 import csv
 import json
