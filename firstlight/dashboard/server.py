@@ -84,21 +84,21 @@ def bind(host: str, port: int | None) -> socket.socket:
             listening.close()
             if port is None and number and isinstance(error, OSError) and error.errno == errno.EADDRINUSE:
                 continue
-            raise ConfigError(_problem(error, host, number)) from None
+            raise _problem(error, host, number) from None
         return listening
     raise AssertionError
 
 
-def _problem(error: Exception, host: str, port: int) -> str:
+def _problem(error: Exception, host: str, port: int) -> ConfigError:
     number = error.errno if isinstance(error, OSError) else None
     if number == errno.EADDRINUSE:
-        return f"port {port} is in use; choose another --port, or leave it out to take a free one"
+        return ConfigError(f"port {port} is in use; choose another --port, or leave it out to take a free one")
     if number == errno.EACCES:
-        return f"port {port} is not ours to take; choose a --port of 1024 or more"
+        return ConfigError(f"port {port} is not ours to take; choose a --port of 1024 or more")
     if isinstance(error, OverflowError):
-        return f"--port {port} is no port; choose one from 1024 to 65535, or 0 for any that is free"
+        return ConfigError(f"--port {port} is no port; choose one from 1024 to 65535, or 0 for any that is free")
     reason = getattr(error, "strerror", None) or error
-    return f"cannot listen at {host}:{port} ({reason}); leave --host out, or name an address of this machine"
+    return ConfigError(f"cannot listen at {host}:{port} ({reason}); leave --host out, or name an address of this machine")
 
 
 def hosts_of(host: str, port: int) -> set[str]:

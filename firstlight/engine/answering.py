@@ -1,6 +1,6 @@
 """The answers to a question, batch by batch: in memory, or into a table that a killed process goes on with. Needs no torch."""
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Protocol
@@ -41,8 +41,13 @@ def check_top(top: int | None, num_classes: int) -> None:
         raise ConfigError(f"--top is {top}; allowed: 1 to {num_classes}, the classes of the run")
 
 
-def give_answers(question: Question, what: dict[str, Any], *, out: Path | None, top: int | None, console: Console) -> Predictions:
-    """Return the answers, and write them as the table `out`; what: tells one question from another, where one goes on behind a kill."""
+def give_answers(
+    question: Question, what: Callable[[], dict[str, Any]], *, out: Path | None, top: int | None, console: Console
+) -> Predictions:
+    """Return the answers, and write them as the table `out`.
+
+    what: returns what tells one question from another, for whoever goes on behind a kill; it is asked once the first image was read.
+    """
     return _in_memory(question, top, console) if out is None else _on_disk(question, what, out, top, console)
 
 
@@ -58,12 +63,12 @@ def _in_memory(question: Question, top: int | None, console: Console) -> Predict
     return as_predictions(rows, top, question.name, question.class_names)
 
 
-def _on_disk(question: Question, what: dict[str, Any], out: Path, top: int | None, console: Console) -> Predictions:
+def _on_disk(question: Question, what: Callable[[], dict[str, Any]], out: Path, top: int | None, console: Console) -> Predictions:
     """Write the table `out` by way of a file beside it, to which each batch is appended, and return the answers as they were read."""
     num, kind = len(question), row_type(len(question.class_names), top)
     size = question.batch_size
     with _alone(out):
-        so_far = rows_so_far(out, what, kind, len(question.class_names))
+        so_far = rows_so_far(out, what(), kind, len(question.class_names))
         done = num if so_far >= num else so_far // size * size
         if done:
             console.line(f"going on behind {done:,} of {num:,} images, which {out.name}.part has")

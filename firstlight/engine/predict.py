@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -39,7 +40,7 @@ def predict(
         check_suffix(Path(out))
     with asked(run, images, runs_dir=runs_dir, data_dir=data_dir) as question:
         check_top(top, len(question.class_names))
-        what = {} if out is None else _what(question, top)
+        what = partial(_what, question, top)
         found = give_answers(question, what, out=None if out is None else Path(out), top=top, console=console)
         if not images:
             title = f"{question.run.name}: 20 predictions of {len(question):,} images without labels"

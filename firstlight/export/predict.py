@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
@@ -64,7 +64,7 @@ def predict_with_file(
     exported = open_exported(path, trust_code=trust_code)
     check_top(top, len(exported.class_names))
     question = _Question(exported, *_images([Path(image) for image in images]))
-    what = question.identity(top) if out is not None else {}
+    what = partial(question.identity, top)
     return give_answers(question, what, out=None if out is None else Path(out), top=top, console=console or Console(quiet=True))
 
 
@@ -105,7 +105,9 @@ class _Question:
     def identity(self, top: int | None) -> dict[str, Any]:
         """Return what tells this question from another."""
         files = [self.table] if self.table else self.paths
-        stats = [(str(path), path.stat().st_size, path.stat().st_mtime_ns) for path in files if path.exists()]
+        stats = [
+            (str(path), path.stat().st_size, path.stat().st_mtime_ns) for path in files if path.exists()
+        ]  # what is missing is told by name below
         images = sha256(*(f"{stat}\n".encode(errors="backslashreplace") for stat in stats))
         return {"file": sha256_of_file(self.exported.path), "images": images, "num_images": len(self), "top": top}
 

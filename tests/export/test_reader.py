@@ -14,8 +14,12 @@ from onnx import TensorProto, helper
 
 import firstlight as fl
 from firstlight.config.describe import to_dict
+<<<<<<< HEAD
 from firstlight.engine.sources import completed
 from firstlight.errors import CheckpointError, ConfigError
+=======
+from firstlight.errors import CheckpointError, ConfigError, DataError
+>>>>>>> page-c
 from firstlight.export.description import KEY, Description, read_description
 from firstlight.export.predict import open_exported, predict_with_file
 from firstlight.export.reader import SHIPPED_READER, Reader
@@ -246,3 +250,9 @@ def test_a_damaged_description_is_one_kind_of_error(key: str, value: object) -> 
 def test_any_text_is_read_or_refused(text: str) -> None:
     with pytest.raises(CheckpointError):
         read_description(text, Path("f"))
+
+
+def test_a_missing_image_is_named(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"cannot read the image .*none\.png: No such file or directory; name a file that you may read"):
+        predict_with_file(SHIPPED_READER, [tmp_path / "none.png"], out=tmp_path / "answers.csv")
+    assert not (tmp_path / "answers.csv").exists()
