@@ -14,12 +14,8 @@ from onnx import TensorProto, helper
 
 import firstlight as fl
 from firstlight.config.describe import to_dict
-<<<<<<< HEAD
 from firstlight.engine.sources import completed
-from firstlight.errors import CheckpointError, ConfigError
-=======
 from firstlight.errors import CheckpointError, ConfigError, DataError
->>>>>>> page-c
 from firstlight.export.description import KEY, Description, read_description
 from firstlight.export.predict import open_exported, predict_with_file
 from firstlight.export.reader import SHIPPED_READER, Reader
