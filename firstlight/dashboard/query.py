@@ -79,7 +79,8 @@ def _compare(condition: Condition, key: str, operator: str, text: str, columns: 
         negation = "NOT " if operator == "!=" else ""
         if operator not in ("=", "!="):
             raise ConfigError(f"{key} is a text; write {key}=WORD or {key}!=WORD")
-        condition.add(f"{negation}instr({column}, ?)", f"\n{text}\n" if key == "tag" else text)
+        held = f"rowid IN (SELECT rowid FROM runs WHERE instr({column}, ?))"
+        condition.add(f"{negation}{held}", f"\n{text}\n" if key == "tag" else text)
     elif operator not in ("=", "!="):
         condition.add(f"{column} {operator} ?", _number(key, operator, text))
     elif text in ("", "none", "null"):

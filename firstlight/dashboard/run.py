@@ -12,8 +12,9 @@ from starlette.responses import Response, StreamingResponse
 from firstlight.dashboard.curves import as_number, read_curves
 from firstlight.dashboard.folders import PlainRun, as_list, flatten, instant, last_epoch, plain_text, read_plain, written
 from firstlight.dashboard.follow import follow
-from firstlight.dashboard.index import Found, Index
+from firstlight.dashboard.index import Index
 from firstlight.dashboard.render import answer, page, show_number, show_seconds, show_time
+from firstlight.dashboard.table import Found
 from firstlight.tracking.run import Run
 
 LOG_BYTES = 2**17
