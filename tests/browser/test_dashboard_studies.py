@@ -10,11 +10,12 @@ import sys
 from collections.abc import Iterator
 from io import BytesIO
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from PIL import Image
-from playwright.sync_api import Browser, Page, expect
+from playwright.sync_api import Browser, Locator, Page, expect
 
 import firstlight as fl
 from firstlight.config.schema import Kind
@@ -194,6 +195,13 @@ def colors(page: Page) -> list[int]:
     return found
 
 
+def likeness(shown: Locator, tile: np.ndarray[Any, Any]) -> float:
+    """Return the correlation of what is shown with an image of 8 x 8; 0 where one colour is shown."""
+    shot = Image.open(BytesIO(shown.screenshot())).convert("L").resize((8, 8), Image.Resampling.BOX)
+    values = np.asarray(shot, dtype=float)
+    return float(np.corrcoef(values.ravel(), tile.ravel())[0, 1]) if values.std() > 0 else 0.0
+
+
 def test_from_a_cell_of_the_confusion_matrix_to_its_images(page: Page, runs_dir: Path) -> None:
     """F5: as many images as the cell counts, each with the pixels of its image in the data set; no data set is read for it."""
     show(page, f"/run/{FIRST}/inspection", "button[data-cell]")
@@ -204,16 +212,14 @@ def test_from_a_cell_of_the_confusion_matrix_to_its_images(page: Page, runs_dir:
     expect(button).to_have_text(str(count))
     button.click()
     expect(page.locator("#cell-title")).to_have_text(f"{label} taken for {guess}: {count} image{'s' if count > 1 else ''}")
-    assert page.locator("#cell .tile").count() == count
+    expect(page.locator("#cell .tile")).to_have_count(count)
     numbers = [int(text.rpartition("#")[2]) for text in page.locator("#cell figcaption").all_inner_texts()]
     places = [kept["cells"]["index"].index(number) for number in numbers]
     assert all((kept["cells"]["label"][place], kept["cells"]["predicted"][place]) == (label, guess) for place in places)
-    shot = np.asarray(Image.open(BytesIO(page.locator("#cell .tile").first.screenshot())).convert("L"), dtype=float)
     with Image.open(runs_dir / "first" / "inspection" / kept["cells"]["picture"]) as sheet:
         row, column = divmod(places[0], kept["cells"]["columns"])
         tile = np.asarray(sheet.crop((column * 8, row * 8, column * 8 + 8, row * 8 + 8)), dtype=float)
-    shrunk = np.asarray(Image.fromarray(shot.astype(np.uint8)).resize((8, 8), Image.Resampling.BOX), dtype=float)
-    assert np.corrcoef(shrunk.ravel(), tile.ravel())[0, 1] > 0.95
+    assert any(likeness(page.locator("#cell .tile").first, tile) > 0.95 for _ in range(100))  # the picture comes behind the title
     page.keyboard.press("Escape")
     expect(page.locator("#cell")).to_be_hidden()
 
