@@ -97,7 +97,7 @@ def test_from_a_cell_of_the_heat_map_to_its_run(page: Page) -> None:
     assert len(cells) == 6 and float(page.inner_text("#map button.best")) == max(cells)
     page.click("#map button.best")
     links = page.locator("#behind-list li a")
-    assert links.count() == 2
+    expect(links).to_have_count(2)
     mean = sum(float(text.partition(": ")[2]) for text in links.all_inner_texts()) / 2
     assert mean == pytest.approx(max(cells), abs=5e-4)
     name = (links.first.get_attribute("title") or "").removeprefix("run ")
@@ -119,10 +119,11 @@ def test_charts_follow_what_is_chosen(page: Page) -> None:
     show(page, STUDY, "#response circle")
     page.select_option('[data-pick="Over"]', "optim.momentum")
     expect(page.locator("#response svg")).to_contain_text("optim.momentum")
-    assert page.locator("#response circle.dot").count() == 2 and page.locator("#response circle.trial").count() == 12
-    assert page.locator("#parallel polyline").count() == 6
+    expect(page.locator("#response circle.dot")).to_have_count(2)
+    expect(page.locator("#response circle.trial")).to_have_count(12)
+    expect(page.locator("#parallel polyline")).to_have_count(6)
     page.select_option('[data-pick="Columns"]', "optim.momentum")
-    assert page.locator("#map tbody tr").count() == 3
+    expect(page.locator("#map tbody tr")).to_have_count(3)
     page.click("#sort-optim\\.lr")
     values = page.locator("#settings tbody td:nth-child(2)").all_inner_texts()
     assert [float(value) for value in values] == [0.001, 0.001, 0.03, 0.03, 0.3, 0.3]
@@ -147,7 +148,7 @@ def test_a_running_study_is_followed(chromium: Browser, tmp_path: Path) -> None:
                 expect(page.locator("#verdict .progress")).to_contain_text("4 of 4 trials", timeout=60_000)
                 assert sweep.wait(60) == 0
                 expect(page.locator("#verdict .state")).to_have_text("finished")
-                assert page.locator("#settings tbody tr").count() == 2
+                expect(page.locator("#settings tbody tr")).to_have_count(2)
         finally:
             sweep.kill()
             sweep.wait()
@@ -160,6 +161,7 @@ def test_two_runs_on_the_same_axes(page: Page) -> None:
         page.check(f'input[name="runs"][value="{run}"]')
     page.click("#compare button")
     page.wait_for_selector(".uplot canvas >> nth=1")
+    expect(page.locator(".runkeys button")).to_have_count(2)
     assert page.locator(".runkeys button").all_inner_texts() in (["first", "second"], ["second", "first"])
     both = colors(page)
     assert min(both) > 20, "two colours of curves"
@@ -168,7 +170,7 @@ def test_two_runs_on_the_same_axes(page: Page) -> None:
     page.wait_for_function("count => JSON.stringify(count) !== JSON.stringify((" + COLORS + ")())", arg=both)
     one = colors(page)
     assert (one[0] > 20 and one[1] == 0) or (one[0] == 0 and one[1] > 20)
-    assert page.locator(".differ tbody th").all_inner_texts() == ["optim.lr"]
+    expect(page.locator(".differ tbody th")).to_have_text(["optim.lr"])
     expect(page.locator("#verdict")).to_contain_text("says nothing about noise")
 
 
@@ -251,7 +253,7 @@ def test_a_dropped_image_gives_bars(chromium: Browser, served: Served, digit: tu
         expect(page.locator(".answer strong")).to_have_text(expected["label"])
         shown = [float(text) for text in page.locator("#bars dd:not(.track)").all_inner_texts()]
         assert shown == pytest.approx([round(value, 3) for value in expected["probabilities"].values()], abs=6e-4)
-        assert page.locator("#result canvas").count() == 2
+        expect(page.locator("#result canvas")).to_have_count(2)
         page.evaluate(DROP, ["words.txt", list(b"these are words")])
         expect(page.locator("#problem")).to_have_text("this is no PNG or JPEG image; choose another file")
         expect(page.locator("#result")).to_be_hidden()
@@ -286,7 +288,7 @@ def test_a_damaged_run_stands_beside_good_ones(page: Page) -> None:
     """Fault 50: it is named, and the rest of the page is there."""
     show(page, f"/compare?runs={FIRST}&runs={SECOND}&runs={id_of('half')}", "#verdict")
     expect(page.locator("#verdict")).to_contain_text("half is damaged and left out (run.json: ")
-    assert page.locator(".runkeys button").count() == 2
+    expect(page.locator(".runkeys button")).to_have_count(2)
 
 
 PAGES = {
