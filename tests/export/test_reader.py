@@ -249,6 +249,6 @@ def test_any_text_is_read_or_refused(text: str) -> None:
 
 
 def test_a_missing_image_is_named(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match=r"cannot read the image .*none\.png: No such file or directory; name a file that you may read"):
+    with pytest.raises(DataError, match=r"none\.png: No such file or folder; name image files, or a folder of them"):
         predict_with_file(SHIPPED_READER, [tmp_path / "none.png"], out=tmp_path / "answers.csv")
     assert not (tmp_path / "answers.csv").exists()
