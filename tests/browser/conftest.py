@@ -15,9 +15,9 @@ if TYPE_CHECKING:
     from tests.dashboard.served import Served
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def chromium() -> Iterator["Browser"]:
-    """A headless browser for all pages."""
+    """A headless browser for the pages of one file; while Playwright runs, no asyncio can in the same thread."""
     if find_chromium() is None and "FIRSTLIGHT_NEEDS_BROWSER" not in os.environ:
         pytest.skip("needs chromium on the PATH")
     from playwright.sync_api import sync_playwright
@@ -29,8 +29,11 @@ def chromium() -> Iterator["Browser"]:
 
 
 @contextmanager
-def opened(browser: "Browser", served: "Served", *, width: int = 1280, dark: bool = False) -> Iterator["Page"]:
-    """Open a tab that is let into the dashboard; at the end nothing was said in its console, and nothing asked of another host."""
+def opened(browser: "Browser", served: "Served", *, width: int = 1280, dark: bool = False, refused: int = 0) -> Iterator["Page"]:
+    """Open a tab that is let into the dashboard; at the end nothing was said in its console, and nothing asked of another host.
+
+    refused: answers with an error that the test provokes, which a browser notes in its console.
+    """
     context = browser.new_context(
         viewport={"width": width, "height": 900}, color_scheme="dark" if dark else "light", base_url=f"http://{served.host}:{served.port}"
     )
@@ -44,7 +47,7 @@ def opened(browser: "Browser", served: "Served", *, width: int = 1280, dark: boo
         yield page
     finally:
         context.close()
-    assert said == []
+    assert len(said) == refused and all("the server responded with a status of 4" in line for line in said), said
     assert [url for url in asked if not url.startswith((f"http://{served.host}:{served.port}/", "data:", "blob:"))] == []
 
 
@@ -66,9 +69,10 @@ CONTRAST = """() => {
     return [255, 255, 255];
   };
   const shown = [...document.querySelectorAll("body *")].filter((one) => one.checkVisibility() &&
-    [...one.childNodes].some((node) => node.nodeType === 3 && node.textContent.trim()) && !one.closest("svg, script, option, datalist"));
+    [...one.childNodes].some((node) => node.nodeType === 3 && node.textContent.trim()) && !one.closest("title, script, option, datalist"));
   return shown.map((one) => {
-    const [ink, paper] = [lightness(parts(getComputedStyle(one).color)), lightness(ground(one))];
+    const style = getComputedStyle(one), color = one.tagName === "text" ? style.fill : style.color;
+    const [ink, paper] = [lightness(parts(color)), lightness(ground(one))];
     const told = one.tagName + "." + one.className + ": " + one.textContent.trim().slice(0, 30);
     return [(Math.max(ink, paper) + 0.05) / (Math.min(ink, paper) + 0.05), told];
   }).sort((a, b) => a[0] - b[0]).slice(0, 3);
