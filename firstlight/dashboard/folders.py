@@ -20,6 +20,8 @@ from firstlight.tracking.run import KINDS, Run
 
 MAX_BYTES = 4 * 2**20
 """Size of a run.json or config.yaml that is read; those of ours have a few thousand bytes."""
+USUAL_BYTES = 2**14
+"""Size below which a file is read at once."""
 MAX_KEYS = 200
 """Settings and figures of one run that can be sorted by."""
 MAX_TEXT = 300
@@ -30,34 +32,33 @@ TAIL_BYTES = 2**16
 
 def open_plain(path: str | Path) -> int:
     """Return a descriptor of a plain file. Raises OSError for anything else: a link, a pipe, a folder."""
-    return _open(path)[0]
-
-
-def _open(path: str | Path) -> tuple[int, int]:
-    """Return a descriptor of a plain file, and its size."""
     descriptor = os.open(path, _FLAGS)
-    facts = os.fstat(descriptor)
-    if not stat.S_ISREG(facts.st_mode):
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
         os.close(descriptor)
         raise OSError(f"{path} is no plain file")
-    return descriptor, facts.st_size
+    return descriptor
 
 
 _FLAGS = os.O_RDONLY | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0)
+"""A link is not followed, and a pipe does not make us wait."""
 
 
 def read_plain(path: str | Path, *, most: int = MAX_BYTES, tail: bool = False) -> bytes:
     """Return what a plain file holds, or its last `most` bytes. Raises OSError, for a larger file too."""
-    descriptor, size = _open(path)
+    descriptor = os.open(path, _FLAGS)
     try:
-        if size > most:
-            if not tail:
-                raise OSError(f"{size:,} bytes; at most {most:,} are read")
-            os.lseek(descriptor, size - most, os.SEEK_SET)
-            size = most
-        content = os.read(descriptor, size)
-        while len(content) < size and (piece := os.read(descriptor, size - len(content))):
+        content = b"" if tail else os.read(descriptor, USUAL_BYTES)
+        if content and len(content) < USUAL_BYTES:
+            return content  # what all but a few files are: read without a question
+        facts = os.fstat(descriptor)
+        if not stat.S_ISREG(facts.st_mode):
+            raise OSError(f"{path} is no plain file")
+        if facts.st_size > most and not tail:
+            raise OSError(f"{facts.st_size:,} bytes; at most {most:,} are read")
+        start, end = (max(facts.st_size - most, 0) if tail else len(content)), facts.st_size
+        while start < end and (piece := os.pread(descriptor, end - start, start)):
             content += piece
+            start += len(piece)
         return content
     finally:
         os.close(descriptor)
@@ -201,7 +202,12 @@ def _section(text: str) -> dict[str, Any]:
     values = [pair.split(": ") for pair in pairs.split(", ")]
     if len({key for key, _ in values}) < len(values):
         raise ConfigError(f"config.yaml: a key of {name} stands twice; keep one")
-    return {f"{name}.{key}": value for key, word in values if (value := _scalar(parse_scalar(word))) is not None}
+    return {f"{name}.{key}": value for key, word in values if (value := _word(word)) is not None}
+
+
+@lru_cache(maxsize=5000)
+def _word(text: str) -> int | float | str | None:
+    return _scalar(parse_scalar(text))
 
 
 def flatten(values: Mapping[Any, Any], above: str = "") -> dict[str, Any]:

@@ -67,7 +67,7 @@ class Index(RunTable):
             self.version += 1
         self.studies = studies
         self._study_names = {study.path.name for study in studies.values()}  # a run may have the name of a removed study
-        self.order_usual()
+        yield from self.order_usual()
         if not self.scanned or version != self.version:
             self.scanned, self.version = True, self.version + 1
 

@@ -88,7 +88,8 @@ async def show_runs(request: Request) -> Response:
             raise ConfigError("runs cannot be grouped by their id; choose another setting")
     except ConfigError as error:
         problem, where, view = str(error), Condition(), View(query=view.query)
-    num_all, num_found = index.count(), index.count(where)
+    num_all = index.count()
+    num_found = index.count(where) if view.query else num_all
     values: dict[str, Any] = {"view": view, "problem": problem, "num_all": num_all, "num_found": num_found, "index": index}
     values |= {"keys": choices(index), "num_training": index.count(index.where("state=running"))}
     if num_all == 0:

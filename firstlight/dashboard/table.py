@@ -8,7 +8,7 @@ Reading order: RunTable.write, RunTable.runs, RunTable.groups.
 import os
 import re
 import sqlite3
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -147,11 +147,12 @@ class RunTable:
         """Return the stamp and the state of every run by its path below runs_dir."""
         return {os.fsdecode(path): (stamp, state) for path, stamp, state in self._db.execute("SELECT path, stamp, state FROM runs")}
 
-    def order_usual(self) -> None:
-        """Keep many runs in the orders that are usually asked for."""
+    def order_usual(self) -> Iterator[None]:
+        """Keep many runs in the orders that are usually asked for; yield after each."""
         if self.count() >= MANY:
             self._index_on(*SEARCHED)
             for key in USUAL_ORDER:
+                yield
                 self._index_on(QUERIED.get(key) or self.columns.get(key, ""), "started")
 
     def _index_on(self, *columns: str) -> None:
@@ -203,15 +204,17 @@ class RunTable:
         if self.count() >= MANY:
             self._index_on(column, measured)
         best = "min" if figure.endswith("loss") else "max"
-        numbers = f"CASE WHEN typeof({measured}) IN ('integer', 'real') THEN {measured} END"
-        center = self._db.execute(f"SELECT coalesce(avg({numbers}), 0) FROM runs WHERE {where}", where.values).fetchone()[0]
+        last = self._db.execute(f"SELECT max({measured}) FROM runs").fetchone()[0]  # a text comes after all numbers
+        numbers = f"CASE WHEN typeof({measured}) != 'text' THEN {measured} END" if isinstance(last, str) else measured
+        first = self._db.execute(f"SELECT {numbers} FROM runs WHERE {numbers} IS NOT NULL LIMIT 1").fetchone()
+        center = first[0] if first else 0.0
         cursor = self._db.execute(
             f"SELECT {column}, count(*), count({numbers}), {best}({numbers}), avg({numbers}), sum(({numbers} - ?) * ({numbers} - ?)) "
             f"FROM runs WHERE {where} GROUP BY {column} ORDER BY 4 {'ASC' if best == 'min' else 'DESC'} NULLS LAST, 2 DESC LIMIT ?",
             [center, center, *where.values, num],
         )
         found = []
-        for value, runs, n, top, mean, squares in cursor:  # about the middle of all, which loses no digits
+        for value, runs, n, top, mean, squares in cursor:  # about a value among them, which loses no digits
             spread = (max(squares - n * (mean - center) ** 2, 0.0) / (n - 1)) ** 0.5 if n > 1 else None
             found.append({"value": value, "runs": runs, "n": n, "best": top, "mean": mean, "spread": spread})
         return found

@@ -267,3 +267,34 @@ def test_a_run_that_trains_is_told_from_one_that_was_killed(tmp_path: Path) -> N
     os.utime(runs / "now")
     scan(index)
     assert names(index, "state=interrupted") == ["now"]
+
+
+def test_what_all_runs_share_is_found_like_anything_else(tmp_path: Path) -> None:
+    """A setting has no column until runs differ in it; a damaged run has none, and does not make them differ."""
+    runs, cache = tmp_path / "runs", tmp_path / "index"
+    for name in ("a", "b"):
+        write_run(runs / name, lr=0.1)
+    (write_run(runs / "bad") / "config.yaml").write_text("optim: {lr")
+    for query, wanted in (
+        ("optim.lr=0.1 model=lenet", ["a", "b"]),
+        ("optim.lr>0.1", []),
+        ("optim.lr=", ["bad"]),
+        ("model=len*", ["a", "b"]),
+    ):
+        index = scanned(runs, cache)
+        assert names(index, query) == wanted
+        assert names(index, sort="optim.lr") == names(index, sort="optim.lr", descending=True) != []
+        assert index.groups(index.where(""), "optim.lr", "val_accuracy", num=9)[0]["runs"] == 2
+        index.close()
+    index = scanned(runs, cache)
+    write_run(runs / "c", lr=0.2, model="it's \x00 a 'name'".replace("\x00", "日"))
+    other = write_run(runs / "d", lr=0.1)
+    (other / "config.yaml").write_text("name: made\noptim: {name: sgd, lr: 0.1}\nmomentum: {extra: 3}\n")
+    for _ in range(2):
+        scan(index)
+        assert (names(index, "optim.lr=0.1"), names(index, "optim.lr=0.2")) == (["a", "b", "d"], ["c"])
+        assert (names(index, "model=lenet"), names(index, "momentum.extra=3")) == (["a", "b"], ["d"])
+        assert names(index, "train.epochs=2") == ["a", "b", "c"] and names(index, "train.epochs=") == ["bad", "d"]
+        assert sorted(names(index, "optim.name=sgd")) == ["a", "b", "c", "d"]
+        index.close()
+        index = Index(runs, cache)

@@ -1,6 +1,7 @@
 """The probe: it tries what the config leaves open, leaves the network as it was, and forgets what it found on a busy machine."""
 
 import json
+import math
 import os
 import subprocess
 import sys
@@ -11,6 +12,7 @@ import torch
 
 import firstlight as fl
 from firstlight.config.schema import DeviceConfig, Kind
+from firstlight.engine import probe
 from firstlight.engine.device import Arithmetic
 from firstlight.engine.probe import NEARLY, _choose, _race, _Time, fastest, settle
 from firstlight.files import write_json
@@ -23,7 +25,8 @@ def network(name: str = "cnn5") -> torch.nn.Module:
     return model
 
 
-def test_all_that_is_open_is_timed_and_recorded() -> None:
+def test_all_that_is_open_is_timed_and_recorded(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(probe, "HOPELESS", math.inf)  # on a busy machine one of them may look so
     found = fastest(network(), SHAPE, {"precision": "float32"}, 1)
     assert found.probe is not None and found.probe["num_images"] in (1, 4, 16, 64, 128)
     assert found.probe["milliseconds"].keys() == {"float32 contiguous, threads 1", "float32 channels_last, threads 1"}
