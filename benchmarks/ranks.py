@@ -19,7 +19,7 @@ import firstlight as fl
 from benchmarks.record import Row, refuse_when_busy, write_result
 
 STEPS = 50
-FIXED = ["device={name: cpu, precision: float32, threads: 1}", "split.val_fraction=0", "train.test_at_end=false"]
+FIXED = ["device.name=cpu", "device.precision=float32", "device.threads=1", "split.val_fraction=0", "train.test_at_end=false"]
 EXPERIMENTS = {
     "mnist_mlp": ["split.num_train=51200", "train.batch_size=512", "train.epochs=2"],
     "lenet": ["split.num_train=12800", "train.batch_size=128", "train.epochs=2", "device.memory_format=contiguous"],

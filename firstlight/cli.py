@@ -4,6 +4,7 @@ stdout holds the result (one JSON object with --json), stderr everything else.
 """
 
 import json
+import shlex
 import sys
 from dataclasses import dataclass
 from pathlib import Path
@@ -752,6 +753,28 @@ def tune_batch(
     places: dict[str, Any] = {"out": out, "data_dir": common.data_dir, "console": Console(quiet=common.json)}
     found = finders.tune_batch(source or "quickstart", *overrides, memory_mib=memory, limit=limit, **places)
     result(common, found, lambda _: print(found["says"], *found["files"], sep="\n"))
+
+
+@app.command
+def new(folder: Path, /, *, common: Common = COMMON) -> None:
+    """Begin a project of your own: model.py, data.py, main.py and tests, a hundred lines that read corrupted digits.
+
+    Parameters
+    ----------
+    folder
+        The new folder.
+    """
+    from firstlight.notebooks.scaffold import new_project
+
+    paths = new_project(folder)
+    result(common, {"files": [str(path) for path in paths]}, print_project)
+
+
+def print_project(found: dict[str, Any]) -> None:
+    """Say what was written, and what to type next."""
+    folder = Path(found["files"][0]).parent
+    print(f"wrote {', '.join(Path(path).name for path in found['files'])} into {folder}")
+    print(f"next: cd {shlex.quote(str(folder))}; python main.py train; python main.py evaluate trained_model.pt")
 
 
 @app.command
