@@ -148,14 +148,16 @@ def verdict(found: Answer) -> Data:
     judged = [(point, versus) for point, versus in others if versus is not None and versus.comparison.difference.n > 1]
     finished = [point for point, _ in others if point.objective is not None]
     tied = [point for point, versus in judged if versus is not None and not versus.p < 1 - CONFIDENCE]
+    unjudged = [point for point in finished if all(point is not one for one, _ in judged)]
+    lost = sum(any(row["state"] == "diverged" for row in point.rows) for point in unjudged)
     seeds = f"{best.objective.n} seed{'s' * (best.objective.n != 1)}"
     if not finished:
         said = ("alone", "It is the only setting with a figure, so there is nothing to compare it with.", "")
     elif not judged:
         advice = f"Ask for more seeds, such as seeds={max(3, found.study.seeds)}; trials that are done are kept."
         said = ("unknown", "One seed a setting says nothing about noise: the order may be chance.", advice)
-    elif len(judged) < len(finished):
-        what = f"{len(finished) - len(judged)} of {len(finished)} other settings share fewer than two seeds with it"
+    elif len(unjudged) > lost:
+        what = f"{len(unjudged) - lost} of {len(finished)} other settings share fewer than two seeds with it"
         said = ("open", f"Not settled: {what}, so they cannot be compared with it yet.", "")
     elif tied:
         more = f"; and {len(tied) - NAMED} more" if len(tied) > NAMED else ""
@@ -169,6 +171,9 @@ def verdict(found: Answer) -> Data:
     else:
         all_others = "The other setting is" if len(judged) == 1 else f"All {len(judged)} other settings are"
         said = ("clear", f"{all_others} worse beyond seed noise, tested seed by seed ({seeds}, corrected for all comparisons).", "")
+    if lost and judged and len(unjudged) == lost:
+        more = f"{lost} more setting{'s' * (lost > 1)} diverged with so many seeds that no comparison is left."
+        said = (said[0], f"{said[1]} {more}", said[2])
     counts = {"num_tied": len(tied), "num_others": len(finished)}
     told: Data = finite({**figures, "sure": said[0], "word": SURE[said[0]], "says": said[1], "advice": said[2], **counts})
     return told

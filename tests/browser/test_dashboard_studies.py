@@ -85,9 +85,14 @@ def test_the_answer_stands_first(page: Page, runs_dir: Path) -> None:
     expect(verdict).to_contain_text(best["setting"])
     expect(verdict).to_contain_text(f"{best['mean']:.4f}")
     expect(verdict).to_contain_text("How sure: ")
+    expect(verdict).not_to_contain_text("null")
     assert answer["best"]["mean"] == pytest.approx(best["mean"])
     box = verdict.bounding_box()
     assert box is not None and box["y"] + box["height"] < 500
+    chart = page.locator("#ranks svg").bounding_box()
+    names = [one.bounding_box() for one in page.locator("#ranks svg text.name").all()]
+    assert chart is not None and names
+    assert all(one is not None and one["x"] >= chart["x"] and one["x"] + one["width"] <= chart["x"] + chart["width"] + 1 for one in names)
 
 
 def test_from_a_cell_of_the_heat_map_to_its_run(page: Page) -> None:

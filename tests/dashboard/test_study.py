@@ -1,6 +1,7 @@
 """What the page of a study says: which setting is best, how sure one can be, and which run is behind which figure."""
 
 import json
+import math
 import shutil
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -38,7 +39,7 @@ def studies() -> Callable[..., Study]:
 
 @pytest.fixture
 def write(tmp_path: Path, studies: Callable[..., Study]) -> Write:
-    """Write a study's folder: figures by the number of the point, one a seed; None for a trial that failed."""
+    """Write a study's folder: figures by the number of the point, one a seed; None for a trial that failed, infinity for one that diverged."""
 
     def make(figures: Mapping[int, Sequence[float | None]], *overrides: str, grid: Sequence[str] = GRID, name: str = "study") -> Path:
         asked = studies(*overrides, grid=grid)
@@ -57,6 +58,8 @@ def write(tmp_path: Path, studies: Callable[..., Study]) -> Write:
 
 
 def row_of(trial: Trial, figure: float | None) -> dict[str, Any]:
+    if figure == math.inf:
+        return {**head(trial), "state": "diverged", "objective": None, "figures": {}, "seconds": 1.0, "why": "the loss is not finite"}
     if figure is None:
         return {**head(trial), "state": "failed", "objective": None, "figures": {}, "seconds": 1.0, "why": "out of memory"}
     return {**head(trial), "state": "finished", "objective": figure, "figures": {"val_accuracy": figure, "val_loss": 0.5}, "seconds": 2.0}
@@ -90,6 +93,14 @@ def test_settings_that_share_too_few_seeds_are_not_judged(write: Write) -> None:
     assert found["verdict"]["sure"] == "open"
     assert found["verdict"]["says"].startswith("Not settled: 1 of 2 other settings share fewer than two seeds with it")
     assert [point["verdict"] for point in found["points"]] == ["best", "worse", "unknown"]
+
+
+def test_a_setting_that_diverges_leaves_the_answer_as_it_is(write: Write) -> None:
+    """It cannot be compared, and more seeds would not change that."""
+    found = study_data(write({**CLEAR, 2: (0.70, math.inf, math.inf)}, "seeds=3"))["verdict"]
+    assert found["sure"] == "clear"
+    assert found["says"].startswith("The other setting is worse beyond seed noise")
+    assert found["says"].endswith(" 1 more setting diverged with so many seeds that no comparison is left.")
 
 
 def test_p_values_are_students_corrected_by_holm(write: Write) -> None:

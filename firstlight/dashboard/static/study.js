@@ -28,7 +28,7 @@ const answer = () => {
     el("p", { class: "best" }, el("small", {}, found.so_far ? "best setting so far" : "best setting"), found.setting),
     el("p", { class: "figure" }, el("strong", {}, figure(found.mean)), ` ${objective()}`, el("span", { class: "soft" }, interval)),
     el("p", { class: "says" }, el("strong", {}, "How sure: "), found.says),
-    found.advice ? el("p", { class: "says soft" }, found.advice) : null,
+    ...(found.advice ? [el("p", { class: "says soft" }, found.advice)] : []),
     progress(),
     el("div", { class: "tools" }, point ? el("button", { type: "button", id: "open-best", on: { click: () => behind(found.setting, [point]) } }, "Open its runs") : null),
   );
@@ -83,9 +83,9 @@ const ranks = () => {
   if (shown.length < 2) return null;
   const draw = (width) => {
     const isNarrow = width < 560; // then a setting stands above its bar
-    const left = isNarrow ? 4 : Math.min(Math.max(...shown.map((point) => point.setting.length)) * 7 + 14, width * 0.45), line = isNarrow ? 42 : 26;
+    const left = isNarrow ? 4 : Math.min(Math.max(...shown.map((point) => point.setting.length)) * 7.8 + 14, width * 0.45), line = isNarrow ? 42 : 26;
     const height = shown.length * line + 46, scale = numericScale(...extent(shown), left + 8, width - 66, { count: width > 500 ? 6 : 3 });
-    const most = Math.floor((isNarrow ? width - 4 : left - 10) / 6.9);
+    const most = Math.floor((isNarrow ? width - 4 : left - 10) / 7.7); // the best stands in bold
     return svg("svg", { viewBox: `0 0 ${width} ${height}`, height },
       scale.ticks.map((tick) => [svg("line", { class: "grid", x1: scale.at(tick.value), x2: scale.at(tick.value), y1: 6, y2: shown.length * line + 6 }),
         svg("text", { x: scale.at(tick.value), y: shown.length * line + 22, "text-anchor": "middle" }, tick.text)]),
