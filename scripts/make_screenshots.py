@@ -21,7 +21,12 @@ from firstlight.files import write_bytes
 IMAGES = Path(__file__).parents[1] / "docs" / "images"
 STUDY = ["mnist_mlp", "--grid", "optim.lr=log:1e-3:0.3:6", "--grid", "optim.momentum=0,0.9", "--seeds", "5", "--name", "lr_and_momentum"]
 SMALL = ["split.num_train=3000", "train.test_at_end=false"]
-RUNS = {"linear": ["mnist_linear"], "mlp": ["mnist_mlp"], "mlp_dropout": ["mnist_mlp", "model.dropout=0.3"], "adam": ["mnist_mlp", "optim=adam"]}
+RUNS = {
+    "linear": ["mnist_linear"],
+    "mlp": ["mnist_mlp"],
+    "dropout": ["mnist_mlp", "model.dropout=0.3"],
+    "adam": ["mnist_mlp", "optim=adam"],
+}
 
 
 def firstlight(*words: str) -> None:

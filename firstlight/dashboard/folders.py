@@ -216,12 +216,17 @@ def flatten(values: Mapping[Any, Any], above: str = "") -> dict[str, Any]:
     for key, value in values.items():
         if value is None:
             continue
-        name = f"{above}{plain_text(key)}"
+        name = above + _name(key)
         if isinstance(value, dict):
             flat |= flatten(value, f"{name}.")
         elif (kept := _scalar(value)) is not None:
             flat[name] = kept
     return flat
+
+
+@lru_cache(maxsize=5000, typed=True)
+def _name(key: Any) -> str:
+    return plain_text(key)
 
 
 def _scalar(value: Any) -> int | float | str | None:

@@ -39,7 +39,7 @@ def studies() -> Callable[..., Study]:
 
 @pytest.fixture
 def write(tmp_path: Path, studies: Callable[..., Study]) -> Write:
-    """Write a study's folder: figures by the number of the point, one a seed; None for a trial that failed, infinity for one that diverged."""
+    """Write a study's folder: figures by point, one a seed; None for a trial that failed, infinity for one that diverged."""
 
     def make(figures: Mapping[int, Sequence[float | None]], *overrides: str, grid: Sequence[str] = GRID, name: str = "study") -> Path:
         asked = studies(*overrides, grid=grid)
