@@ -5,17 +5,18 @@ import math
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from starlette.requests import Request
 from starlette.responses import Response
 
-from firstlight.dashboard.drawing import parse_pads
 from firstlight.dashboard.lock import Lock
-from firstlight.dashboard.reading import ReadDigit, open_reader, read_pads
 from firstlight.dashboard.render import answer, page
 from firstlight.errors import ConfigError
-from firstlight.export.reader import Reader
+
+if TYPE_CHECKING:  # numpy, which they need, is a third of the time in which a server starts
+    from firstlight.dashboard.reading import ReadDigit
+    from firstlight.export.reader import Reader
 
 
 @dataclass(frozen=True)
@@ -26,8 +27,10 @@ class Door:
     reader_path: Path | None = None
 
     @cached_property
-    def reader(self) -> Reader:
+    def reader(self) -> "Reader":
         """The network that reads."""
+        from firstlight.dashboard.reading import open_reader
+
         return open_reader(self.reader_path)
 
 
@@ -66,11 +69,14 @@ async def _sent(request: Request) -> Any:
         raise ConfigError("what was sent is no JSON; reload the page") from None
 
 
-def open_with(lock: Lock, reader: Reader, sent: Any) -> dict[str, Any]:
+def open_with(lock: Lock, reader: "Reader", sent: Any) -> dict[str, Any]:
     """Return what is read on four pads, and whether that opens the lock; a digit that is hardly readable is no try.
 
     sent: {"pads": [...]} as `parse_pads` takes it. Raises ConfigError for anything else, and where no code is set.
     """
+    from firstlight.dashboard.drawing import parse_pads
+    from firstlight.dashboard.reading import read_pads
+
     pads = parse_pads(sent.get("pads") if isinstance(sent, dict) else None)
     if not lock.is_set:
         raise ConfigError("no code is set; set one first")
@@ -79,7 +85,7 @@ def open_with(lock: Lock, reader: Reader, sent: Any) -> dict[str, Any]:
     return {"read": [digit.as_json() for digit in read], "open": is_open, "says": says, "wait_seconds": lock.wait_seconds}
 
 
-def _tried(lock: Lock, read: list[ReadDigit]) -> tuple[bool, str]:
+def _tried(lock: Lock, read: "list[ReadDigit]") -> tuple[bool, str]:
     if unsure := [str(number) for number, digit in enumerate(read, 1) if not digit.is_sure]:
         return False, f"Hard to read: pad {', '.join(unsure)}. Draw it again; this was no try."
     if lock.wait_seconds > 0:
@@ -96,7 +102,7 @@ def wait_words(lock: Lock) -> str:
     return f"{lock.failures} wrong codes in a row: wait {math.ceil(wait)} s." if wait > 0 else ""
 
 
-def set_code(lock: Lock, reader: Reader, sent: Any) -> dict[str, Any]:
+def set_code(lock: Lock, reader: "Reader", sent: Any) -> dict[str, Any]:
     """Keep a new code. sent: {"code": "1234"}, and, where one is set, the pads that open the lock. Raises ConfigError."""
     if not isinstance(sent, dict) or not isinstance(sent.get("code"), str):
         raise ConfigError("the code must be 4 digits from 0 to 9; choose others")

@@ -242,3 +242,12 @@ def test_no_runs_at_all(tmp_path: Path) -> None:
         assert "firstlight train" in served.get("/").text
         write_run(tmp_path / "none" / "first")
         served.wait_for(lambda: ">first</a>" in served.get("/").text)
+
+
+def test_a_server_starts_without_numpy_and_torch() -> None:
+    """They would take longer to import than all the rest."""
+    code = (
+        "import firstlight.dashboard.server, sys; print([name for name in ('numpy', 'torch', 'PIL', 'matplotlib') if name in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout == "[]\n"
