@@ -108,7 +108,7 @@ sheet = plot_predictions(
     title="The ten mistakes of the largest loss",
 )
 lesson.show(sheet, "worst")
-lesson.measured("probability that the ten worst mistakes had on average", probabilities[ten].amax(1).mean(), least=0.7)
+lesson.measured("probability that the ten worst mistakes had on average", probabilities[ten].amax(1).mean(), least=0.6)
 
 # %% [markdown]
 # One image beside the probability of each class: first the worst mistake, then the image of which the network was least sure.
@@ -183,7 +183,7 @@ for place, index in enumerate(worst[:6].tolist()):
 lesson.show(plot_mistakes(mistakes, title="Six mistakes, the training images nearest to each, and the pixels that counted"), "why")
 near_labels = training.labels[expected.indices]
 as_predicted = (near_labels == torch.from_numpy(answers.predicted)[worst[:50], None]).float().mean()
-lesson.measured("share of the neighbours of mistakes that have the predicted class", as_predicted, least=0.55)
+lesson.measured("share of the neighbours of mistakes that have the predicted class", as_predicted, least=0.5)
 
 # %% [markdown]
 # The features of all validation images on a map: the two directions in which they vary most (principal components). Mistakes are ringed;
@@ -331,7 +331,7 @@ print("60 passes, all different; the network is as it was")
 
 # %% kind="predict" name="votes"
 ### BEGIN SOLUTION
-guess = 0.5
+guess = lesson.on(mnist=0.24, digits=0.35)
 ### END SOLUTION
 
 # %%
@@ -405,6 +405,8 @@ arrays = {name: score.numpy() for name, score in scores.items()}
 lesson.show(plot_uncertainty(arrays, wrong.numpy(), areas, title=f"Doubt of right and of wrong answers, {num_passes} passes"), "doubt")
 for name, area in areas.items():
     lesson.measured(f"AUROC of {name.replace('_', ' ')}", area, least=0.8)
+one_look_less = areas["predictive_entropy"] - areas["entropy_without_dropout"]
+lesson.measured("AUROC of all passes less that of one look", one_look_less, least=-0.05, most=0.05)
 lesson.measured("predictive entropy of wrong over right answers", entropy[wrong].mean() / entropy[~wrong].mean(), least=2)
 
 # %% [markdown]
@@ -417,7 +419,7 @@ lesson.measured("predictive entropy of wrong over right answers", entropy[wrong]
 
 # %% kind="predict" name="inverted"
 ### BEGIN SOLUTION
-guess = 0.3
+guess = lesson.on(mnist=0.36, digits=0.05)
 ### END SOLUTION
 
 # %%
@@ -449,7 +451,7 @@ lesson.measured("predictive entropy on inverted over usual digits", doubt(strang
 
 # %% kind="predict" name="left"
 ### BEGIN SOLUTION
-guess = lesson.on(mnist=0.3, digits=0.4)
+guess = lesson.on(mnist=0.3, digits=0.25)
 ### END SOLUTION
 
 # %%

@@ -6,7 +6,7 @@
 #     name: python3
 #   firstlight:
 #     title: "Corrupted MNIST: a mystery to solve"
-#     minutes: 3
+#     minutes: 4
 #     shows: [B13, B14]
 # ---
 
@@ -16,7 +16,7 @@
 # **You will learn** to read a data set that somebody left behind in files, to measure what was done to its images before you train on them,
 # to prove your guess by making such images yourself, and to open a test set exactly once.
 #
-# **Before:** lesson 4 (the training loop); lesson 13 (convolutions) helps. **Takes** about three minutes.
+# **Before:** lesson 4 (the training loop); lesson 13 (convolutions) helps. **Takes** about four minutes.
 #
 # **Comes from** the corrupted MNIST of the course *Machine learning operations* (Skafte Detlefsen, DTU, 2021 on), which hides what was done
 # to its digits; the idea of such sets is Mu and Gilmer (2019), *MNIST-C: a robustness benchmark for computer vision*.

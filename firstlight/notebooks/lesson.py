@@ -103,8 +103,8 @@ class Lesson:
         """
         number = float(value)
         self.numbers[name] = number
-        bounds = " and ".join(f"at {which} {bound:g}" for which, bound in (("least", least), ("most", most)) if bound is not None)
-        print(f"{name}: {number:.4g}" + (f" ({bounds})" if bounds else ""))
+        bounds = " and ".join(f"at {which} {_written(bound)}" for which, bound in (("least", least), ("most", most)) if bound is not None)
+        print(f"{name}: {_written(number)}" + (f" ({bounds})" if bounds else ""))
         assert least is None or number >= least, f"{name} is {number:.4g}, and the lesson says at least {least:g}"
         assert most is None or number <= most, f"{name} is {number:.4g}, and the lesson says at most {most:g}"
         return number
@@ -146,6 +146,11 @@ def begin(name: str) -> Lesson:
     where = lesson.on(mnist="MNIST, 28x28 pixels", digits="8x8 digits that come with firstlight (MNIST is not in the data folder)")
     print(f"data: {where}; size: {size}")
     return lesson
+
+
+def _written(number: float) -> str:
+    """Return a number with four digits, or all of them where it is a whole one."""
+    return f"{number:,.0f}" if number == round(number, 0) and abs(number) < 1e15 else f"{number:.4g}"
 
 
 def _has_mnist() -> bool:
