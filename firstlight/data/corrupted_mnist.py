@@ -1,6 +1,6 @@
 """Corrupted MNIST: MNIST behind one hidden corruption, as shards of a course or made here from MNIST.
 
-Reading order: load_corrupted_mnist, then one of _read_pt, _read_npz, _generate.
+Reading order: load_corrupted_mnist, then one of _read_pt, _read_npz, make_corrupted.
 """
 
 import io
@@ -39,8 +39,16 @@ def load_corrupted_mnist(part: str, data_dir: Path) -> Dataset:
     if not any((data_dir / name).is_dir() for name in ("MNIST", "mnist")):
         remedy = "run `firstlight data fetch corrupted_mnist`"
         raise missing(f"corrupted MNIST: {FOLDERS[0]}/, or MNIST to make it from,", [data_dir], remedy)
-    images, labels = _generate(load_mnist(part, data_dir), part)
-    return _dataset(images, labels, part, "made from MNIST")
+    return make_corrupted(load_mnist(part, data_dir), part)
+
+
+def make_corrupted(clean: Dataset, part: str) -> Dataset:
+    """Return at most 30,000 (train) or 5,000 (test) digits in a drawn order, each of them corrupted, the same way each time."""
+    assert clean.labels is not None
+    generator = torch.Generator().manual_seed(SEEDS[part])
+    chosen = torch.randperm(len(clean), generator=generator)[: NUM_IMAGES[part]]
+    batches = [_corrupt(images, generator) for images in clean.images[chosen].split(1000)]
+    return _dataset(torch.cat(batches), clean.labels[chosen], part, "made from MNIST")
 
 
 def write_shards(train: Dataset, test: Dataset, folder: Path) -> None:
@@ -139,15 +147,6 @@ def _checked(path: Path, load: Callable[[], Tensor], num_dims: int) -> Tensor:
     if tensor.ndim != num_dims or (num_dims == 3 and tensor.shape[1:] != (28, 28)):
         raise DataError(f"{path} has shape {list(tensor.shape)}; expected {'[N, 28, 28]' if num_dims == 3 else '[N]'}")
     return tensor
-
-
-def _generate(clean: Dataset, part: str) -> tuple[Tensor, Tensor]:
-    """Return the first images and labels of `clean`, in a drawn order, each rotated, sheared and covered with noise."""
-    assert clean.labels is not None
-    generator = torch.Generator().manual_seed(SEEDS[part])
-    chosen = torch.randperm(len(clean), generator=generator)[: NUM_IMAGES[part]]
-    batches = [_corrupt(images, generator) for images in clean.images[chosen].split(1000)]
-    return torch.cat(batches), clean.labels[chosen]
 
 
 def _corrupt(images: Tensor, generator: torch.Generator) -> Tensor:

@@ -9,7 +9,7 @@ import builtins
 import os
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 import torch
 from torch import Tensor
@@ -18,8 +18,11 @@ from firstlight.data.build import load_data
 from firstlight.data.normalize import pixel_scale
 from firstlight.data.places import data_dir_of
 from firstlight.data.splits import carve, take
+from firstlight.engine.train import train
 from firstlight.errors import ConfigError, DataError
-from firstlight.files import figure_bytes, make_dir, write_bytes
+from firstlight.files import figure_bytes, make_dir, remove, write_bytes
+from firstlight.tracking.console import Console
+from firstlight.tracking.run import Run
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -30,6 +33,8 @@ SIZES = ("small", "full")
 """Values of FIRSTLIGHT_LESSON: small is a quick walk that shows the same effects on fewer images and epochs, full is what a reader runs."""
 PICTURES = Path("pictures")
 """Where a lesson writes its figures, below the folder it runs in."""
+RUNS = Path("runs")
+"""Where it trains, in a folder of its own."""
 CLOSE = 0.1
 """A guess within this share of the truth counts as right."""
 
@@ -98,11 +103,23 @@ class Lesson:
         """
         number = float(value)
         self.numbers[name] = number
-        bounds = " and ".join(f"at {which} {bound:g}" for which, bound in (("least", least), ("most", most)) if bound is not None)
-        print(f"{name}: {number:.4g}" + (f" ({bounds})" if bounds else ""))
+        bounds = " and ".join(f"at {which} {_written(bound)}" for which, bound in (("least", least), ("most", most)) if bound is not None)
+        print(f"{name}: {_written(number)}" + (f" ({bounds})" if bounds else ""))
         assert least is None or number >= least, f"{name} is {number:.4g}, and the lesson says at least {least:g}"
         assert most is None or number <= most, f"{name} is {number:.4g}, and the lesson says at most {most:g}"
         return number
+
+    def fresh(self, name: str) -> Path:
+        """Return the path runs/LESSON/NAME, at which nothing stands: what an earlier walk through the lesson left is removed."""
+        path = make_dir(RUNS / self.name) / name
+        remove(path)
+        return path
+
+    def train(self, name: str, source: str | Path, *overrides: str, **settings: Any) -> Run:
+        """Return the run of `fl.train` at runs/LESSON/NAME, in the plain arithmetic that gives the same numbers on every walk."""
+        place = self.fresh(name)
+        device = {"device": {"precision": "float32", "memory_format": "contiguous", "threads": 1}}
+        return train(source, *overrides, name=name, runs_dir=place.parent, console=Console(quiet=True), **device | settings)
 
     def show(self, figure: "Figure", name: str) -> None:
         """Write a figure to pictures/LESSON-NAME.png, and show it below the cell where this is a notebook."""
@@ -129,6 +146,11 @@ def begin(name: str) -> Lesson:
     where = lesson.on(mnist="MNIST, 28x28 pixels", digits="8x8 digits that come with firstlight (MNIST is not in the data folder)")
     print(f"data: {where}; size: {size}")
     return lesson
+
+
+def _written(number: float) -> str:
+    """Return a number with four digits, or all of them where it is a whole one."""
+    return f"{number:,.0f}" if number == round(number, 0) and abs(number) < 1e15 else f"{number:.4g}"
 
 
 def _has_mnist() -> bool:
