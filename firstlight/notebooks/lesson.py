@@ -46,13 +46,14 @@ class Lesson:
     """A lesson that runs.
 
     name: names its pictures. data: mnist, or digits where MNIST is not here. size: small or full.
-    numbers: what it measured so far, by name.
+    numbers: what it measured so far, by name. bounds: the least and the most that it says of each.
     """
 
     name: str
     data: str
     size: str
     numbers: dict[str, float] = field(default_factory=dict)
+    bounds: dict[str, tuple[float | None, float | None]] = field(default_factory=dict)
 
     @property
     def small(self) -> bool:
@@ -97,7 +98,7 @@ class Lesson:
         Raises AssertionError where it lies outside: then the text around it does not hold here.
         """
         number = float(value)
-        self.numbers[name] = number
+        self.numbers[name], self.bounds[name] = number, (least, most)
         bounds = " and ".join(f"at {which} {bound:g}" for which, bound in (("least", least), ("most", most)) if bound is not None)
         print(f"{name}: {number:.4g}" + (f" ({bounds})" if bounds else ""))
         assert least is None or number >= least, f"{name} is {number:.4g}, and the lesson says at least {least:g}"
