@@ -126,15 +126,16 @@ def begin(name: str) -> Lesson:
     if size not in SIZES:
         raise ConfigError(f"FIRSTLIGHT_LESSON={size} is no size of a lesson (allowed: {', '.join(SIZES)}); set one of them, or nothing")
     torch.manual_seed(0)
-    lesson = Lesson(name=name, data="mnist" if _has_mnist() else "digits", size=size)
+    lesson = Lesson(name=name, data=data_here(), size=size)
     where = lesson.on(mnist="MNIST, 28x28 pixels", digits="8x8 digits that come with firstlight (MNIST is not in the data folder)")
     print(f"data: {where}; size: {size}")
     return lesson
 
 
-def _has_mnist() -> bool:
+def data_here() -> str:
+    """Return the name of the data that lessons run on here: mnist where its files are, otherwise digits."""
     try:
         load_data("mnist", data_dir=data_dir_of())
     except DataError:
-        return False
-    return True
+        return "digits"
+    return "mnist"
