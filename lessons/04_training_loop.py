@@ -13,13 +13,13 @@
 # %% [markdown]
 # # The training loop, and three ways to break it
 #
-# **You will learn** the four lines in which every network learns, what each of them does, and how a loop looks from outside in which one of them
-# is missing. You will find such a fault in other people's programs, and in your own.
+# **You will learn** the four lines in which every network learns, what each of them does, and how a loop looks from outside in which one of
+# them is missing. You will find such a fault in other people's programs, and in your own.
 #
 # **Before:** lesson 3 (modules). **Takes** less than a minute.
 #
-# **Comes from** the training loop of PyTorch's own introduction; gradient descent on mini-batches is Robbins and Monro (1951), *A stochastic
-# approximation method*.
+# **Comes from** the training loop of PyTorch's own introduction; gradient descent on mini-batches is Robbins and Monro (1951), *A
+# stochastic approximation method*.
 
 # %%
 import math
@@ -40,8 +40,8 @@ print(len(train.images), "training images of shape", image_shape)
 # %% [markdown]
 # ## Before anything is learned
 #
-# The network below has never seen a label. It gives each of ten classes nearly the same probability. The loss is the mean of $-\log p$, where $p$
-# is the probability of the right class.
+# The network below has never seen a label. It gives each of ten classes nearly the same probability. The loss is the mean of $-\log p$,
+# where $p$ is the probability of the right class.
 #
 # **Predict before you run on:** what is the loss of a network that gives each of ten classes the probability 0.1?
 
@@ -60,8 +60,8 @@ lesson.measured("distance of the first loss from ln 10", abs(first_loss - math.l
 # %% [markdown]
 # ## Four lines
 #
-# Write one epoch of training. For each mini-batch: forget the old gradients, compute the loss, walk back through the network to get the gradient of
-# every weight, take one step down. `batches` yields images and their labels.
+# Write one epoch of training. For each mini-batch: forget the old gradients, compute the loss, walk back through the network to get the
+# gradient of every weight, take one step down. `batches` yields images and their labels.
 
 
 # %%
@@ -88,7 +88,8 @@ def one_epoch(model, optimizer, part, seed=0):
 
 
 # %% kind="check" name="one_epoch" points=2
-# firstlight/models/scratch.py has the same network without torch.nn, and `fit` trains it with every step written out: open it beside this cell.
+# firstlight/models/scratch.py has the same network without torch.nn, and `fit` trains it with every step written out: open it beside this
+# cell.
 few = val.images[:256], val.labels[:256]
 torch.manual_seed(1)
 yours = MLP(image_shape, 10)
@@ -97,10 +98,10 @@ written_out = ScratchMLP(image_shape, 10)
 expected = fit(written_out, *few, lr=0.1, batch_size=64, epochs=1, seed=3)[0]
 reported = one_epoch(yours, torch.optim.SGD(yours.parameters(), lr=0.1), type(val)(*few), seed=3)
 torch.manual_seed(1)
-untouched = all(torch.equal(one, other) for one, other in zip(yours.parameters(), MLP(image_shape, 10).parameters()))
+untouched = all(torch.equal(one, other) for one, other in zip(yours.parameters(), MLP(image_shape, 10).parameters(), strict=True))
 assert any(weight.grad is not None for weight in yours.parameters()), "no weight has a gradient: nothing walked back through the network"
 assert not untouched, "every weight is as it was: there are gradients, but nobody takes a step along them"
-apart = max((one - other).abs().max().item() for one, other in zip(yours.parameters(), written_out.parameters()))
+apart = max((one - other).abs().max().item() for one, other in zip(yours.parameters(), written_out.parameters(), strict=True))
 assert apart < 1e-5, f"the weights end {apart:.2g} away from those of `fit`: is the gradient of the last batch forgotten before the next?"
 assert abs(reported - expected) < 1e-5, f"the loss is {reported:.4f}, and should be the mean over all images, {expected:.4f}"
 print("one_epoch takes the steps of firstlight.models.scratch.fit, to", f"{apart:.1g}")
@@ -122,8 +123,8 @@ lesson.measured("loss of epoch 5 over loss of epoch 1", losses[-1] / losses[0], 
 # %% [markdown]
 # ## Three broken loops
 #
-# Each of the loops below leaves one of the four lines out. **Predict:** in which of them does the gradient keep growing: "zero_grad", "backward"
-# or "step"?
+# Each of the loops below leaves one of the four lines out. **Predict:** in which of them does the gradient keep growing: "zero_grad",
+# "backward" or "step"?
 
 # %% kind="predict" name="which_grows"
 ### BEGIN SOLUTION
@@ -176,17 +177,17 @@ lesson.measured("last loss without step", means["step"], least=2.2)
 lesson.measured("last loss of the whole loop", means["nothing"], most=1.6)
 
 # %% [markdown] kind="answer" name="how_to_tell" points=2
-# Someone shows you a training whose loss stands at 2.30 from the first step to the last. Which two of the three faults may it be, and which number
-# would you print to tell them apart?
+# Someone shows you a training whose loss stands at 2.30 from the first step to the last. Which two of the three faults may it be, and which
+# number would you print to tell them apart?
 #
 # ### BEGIN SOLUTION
-# Without `backward` and without `step` the weights never change, so the loss stays where it was. Print the norm of the gradient: without `backward`
-# there is none (None, or 0), without `step` it is an ordinary number that leads nowhere.
+# Without `backward` and without `step` the weights never change, so the loss stays where it was. Print the norm of the gradient: without
+# `backward` there is none (None, or 0), without `step` it is an ordinary number that leads nowhere.
 # ### END SOLUTION
 
 # %% [markdown]
 # ## Where this stands in firstlight
 #
-# `firstlight/engine/step.py` is the same four lines, with what a real training adds: the loss and its gradient in one go, clipping, the schedule's
-# learning rate, no waiting for the device. `firstlight/engine/loop.py` calls it once a batch. `firstlight inspect health RUN` looks for the faults
-# of this lesson, and for ten others, in any run.
+# `firstlight/engine/step.py` is the same four lines, with what a real training adds: the loss and its gradient in one go, clipping, the
+# schedule's learning rate, no waiting for the device. `firstlight/engine/loop.py` calls it once a batch. `firstlight inspect health RUN`
+# looks for the faults of this lesson, and for ten others, in any run.

@@ -38,13 +38,14 @@ def confine(folder: Path, log: Path) -> None:
 
     log: gets a line for each thing that the audit hook refused.
     """
+    told = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
     _limit_sizes()
     if sys.platform == "linux":
         libc = ctypes.CDLL(None, use_errno=True)
         libc.prctl(DEATH_SIGNAL, signal.SIGKILL, 0, 0, 0)
         _leave_network(libc)
         _lock_files(libc, folder)
-    _refuse(os.path.realpath(folder), log)
+    _refuse(os.path.realpath(folder), told)
 
 
 def _limit_sizes() -> None:
@@ -92,8 +93,7 @@ def _lock_files(libc: Any, folder: Path) -> None:
     os.close(ruleset)
 
 
-def _refuse(folder: str, log: Path) -> None:
-    told = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+def _refuse(folder: str, told: int) -> None:
     inside = (folder + os.sep, "/dev" + os.sep)
     writing = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_APPEND
 

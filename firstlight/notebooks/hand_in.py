@@ -16,14 +16,16 @@ SECONDS = 1_800
 """Time limit of a run: no lesson takes longer on two cores."""
 
 
-def check(paths: Sequence[Path], *, lesson: str | None = None, rerun: bool = False, seconds: float = SECONDS) -> dict[str, Any]:
+def check(
+    paths: Sequence[Path], *, lesson: str | None = None, rerun: bool = False, seconds: float = SECONDS, data_dir: Path | None = None
+) -> dict[str, Any]:
     """Judge notebook files: `notebooks`, one each, with `good`, its `findings` and its `lesson`; `exit_code` 0 good, 1 not, 3 unreadable.
 
     lesson: a name or a file, where the notebooks do not say it. rerun: run each twice, confined, within `seconds` a run.
     """
     if not paths:
         raise ConfigError("no notebook was named; give one file or several, such as hand_ins/*.ipynb")
-    rows = [_check_one(path, lesson, rerun=rerun, seconds=seconds) for path in paths]
+    rows = [_check_one(path, lesson, rerun=rerun, seconds=seconds, data_dir=data_dir) for path in paths]
     code = 3 if any("unreadable" in row for row in rows) else 0 if all(row["good"] for row in rows) else 1
     return {"notebooks": rows, "exit_code": code}
 
@@ -41,7 +43,7 @@ def print_check(found: dict[str, Any]) -> None:
             print(f"  {finding['line']}")
 
 
-def _check_one(path: Path, lesson: str | None, *, rerun: bool, seconds: float) -> dict[str, Any]:
+def _check_one(path: Path, lesson: str | None, *, rerun: bool, seconds: float, data_dir: Path | None) -> dict[str, Any]:
     try:
         hand_in = read_hand_in(path)
         source = _lesson_of(hand_in, lesson)
@@ -50,7 +52,7 @@ def _check_one(path: Path, lesson: str | None, *, rerun: bool, seconds: float) -
         if rerun:
             from firstlight.notebooks.second_run import rerun_findings
 
-            again, points = rerun_findings(hand_in, source, seconds=seconds)
+            again, points = rerun_findings(hand_in, source, seconds=seconds, data_dir=data_dir)
             known = {given.number for given, _, _ in found if given is not None}
             found += [finding for finding in again if finding[0] is None or finding[0].number not in known]
             row |= points

@@ -132,10 +132,10 @@ def begin(name: str) -> Lesson:
     return lesson
 
 
-def data_here() -> str:
+def data_here(data_dir: Path | None = None) -> str:
     """Return the name of the data that lessons run on here: mnist where its files are, otherwise digits."""
     try:
-        load_data("mnist", data_dir=data_dir_of())
+        load_data("mnist", data_dir=data_dir_of(data_dir))
     except DataError:
         return "digits"
     return "mnist"

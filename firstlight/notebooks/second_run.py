@@ -3,11 +3,11 @@
 import re
 from collections.abc import Iterator
 from itertools import zip_longest
+from pathlib import Path
 from typing import Any
 
 from firstlight.data.places import data_dir_of
 from firstlight.errors import DataError
-from firstlight.notebooks.lesson import data_here
 from firstlight.notebooks.match import Finding, pairs, restored
 from firstlight.notebooks.read import Given, HandedIn, one_line
 from firstlight.notebooks.rerun import Ran, run
@@ -27,19 +27,21 @@ NEVER_THE_SAME = (
 """Colours, progress bars, addresses and times: what differs from run to run and means nothing."""
 
 
-def rerun_findings(hand_in: HandedIn, source: Source | None, *, seconds: float) -> tuple[list[Finding], dict[str, Any]]:
+def rerun_findings(
+    hand_in: HandedIn, source: Source | None, *, seconds: float, data_dir: Path | None = None
+) -> tuple[list[Finding], dict[str, Any]]:
     """Return what two new runs tell, and the points of the checks that passed.
 
     Cells that no student changes run as they are in the lesson. Both runs are confined children of their own, `seconds` each.
     """
     cells = {given.number: cell for cell, given in pairs(hand_in, source)}
-    first = _run(hand_in, source, seconds)
+    first = _run(hand_in, source, seconds, _settings(hand_in, data_dir))
     points = _points(source, cells, first)
     if first.error:
         given = hand_in.cells[max(first.cell, 1) - 1]
         return [(given, cells.get(given.number), _why(first, seconds))], points
     found: list[Finding] = [(None, None, f"was refused: {what}") for what in first.refused]
-    second = _run(hand_in, source, seconds)
+    second = _run(hand_in, source, seconds, _settings(hand_in, data_dir))
     if second.error:
         given = hand_in.cells[max(second.cell, 1) - 1]
         return [(given, cells.get(given.number), f"fails now and then: {_why(second, seconds)}")], points
@@ -51,23 +53,25 @@ def rerun_findings(hand_in: HandedIn, source: Source | None, *, seconds: float) 
     return found, points
 
 
-def _run(hand_in: HandedIn, source: Source | None, seconds: float) -> Ran:
+def _run(hand_in: HandedIn, source: Source | None, seconds: float, settings: dict[str, str]) -> Ran:
     v4 = load_library("nbformat.v4")
     ours = restored(hand_in, source) if source else {}
     notebook = v4.new_notebook(metadata={"kernelspec": {"name": "python3", "display_name": "Python 3", "language": "python"}})
     for given in hand_in.cells:
         make = v4.new_code_cell if given.type == "code" else v4.new_markdown_cell
         notebook.cells.append(make(ours.get(given.number, given.source), id=f"cell-{given.number}"))
-    return run(notebook, settings=_settings(hand_in), seconds=seconds, confined=True)
+    return run(notebook, settings=settings, seconds=seconds, confined=True)
 
 
-def _settings(hand_in: HandedIn) -> dict[str, str]:
+def _settings(hand_in: HandedIn, data_dir: Path | None) -> dict[str, str]:
     """Return the size and the data with which the notebook says that it ran, so that its numbers can be compared."""
     said = re.search(r"^data: (MNIST|8x8 digits).*; size: (small|full)$", "\n".join(given.text for given in hand_in.code), re.MULTILINE)
     if said is None:
-        return {"FIRSTLIGHT_DATA": str(data_dir_of().resolve())}
-    here = data_dir_of().resolve()
-    if said[1] == "MNIST" and data_here() != "mnist":
+        return {"FIRSTLIGHT_DATA": str(data_dir_of(data_dir).resolve())}
+    from firstlight.notebooks.lesson import data_here  # it brings torch
+
+    here = data_dir_of(data_dir).resolve()
+    if said[1] == "MNIST" and data_here(data_dir) != "mnist":
         raise DataError(
             f"{hand_in.path}: ran on MNIST, which is not in {here}; `firstlight data fetch mnist`, or name the folder with --data-dir"
         )
