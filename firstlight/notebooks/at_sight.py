@@ -18,12 +18,9 @@ def findings_of(hand_in: HandedIn, source: Source | None) -> Iterator[Finding]:
     """Yield what the file alone tells: the handed-in cell, the lesson's cell, what is wrong in words."""
     yield from ((None, None, what) for what in _wrong_kernel(hand_in))
     cells = {given.number: cell for cell, given in pairs(hand_in, source)}
-    changed = list(compare(hand_in, source)) if source else []
-    yield from changed
+    yield from compare(hand_in, source) if source else ()
     yield from ((given, cells.get(given.number), what) for given, what in _wrong_order(hand_in))
-    for given in hand_in.code:
-        for what in _wrong_cell(given):
-            yield given, cells.get(given.number), what
+    yield from ((given, cells.get(given.number), what) for given in hand_in.code if (what := _wrong_cell(given)))
 
 
 def _wrong_kernel(hand_in: HandedIn) -> Iterator[str]:
@@ -51,23 +48,25 @@ def _wrong_order(hand_in: HandedIn) -> Iterator[tuple[Given, str]]:
             return
 
 
-def _wrong_cell(given: Given) -> Iterator[str]:
+def _wrong_cell(given: Given) -> str:
+    """Return what is wrong with a code cell, the first thing alone, or nothing."""
     hiding = [tag for tag in given.tags if tag in HIDING_TAGS]
-    if hiding:
-        yield f"hides errors: it has the tag {hiding[0]}"
-    if re.match(r"\s*%%capture\b", given.source):
-        yield "hides what it prints (%%capture)"
     size = sum(len(json.dumps(output)) for output in given.outputs)
-    if size > MAX_OUTPUT_BYTES:
-        yield f"its outputs take {size / 2**20:.1f} MB, more than {MAX_OUTPUT_BYTES // 2**20}; print less"
     tree = _parsed(given.source)
     errors = [output for output in given.outputs if output.get("output_type") == "error"]
+    if hiding:
+        return f"hides errors: it has the tag {hiding[0]}"
+    if re.match(r"\s*%%capture\b", given.source):
+        return "hides what it prints (%%capture)"
+    if size > MAX_OUTPUT_BYTES:
+        return f"its outputs take {size / 2**20:.1f} MB, more than {MAX_OUTPUT_BYTES // 2**20}; print less"
     if isinstance(tree, str):
-        yield f"is no Python: {tree}"
-    elif errors:
-        yield f"ends with an error, {one_line(errors[0].get('ename'))}: {one_line(errors[0].get('evalue'))}"
-    elif given.count is not None and not given.text.strip() and (line := _prints(tree)):
-        yield f"its output is missing: `{line}` prints something"
+        return f"is no Python: {tree}"
+    if errors:
+        return f"ends with an error, {one_line(errors[0].get('ename'))}: {one_line(errors[0].get('evalue'))}"
+    if given.count is not None and not given.text.strip() and (line := _prints(tree)):
+        return f"its output is missing: `{line}` prints something"
+    return ""
 
 
 def _parsed(source: str) -> ast.Module | str:

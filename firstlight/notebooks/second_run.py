@@ -13,7 +13,7 @@ from firstlight.notebooks.read import Given, HandedIn, one_line
 from firstlight.notebooks.rerun import Ran, run
 from firstlight.notebooks.source import Cell, Source, load_library
 
-SHARE, SMALL = 0.1, 100
+SHARE, SMALL = 0.05, 100
 """Numbers of another machine are the same within this share; whole numbers up to SMALL must be equal."""
 NO_DATA = "/nonexistent"
 """A folder of data in which there is no MNIST."""
@@ -22,7 +22,7 @@ NEVER_THE_SAME = (
     (re.compile(r"\x1b\[[0-9;]*[A-Za-z]"), ""),
     (re.compile(r"[^\n]*\r(?!\n)"), ""),
     (re.compile(r"0x[0-9a-fA-F]{6,}"), "0x"),
-    (re.compile(r"\d+(?:\.\d+)?(?= ?(?:s|ms|us|µs|ns|seconds|minutes|min)\b)"), "T"),
+    (re.compile(r"\d+(?:\.\d+)?(?= ?(?:s|ms|us|\u00b5s|\u03bcs|ns|seconds|minutes|min)\b)"), "T"),
 )
 """Colours, progress bars, addresses and times: what differs from run to run and means nothing."""
 
@@ -137,4 +137,4 @@ def _close(one: str, other: str) -> bool:
     a, b = float(one), float(other)
     if one == other or (one.lstrip("+-").isdigit() and other.lstrip("+-").isdigit() and abs(a) <= SMALL):
         return one == other
-    return abs(a - b) <= SHARE * max(abs(a), abs(b)) + 0.1**3
+    return abs(a - b) <= SHARE * max(abs(a), abs(b)) + 1e-3
