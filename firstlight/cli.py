@@ -30,6 +30,8 @@ inspect = App(name="inspect", help="Look at data, and at what a run learned: its
 app.command(inspect)
 profile = App(name="profile", help="Measure where the time and the memory of a training go.")
 app.command(profile)
+lessons = App(name="lessons", help="The lessons: list them, build notebooks to hand out, check what is handed in.")
+app.command(lessons)
 
 
 Split = Literal["train", "val", "test"]
@@ -1134,6 +1136,76 @@ def inspect_health(
     places: dict[str, Any] = {"out": out, "runs_dir": common.runs_dir, "data_dir": common.data_dir}
     found = look(source or "quickstart", *overrides, split=split, num_steps=steps, **places)
     result(common, found, print_checks)
+
+
+@lessons.command(name="list")
+def lessons_list(names: Annotated[tuple[str, ...], Parameter(negative=())] = (), /, *, common: Common = COMMON) -> None:
+    """List the lessons: title, minutes, what they show, and the data that they would run on here."""
+    from firstlight.notebooks.build import list_lessons, print_lessons
+
+    result(common, list_lessons(names, data_dir=common.data_dir), print_lessons)
+
+
+@lessons.command(name="build")
+def lessons_build(
+    *names: str,
+    out: Path = Path("built_lessons"),
+    student: Annotated[bool, FLAG] = False,
+    instructor: Annotated[bool, FLAG] = False,
+    size: Literal["small", "full"] = "full",
+    bundle: Literal["zip", "colab"] | None = None,
+    common: Common = COMMON,
+) -> None:
+    """Build notebooks: the students', the instructor's with solutions and outputs, and on request one archive to hand out.
+
+    Parameters
+    ----------
+    names
+        Lessons, such as 4 or 04_training_loop, or files (default: all).
+    out
+        Folder for what is built.
+    student
+        The students' version alone, which takes seconds.
+    instructor
+        The instructor's version alone.
+    size
+        What the instructor's version is run at: full, or a quick walk.
+    bundle
+        One archive of the students' notebooks and firstlight: zip for any computer, colab with an install cell in each.
+    """
+    from firstlight.notebooks.build import build_lessons, print_built
+
+    versions = [name for name, wanted in (("student", student), ("instructor", instructor)) if wanted or not (student or instructor)]
+    places: dict[str, Any] = {"out": out, "data_dir": common.data_dir, "console": Console(quiet=common.json)}
+    result(common, build_lessons(names, versions=versions, size=size, bundle=bundle, **places), print_built)
+
+
+@lessons.command(name="check")
+def lessons_check(
+    *files: Path,
+    run: Annotated[bool, FLAG] = False,
+    seconds: float = 1_800,
+    lesson: str | None = None,
+    common: Common = COMMON,
+) -> None:
+    """Check handed-in notebooks: ran from top to bottom, all outputs, no errors, filled in, nothing of the lesson changed.
+
+    Parameters
+    ----------
+    files
+        Notebooks. Exit code: 0 all good, 1 something was found, 3 a file cannot be read.
+    run
+        Also run each twice in a confined process: stale outputs, random numbers, hidden errors, points of the checks.
+    seconds
+        With --run: time limit of a run.
+    lesson
+        The lesson they belong to, a name or a file (default: what each notebook says).
+    """
+    from firstlight.notebooks.hand_in import check, print_check
+
+    found = check(files, lesson=lesson, rerun=run, seconds=seconds, data_dir=common.data_dir)
+    result(common, found, print_check)
+    sys.exit(found["exit_code"])
 
 
 def result(common: Common, value: dict[str, Any], printer: Any = None) -> None:

@@ -51,13 +51,14 @@ class Lesson:
     """A lesson that runs.
 
     name: names its pictures. data: mnist, or digits where MNIST is not here. size: small or full.
-    numbers: what it measured so far, by name.
+    numbers: what it measured so far, by name. bounds: the least and the most that it says of each.
     """
 
     name: str
     data: str
     size: str
     numbers: dict[str, float] = field(default_factory=dict)
+    bounds: dict[str, tuple[float | None, float | None]] = field(default_factory=dict)
 
     @property
     def small(self) -> bool:
@@ -102,7 +103,7 @@ class Lesson:
         Raises AssertionError where it lies outside: then the text around it does not hold here.
         """
         number = float(value)
-        self.numbers[name] = number
+        self.numbers[name], self.bounds[name] = number, (least, most)
         bounds = " and ".join(f"at {which} {_written(bound)}" for which, bound in (("least", least), ("most", most)) if bound is not None)
         print(f"{name}: {_written(number)}" + (f" ({bounds})" if bounds else ""))
         assert least is None or number >= least, f"{name} is {number:.4g}, and the lesson says at least {least:g}"
@@ -142,7 +143,7 @@ def begin(name: str) -> Lesson:
     if size not in SIZES:
         raise ConfigError(f"FIRSTLIGHT_LESSON={size} is no size of a lesson (allowed: {', '.join(SIZES)}); set one of them, or nothing")
     torch.manual_seed(0)
-    lesson = Lesson(name=name, data="mnist" if _has_mnist() else "digits", size=size)
+    lesson = Lesson(name=name, data=data_here(), size=size)
     where = lesson.on(mnist="MNIST, 28x28 pixels", digits="8x8 digits that come with firstlight (MNIST is not in the data folder)")
     print(f"data: {where}; size: {size}")
     return lesson
@@ -153,9 +154,10 @@ def _written(number: float) -> str:
     return f"{number:,.0f}" if number == round(number, 0) and abs(number) < 1e15 else f"{number:.4g}"
 
 
-def _has_mnist() -> bool:
+def data_here(data_dir: Path | None = None) -> str:
+    """Return the name of the data that lessons run on here: mnist where its files are, otherwise digits."""
     try:
-        load_data("mnist", data_dir=data_dir_of())
+        load_data("mnist", data_dir=data_dir_of(data_dir))
     except DataError:
-        return False
-    return True
+        return "digits"
+    return "mnist"

@@ -1,0 +1,83 @@
+"""Is a handed-in notebook whole, and did it run: what can be told from the file, and on request what a new run in a limited child tells.
+
+Reading order: read.py, match.py, at_sight.py (the file alone), check; for a new run confine.py, execute.py, rerun.py, second_run.py.
+"""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from firstlight.errors import ConfigError, DataError
+from firstlight.notebooks.at_sight import findings_of
+from firstlight.notebooks.read import Given, HandedIn, read_hand_in
+from firstlight.notebooks.source import Cell, Source, find_lessons, read_source
+
+SECONDS = 1_800
+"""Time limit of a run: no lesson takes longer on two cores."""
+
+
+def check(
+    paths: Sequence[Path], *, lesson: str | None = None, rerun: bool = False, seconds: float = SECONDS, data_dir: Path | None = None
+) -> dict[str, Any]:
+    """Judge notebook files: `notebooks`, one each, with `good`, its `findings` and its `lesson`; `exit_code` 0 good, 1 not, 3 unreadable.
+
+    lesson: a name or a file, where the notebooks do not say it. rerun: run each twice, confined, within `seconds` a run.
+    """
+    if not paths:
+        raise ConfigError("no notebook was named; give one file or several, such as hand_ins/*.ipynb")
+    rows = [_check_one(path, lesson, rerun=rerun, seconds=seconds, data_dir=data_dir) for path in paths]
+    code = 3 if any("unreadable" in row for row in rows) else 0 if all(row["good"] for row in rows) else 1
+    return {"notebooks": rows, "exit_code": code}
+
+
+def print_check(found: dict[str, Any]) -> None:
+    """Print a line a notebook, and behind it one a finding."""
+    for row in found["notebooks"]:
+        if "unreadable" in row:
+            print(f"error: {row['unreadable']}")
+            continue
+        of = f"lesson {row['lesson']}" if row["lesson"] else "no lesson of firstlight: order, outputs and errors alone were looked at"
+        points = f", {row['points']} of {row['most_points']} points" if "points" in row else ""
+        print(f"{row['file']}: {'good' if row['good'] else 'not good'} ({of}{points})")
+        for finding in row["findings"]:
+            print(f"  {finding['line']}")
+
+
+def _check_one(path: Path, lesson: str | None, *, rerun: bool, seconds: float, data_dir: Path | None) -> dict[str, Any]:
+    try:
+        hand_in = read_hand_in(path)
+        source = _lesson_of(hand_in, lesson)
+        found = list(findings_of(hand_in, source))
+        row: dict[str, Any] = {"file": str(path), "lesson": source.name if source else None}
+        if rerun:
+            from firstlight.notebooks.second_run import rerun_findings
+
+            again, points = rerun_findings(hand_in, source, seconds=seconds, data_dir=data_dir)
+            known = {given.number for given, _, _ in found if given is not None}
+            found += [finding for finding in again if finding[0] is None or finding[0].number not in known]
+            row |= points
+    except DataError as error:
+        return {"file": str(path), "good": False, "findings": [], "unreadable": str(error)}
+    found.sort(key=lambda finding: finding[0].number if finding[0] else finding[1].number if finding[1] else 0)
+    return {**row, "good": not found, "findings": [_row(*finding) for finding in found]}
+
+
+def _row(given: Given | None, cell: Cell | None, what: str) -> dict[str, Any]:
+    name = f" ({cell.kind} {cell.name})" if cell and cell.name else ""
+    where = f"cell {given.number}{name}" if given else f"cell {cell.number} of the lesson{name}" if cell else "the notebook"
+    return {"cell": given.number if given else None, "name": cell.name if cell else "", "what": what, "line": f"{where}: {what}"}
+
+
+def _lesson_of(hand_in: HandedIn, lesson: str | None) -> Source | None:
+    """Return the lesson that a notebook belongs to: the one named, what its metadata or its cells' ids say, what its file is called."""
+    if lesson is not None:
+        return read_source(find_lessons((lesson,))[0])
+    known = {path.stem: path for path in find_lessons()}
+    ours = hand_in.metadata.get("firstlight")
+    named = str(ours.get("lesson", "")) if isinstance(ours, dict) else ""
+    by_id = next((cell.id.rpartition("-")[0] for cell in hand_in.cells if cell.id.rpartition("-")[0] in known), "")
+    by_file = next((name for name in known if name in hand_in.path.stem), "")
+    found = next((name for name in (named, by_id, by_file) if name in known), None)
+    if found is None and named:
+        raise DataError(f"{hand_in.path}: made from a lesson {named[:60]!r} that is not here; say which with --lesson FILE")
+    return read_source(known[found]) if found else None

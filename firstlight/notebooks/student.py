@@ -1,0 +1,68 @@
+"""A lesson as a notebook: the instructor's with its solutions, the student's without, both with the metadata of nbgrader (schema 3)."""
+
+from typing import Any
+
+from firstlight.notebooks.source import BEGIN, END, MARKED, Cell, Source, load_library
+
+STUBS = {
+    "predict": ["guess = None  # write your guess"],
+    "exercise": ["# YOUR CODE HERE", "raise NotImplementedError()"],
+    "answer": ["*Write your answer here.*"],
+}
+"""What a student's version has in the place of a solution; the exercises' is nbgrader's own."""
+
+
+def blank(cell: Cell) -> str:
+    """Return the text of a cell with its solutions taken out; all other lines are as they were."""
+    if cell.kind not in MARKED:
+        return cell.source
+    lines, inside = [], False
+    for line in cell.source.split("\n"):
+        if line.strip() == BEGIN:
+            inside = True
+            lines += [line[: line.index("#")] + stub for stub in STUBS[cell.kind]]
+        elif line.strip() == END:
+            inside = False
+        elif not inside:
+            lines.append(line)
+    return "\n".join(lines)
+
+
+def to_notebook(source: Source, *, student: bool) -> Any:
+    """Return a lesson as a notebook (nbformat 4.5) without outputs; the same source gives the same bytes."""
+    v4 = load_library("nbformat.v4")
+    notebook = v4.new_notebook()
+    notebook.metadata = {
+        "kernelspec": source.kernelspec,
+        "language_info": {"name": "python"},
+        "firstlight": {"lesson": source.name, "version": "student" if student else "instructor"},
+    }
+    for cell in source.cells:
+        make = v4.new_code_cell if cell.type == "code" else v4.new_markdown_cell
+        made = make(blank(cell) if student else cell.source, metadata=metadata_of(cell))
+        made.id = f"{source.name}-{cell.number:03d}"[:64]
+        notebook.cells.append(made)
+    return notebook
+
+
+def metadata_of(cell: Cell) -> dict[str, Any]:
+    """Return a cell's metadata: ours under `firstlight`, and nbgrader's for what students write and what is graded."""
+    if not cell.name:
+        return {"firstlight": {"varies": True}} if cell.varies else {}
+    nbgrader = {
+        "schema_version": 3,
+        "grade_id": grade_id(cell),
+        "solution": cell.kind != "check",
+        "grade": cell.kind in ("check", "answer"),
+        "locked": cell.kind == "check",
+        "task": False,
+        "cell_type": cell.type,
+        **({"points": cell.points} if cell.kind in ("check", "answer") else {}),
+    }
+    ours = {"kind": cell.kind, "name": cell.name, **({"varies": True} if cell.varies else {})}
+    return {"firstlight": ours, "nbgrader": nbgrader, **({"deletable": False, "editable": False} if cell.kind == "check" else {})}
+
+
+def grade_id(cell: Cell) -> str:
+    """Return the name of a cell that is unique in its lesson."""
+    return f"{cell.kind}-{cell.name}"

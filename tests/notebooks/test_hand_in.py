@@ -1,0 +1,213 @@
+"""What is handed in, judged: twenty notebooks right in twenty, bad input on one line, and never in the checker's own process (C10)."""
+
+import json
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from firstlight.__main__ import main
+from firstlight.errors import ConfigError, DataError
+from firstlight.notebooks.hand_in import check
+from firstlight.notebooks.read import read_hand_in
+from tests.notebooks.hand_ins import GOOD, LESSON, ONLY_A_RUN_TELLS, SPOILT, as_it_was, code_cell, find, handed_in, numbered, write
+
+Lines = Callable[..., list[str]]
+
+
+def verdict(path: Path, **options: Any) -> dict[str, Any]:
+    row: dict[str, Any] = check([path], lesson=str(LESSON), **options)["notebooks"][0]
+    return row
+
+
+def lines(path: Path, **options: Any) -> list[str]:
+    row = verdict(path, **options)
+    assert row["good"] == (not row["findings"])
+    return [finding["line"] for finding in row["findings"]]
+
+
+@pytest.mark.parametrize("name", GOOD)
+def test_good_hand_ins_are_good(name: str, tmp_path: Path) -> None:
+    """C10: extra cells, other words, other solutions, other editors and older formats are no fault."""
+    assert lines(write(tmp_path, handed_in(GOOD[name]))) == []
+
+
+@pytest.mark.parametrize("name", [name for name in SPOILT if name not in ONLY_A_RUN_TELLS])
+def test_spoilt_hand_ins_are_told_by_the_cell(name: str, tmp_path: Path) -> None:
+    """C10: one line, which names the cell and why."""
+    change, told = SPOILT[name]
+    found = lines(write(tmp_path, handed_in(change)))
+    assert found[0].startswith(told) and len(found) == 1, found
+
+
+@pytest.mark.parametrize("name", ONLY_A_RUN_TELLS)
+def test_what_only_a_run_tells(name: str, tmp_path: Path) -> None:
+    """C10: the file of a stale or a random output looks whole; two new runs tell."""
+    path = write(tmp_path, handed_in(SPOILT[name][0]))
+    assert lines(path) == []
+    found = lines(path, rerun=True, seconds=60)
+    assert found[0].startswith(SPOILT[name][1]) and len(found) == 1, found
+
+
+@pytest.mark.parametrize("name", ["more_cells", "windows_line_ends"])
+def test_a_run_finds_nothing_in_what_is_good(name: str, tmp_path: Path) -> None:
+    """C10: times, what `varies=true` allows, and line ends do not count; all checks pass."""
+    row = verdict(write(tmp_path, handed_in(GOOD[name])), rerun=True, seconds=60)
+    assert row["findings"] == [] and (row["points"], row["most_points"]) == (3, 3)
+
+
+@pytest.mark.soak
+def test_twenty_of_twenty_with_a_run(tmp_path: Path) -> None:
+    """C10: the verdict on all twenty, each run twice."""
+    good = [write(tmp_path, handed_in(change), name) for name, change in GOOD.items()]
+    spoilt = [write(tmp_path, handed_in(change), name) for name, (change, _) in SPOILT.items()]
+    rows = check([*good, *spoilt], lesson=str(LESSON), rerun=True, seconds=60)["notebooks"]
+    assert [row["good"] for row in rows] == [True] * 10 + [False] * 10, rows
+    for row, (_, told) in zip(rows[10:], SPOILT.values(), strict=True):
+        assert row["findings"][0]["line"].startswith(told)
+
+
+def test_the_checks_of_the_lesson_run_and_not_those_handed_in(tmp_path: Path) -> None:
+    """C10: a check that was made easy is named, and the lesson's own runs in its place: a wrong solution gets no points."""
+    made = handed_in(SPOILT["tampered_check"][0])
+    find(made, "def mean")["source"] = "def mean(values):\n    return values[0]"
+    row = verdict(write(tmp_path, made), rerun=True, seconds=60)
+    assert (row["points"], row["most_points"]) == (0, 3)
+    assert row["findings"][0]["line"].startswith("cell 8 (check mean): was changed")
+
+
+RUNS = {
+    "it writes outside of its folder": "open('{folder}/evil.txt', 'w').write('x')",
+    "still ran after 6 s: an endless loop, or it needs more time (--seconds)": "while True:\n    pass",
+    "needs a package that is not installed here (No module named 'no_such_package')": "import no_such_package",
+    "it asks the network (example.com)": "import urllib.request\nurllib.request.urlopen('http://example.com')",
+}
+
+
+@pytest.mark.parametrize("told", RUNS)
+def test_what_a_limited_child_does_not_allow(told: str, tmp_path: Path) -> None:
+    """C10: bad input: one line with the cell and why, and nothing outside of the folder has changed."""
+    made = handed_in(as_it_was)
+    made["cells"].append(numbered({"cells": [code_cell(RUNS[told].format(folder=tmp_path.as_posix()))]})["cells"][0])
+    found = lines(write(tmp_path, numbered(made)), rerun=True, seconds=6 if "--seconds" in told else 60)
+    assert len(found) == 1 and found[0].startswith("cell 13: ") and told in found[0], found
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["hand_in.ipynb"]
+
+
+LOOK = """
+import ctypes, os, socket, subprocess
+libc = ctypes.CDLL(None)
+print(libc.open(b"{folder}/past_the_hook.txt", 0o101, 0o600), subprocess.run("echo x > {folder}/from_a_shell.txt", shell=True).returncode)
+server = socket.create_server(("127.0.0.1", 0))
+socket.create_connection(server.getsockname()).close()
+outside = socket.socket()
+outside.settimeout(2)
+print(libc.connect(outside.fileno(), bytes([2, 0, 0, 80, 1, 1, 1, 1, 0, 0, 0, 0, 0, 0, 0, 0]), 16))
+try:
+    os.kill(os.getppid(), 9)
+except PermissionError:
+    print("no signal leaves")
+print("SECRET_TOKEN" in os.environ, os.environ["HOME"] == os.getcwd())
+open("here.txt", "w").write("x")
+"""
+
+
+def test_the_system_holds_what_the_hook_does_not(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """C10, F12: past Python's hook Landlock and a network of its own hold; no secret of the environment is there; loopback is."""
+    monkeypatch.setenv("SECRET_TOKEN", "x")
+    if not has_landlock():
+        pytest.skip("needs a Linux with Landlock")
+    from nbformat.v4 import new_code_cell, new_notebook
+
+    from firstlight.notebooks.rerun import run
+
+    notebook = new_notebook(cells=[new_code_cell(LOOK.format(folder=tmp_path.as_posix()))])
+    ran = run(notebook, settings={}, seconds=60, confined=True)
+    assert ran.error == "" and ran.refused == ()
+    said = [output.text for output in ran.notebook.cells[0].outputs if output.output_type == "stream" and output.name == "stdout"]
+    assert said == ["-1 2\n-1\nno signal leaves\nFalse True\n"]
+    assert list(tmp_path.iterdir()) == []
+
+
+def has_landlock() -> bool:
+    import ctypes
+
+    return os.name == "posix" and ctypes.CDLL(None).syscall(444, None, 0, 1) >= 6
+
+
+BAD = {
+    "no notebook, or a damaged one": "{",
+    "no Jupyter notebook, it has no list of cells": '{"paragraphs": [], "noteParams": {}}',
+    "nbformat 3, and only 4 is read": '{"nbformat": 3, "cells": []}',
+    "cell 1 is no cell of a notebook": '{"nbformat": 4, "cells": [7]}',
+    "no notebook, or a damaged one (maximum recursion": "[" * 200_000,
+}
+
+
+@pytest.mark.parametrize("told", BAD)
+def test_what_is_no_notebook_is_said_on_one_line(told: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """C10: files of other tools and damaged ones: one line, exit code 3."""
+    path = tmp_path / "hand_in.ipynb"
+    path.write_text(BAD[told], encoding="utf-8")
+    with pytest.raises(SystemExit) as left:
+        main(["lessons", "check", str(path)])
+    said = capsys.readouterr().out
+    assert left.value.code == 3 and said.startswith(f"error: {path}: {told}") and said.count("\n") == 1 and ";" in said
+
+
+def test_a_file_of_200_mb_is_not_read(tmp_path: Path) -> None:
+    """C10: refused by its size, before a byte is read."""
+    path = tmp_path / "hand_in.ipynb"
+    with path.open("wb") as handle:
+        handle.truncate(200 * 2**20)
+    with pytest.raises(DataError, match=r"200 MB, and a notebook has at most 50; clear the outputs"):
+        read_hand_in(path)
+
+
+def test_a_notebook_without_metadata_and_with_a_syntax_error(tmp_path: Path) -> None:
+    """C10: each on its line; without a lesson, order and errors are judged alone."""
+    made = {"nbformat": 4, "nbformat_minor": 5, "metadata": {}, "cells": [code_cell("print((1)"), code_cell("1 + 1")]}
+    row = check([write(tmp_path, numbered(made))])["notebooks"][0]
+    assert row["lesson"] is None
+    assert [finding["line"] for finding in row["findings"]] == [
+        "the notebook: says neither kernel nor language: open it in Jupyter with a Python 3 kernel, run it and save it",
+        "cell 1: is no Python: '(' was never closed (line 1)",
+    ]
+
+
+def test_what_is_not_filled_in_did_not_run_or_failed(tmp_path: Path) -> None:
+    """C10, C13: a student's notebook as it was handed out, and one that stopped at an error."""
+    from tests.notebooks.hand_ins import student
+
+    found = lines(write(tmp_path, student()))
+    assert "cell 4 (predict middle): has no guess" in found and "cell 7 (exercise mean): is not filled in" in found
+    assert "cell 12 (answer why): has no answer" in found
+    assert sum("did not run; restart the kernel" in line for line in found) == 8
+    made = handed_in(as_it_was)
+    find(made, "assert mean")["outputs"] = [
+        {"output_type": "error", "ename": "AssertionError", "evalue": "the mean\nis 3", "traceback": []}
+    ]
+    assert lines(write(tmp_path, made)) == ["cell 8 (check mean): ends with an error, AssertionError: the mean is 3"]
+
+
+def test_numbers_of_another_processor_are_the_same_numbers(tmp_path: Path) -> None:
+    """C10: what was trained elsewhere may differ a little; whole numbers that people count may not."""
+    from firstlight.notebooks.second_run import _agree
+
+    assert _agree("loss 0.8450, accuracy 97.4%", "loss 0.8413, accuracy 97.1%") and _agree("1,203 mistakes", "1,188 mistakes")
+    assert not _agree("loss 0.84", "loss 1.84") and not _agree("epoch 7 was best", "epoch 8 was best")
+    assert not _agree("it is right", "it is wrong") and not _agree("", "4 heights")
+
+
+def test_exit_codes_and_json(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """C10: 0 where all are good, 1 where something was found; --json says the same."""
+    good, spoilt = write(tmp_path, handed_in(as_it_was), "a"), write(tmp_path, handed_in(SPOILT["empty_answer"][0]), "b")
+    for paths, code in (([good], 0), ([good, spoilt], 1)):
+        with pytest.raises(SystemExit) as left:
+            main(["lessons", "check", *map(str, paths), "--lesson", str(LESSON), "--json"])
+        found = json.loads(capsys.readouterr().out)
+        assert left.value.code == code == found["exit_code"] and [row["good"] for row in found["notebooks"]] == [True, False][: len(paths)]
+    with pytest.raises(ConfigError, match="no notebook was named"):
+        check([])
