@@ -73,7 +73,7 @@ def _parsed(source: str) -> ast.Module | str:
     """Return the code of a cell, with its magics as Python, or what is wrong with it."""
     manager = load_library("IPython.core.inputtransformer2").TransformerManager()
     try:
-        return ast.parse(manager.transform_cell(source))
+        return ast.parse(str(manager.transform_cell(source)))
     except SyntaxError as error:
         return f"{error.msg} (line {error.lineno})"
     except (ValueError, MemoryError, RecursionError) as error:

@@ -64,9 +64,12 @@ class Source:
 
 
 def lessons_dir() -> Path:
-    """Return the folder of the lessons: beside the package in a clone, else where the installed package put them."""
-    beside = Path(__file__).parents[2] / "lessons"
-    return beside if beside.is_dir() else Path(sysconfig.get_path("data")) / "share" / "firstlight" / "lessons"
+    """Return the folder of the lessons: beside the package in a clone, else where pip put them."""
+    beside = Path(__file__).parents[2]
+    user = sysconfig.get_path("data", sysconfig.get_preferred_scheme("user"))
+    installed = [Path(base) / "share" / "firstlight" / "lessons" for base in (sysconfig.get_path("data"), user, beside)]
+    places = [beside / "lessons", *installed]
+    return next((place for place in places if any(place.glob("[0-9]*.py"))), places[1])
 
 
 def find_lessons(names: tuple[str, ...] = ()) -> list[Path]:
