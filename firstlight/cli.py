@@ -1193,13 +1193,13 @@ def lessons_check(
     Parameters
     ----------
     files
-        Notebooks. Exit code: 0 all good, 1 something was found, 3 a file cannot be read.
+        Notebooks, or folders of them. Exit code: 0 all good, 1 something was found, 3 a file cannot be read.
     run
         Also run each twice in a confined process: stale outputs, random numbers, hidden errors, points of the checks.
     seconds
         With --run: time limit of a run.
     lesson
-        The lesson they belong to, a name or a file (default: what each notebook says).
+        The lesson they belong to, a name or a file, or a folder of sources (default: the installed lesson that each notebook names).
     """
     from firstlight.notebooks.hand_in import check, print_check
 

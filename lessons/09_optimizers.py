@@ -121,8 +121,8 @@ plain = walk(RULES["sgd"], 600, lr=2 / 101)
 lesson.measured("steps of plain gradient descent, at its best learning rate", steps_to(plain), least=200, most=500)
 
 # %% [markdown]
-# So $y$ sets the learning rate, and $x$ has to creep: at the best learning rate, 2/101, each step takes only 2 % off both coordinates.
-# With a curvature of 10,000 in place of 100 it would need a hundred times as many steps. Real networks have such valleys.
+# So $y$ sets the learning rate, and $x$ has to creep: at the best learning rate, 2/101, each step takes only 2 % off both coordinates. The
+# steeper $y$ is against $x$, the smaller that share. Real networks have such valleys.
 
 # %% [markdown]
 # ## Momentum

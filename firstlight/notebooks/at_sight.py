@@ -38,9 +38,10 @@ def _wrong_kernel(hand_in: HandedIn) -> Iterator[str]:
 def _wrong_order(hand_in: HandedIn) -> Iterator[tuple[Given, str]]:
     """Yield cells that did not run, and the first that breaks the order 1, 2, 3, ..."""
     again = "restart the kernel, run all cells, save"
-    for given in hand_in.code:
-        if given.count is None:
-            yield given, f"did not run; {again}"
+    idle = [given for given in hand_in.code if given.count is None]
+    if idle:
+        others = "".join(f", {given.number}" for given in idle[1:8]) + (", ..." if idle[8:] else "")
+        yield idle[0], f"did not run{f', nor did {others[2:]}' if others else ''}; {again}"
     ran = [given for given in hand_in.code if given.count is not None]
     for expected, given in enumerate(ran, 1):
         if given.count != expected and len(ran) == len(hand_in.code):
@@ -73,7 +74,7 @@ def _parsed(source: str) -> ast.Module | str:
     """Return the code of a cell, with its magics as Python, or what is wrong with it."""
     manager = load_library("IPython.core.inputtransformer2").TransformerManager()
     try:
-        return ast.parse(manager.transform_cell(source))
+        return ast.parse(str(manager.transform_cell(source)))
     except SyntaxError as error:
         return f"{error.msg} (line {error.lineno})"
     except (ValueError, MemoryError, RecursionError) as error:

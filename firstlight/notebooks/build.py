@@ -24,8 +24,8 @@ README = """# Lessons, as built by `firstlight lessons build`
 
 To take in: put the handed-in notebooks into a folder, then
 
-    firstlight lessons check hand_ins/*.ipynb --lesson sources/{example}.py
-    firstlight lessons check hand_ins/*.ipynb --lesson sources/{example}.py --run
+    firstlight lessons check hand_ins --lesson sources
+    firstlight lessons check hand_ins --lesson sources --run
 
 The first looks at the files. The second also runs each notebook twice, confined, and counts the points of the checks that passed.
 Without `--lesson` each notebook is compared with the lesson of its name in the installed firstlight. Exit codes: 0 all good,
@@ -60,7 +60,7 @@ def print_lessons(found: dict[str, Any]) -> None:
     here = (
         "MNIST" if found["data"] == "mnist" else "the 8x8 digits that come with firstlight: MNIST is not there, see `firstlight data fetch`"
     )
-    print(f"\n{sum(row['minutes'] for row in found['lessons']):g} minutes to run. With {found['data_dir']} as data folder they use {here}.")
+    print(f"\n{sum(row['minutes'] for row in found['lessons']):g} min to run. With {found['data_dir']} as data folder they use {here}.")
 
 
 def build_lessons(
@@ -89,7 +89,7 @@ def build_lessons(
             row[version] = str(_write(source, version, out, size=size, data_dir=data_dir))
         console.line(f"{source.name}: {', '.join(versions)}")
         rows.append(row)
-    write_text(out / "README.md", README.replace("{example}", sources[0].name))
+    write_text(out / "README.md", README)
     files = [row[version] for row in rows for version in versions]
     if bundle is not None:
         from firstlight.notebooks.bundle import write_bundle
@@ -100,7 +100,7 @@ def build_lessons(
 
 def print_built(found: dict[str, Any]) -> None:
     """Say what was written, and how hand-ins are checked."""
-    print(f"{len(found['lessons'])} lessons in {found['out']}; README.md there says what to hand out, and how to take in")
+    print(f"lessons in {found['out']}: {len(found['lessons'])}; README.md there says what to hand out, and how to take in")
     archives = [path for path in found["files"] if path.endswith(".zip")]
     for path in archives:
         print(f"bundle: {path}")

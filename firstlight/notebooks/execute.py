@@ -10,6 +10,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Mapping
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +27,7 @@ def execute(notebook: Any, folder: Path, *, kernel: list[str], tell: Any) -> dic
     from nbclient import NotebookClient
     from nbclient.exceptions import CellExecutionError, DeadKernelError
 
-    class Here(KernelSpecManager):  # type: ignore[misc]
+    class Here(KernelSpecManager):
         """Knows one kernel: this Python, and not the one that a user's folder of kernels calls python3."""
 
         def get_kernel_spec(self, kernel_name: str) -> Any:
@@ -76,8 +77,7 @@ def child_environment(folder: Path, settings: Mapping[str, str]) -> dict[str, st
 
 def main() -> None:
     """Run one notebook."""
-    import nbformat
-
+    nbformat: Any = import_module("nbformat")
     parser = argparse.ArgumentParser(prog="python -m firstlight.notebooks.execute", description="Run a notebook in a kernel of its own.")
     for name in ("source", "target", "folder"):
         parser.add_argument(name, type=Path)

@@ -9,6 +9,7 @@ from typing import Any
 
 from firstlight.errors import ConfigError, DataError
 from firstlight.notebooks.at_sight import findings_of
+from firstlight.notebooks.match import Finding
 from firstlight.notebooks.read import Given, HandedIn, read_hand_in
 from firstlight.notebooks.source import Cell, Source, find_lessons, read_source
 
@@ -21,11 +22,12 @@ def check(
 ) -> dict[str, Any]:
     """Judge notebook files: `notebooks`, one each, with `good`, its `findings` and its `lesson`; `exit_code` 0 good, 1 not, 3 unreadable.
 
-    lesson: a name or a file, where the notebooks do not say it. rerun: run each twice, confined, within `seconds` a run.
+    paths: files, or folders of them. lesson: a name, a file or a folder of files, where others than the installed lessons are meant. rerun: run each twice, confined, within `seconds` a run.
     """
-    if not paths:
-        raise ConfigError("no notebook was named; give one file or several, such as hand_ins/*.ipynb")
+    paths = [found for path in paths for found in (sorted(path.rglob("*.ipynb")) if path.is_dir() else [path])]
     rows = [_check_one(path, lesson, rerun=rerun, seconds=seconds, data_dir=data_dir) for path in paths]
+    if not rows:
+        raise ConfigError("no notebook was named; give files, or a folder with .ipynb files in it")
     code = 3 if any("unreadable" in row for row in rows) else 0 if all(row["good"] for row in rows) else 1
     return {"notebooks": rows, "exit_code": code}
 
@@ -47,7 +49,7 @@ def _check_one(path: Path, lesson: str | None, *, rerun: bool, seconds: float, d
     try:
         hand_in = read_hand_in(path)
         source = _lesson_of(hand_in, lesson)
-        found = list(findings_of(hand_in, source))
+        found = [*_other_version(hand_in, source), *findings_of(hand_in, source)]
         row: dict[str, Any] = {"file": str(path), "lesson": source.name if source else None}
         if rerun:
             from firstlight.notebooks.second_run import rerun_findings
@@ -62,6 +64,15 @@ def _check_one(path: Path, lesson: str | None, *, rerun: bool, seconds: float, d
     return {**row, "good": not found, "findings": [_row(*finding) for finding in found]}
 
 
+def _other_version(hand_in: HandedIn, source: Source | None) -> list[Finding]:
+    ours = hand_in.metadata.get("firstlight")
+    digest = ours.get("source") if isinstance(ours, dict) else None
+    if source is None or digest in (None, source.digest):
+        return []
+    what = f"was made from another version of {source.name}: give --lesson the folder `sources` that was built with it"
+    return [(None, None, what)]
+
+
 def _row(given: Given | None, cell: Cell | None, what: str) -> dict[str, Any]:
     name = f" ({cell.kind} {cell.name})" if cell and cell.name else ""
     where = f"cell {given.number}{name}" if given else f"cell {cell.number} of the lesson{name}" if cell else "the notebook"
@@ -70,9 +81,10 @@ def _row(given: Given | None, cell: Cell | None, what: str) -> dict[str, Any]:
 
 def _lesson_of(hand_in: HandedIn, lesson: str | None) -> Source | None:
     """Return the lesson that a notebook belongs to: the one named, what its metadata or its cells' ids say, what its file is called."""
-    if lesson is not None:
+    folder = Path(lesson) if lesson is not None and Path(lesson).is_dir() else None
+    if lesson is not None and folder is None:
         return read_source(find_lessons((lesson,))[0])
-    known = {path.stem: path for path in find_lessons()}
+    known = {path.stem: path for path in (sorted(folder.glob("*.py")) if folder else find_lessons())}
     ours = hand_in.metadata.get("firstlight")
     named = str(ours.get("lesson", "")) if isinstance(ours, dict) else ""
     by_id = next((cell.id.rpartition("-")[0] for cell in hand_in.cells if cell.id.rpartition("-")[0] in known), "")

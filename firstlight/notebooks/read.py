@@ -29,7 +29,8 @@ class Given:
         """What it printed and displayed as text, warnings and pictures aside."""
         parts = []
         for output in self.outputs:
-            data = output.get("data") if isinstance(output.get("data"), dict) else {}
+            given = output.get("data")
+            data: dict[str, Any] = given if isinstance(given, dict) else {}
             if output.get("output_type") == "stream" and output.get("name") != "stderr":
                 parts.append(joined(output.get("text")))
             elif "text/plain" in data and not any(kind.startswith("image/") for kind in data):

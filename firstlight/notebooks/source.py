@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from firstlight.errors import ConfigError, did_you_mean
+from firstlight.files import sha256
 
 BEGIN, END = "### BEGIN SOLUTION", "### END SOLUTION"
 KINDS = {"code": ("code", "predict", "exercise", "check"), "markdown": ("text", "answer")}
@@ -44,7 +45,7 @@ class Cell:
 
 @dataclass(frozen=True, kw_only=True)
 class Source:
-    """A lesson as it is written. name: that of its file. shows: numbers of the specification that it covers."""
+    """A lesson as it is written. shows: numbers of the specification that it covers. digest: of its text, to tell versions apart."""
 
     path: Path
     title: str
@@ -52,6 +53,7 @@ class Source:
     shows: tuple[str, ...]
     kernelspec: dict[str, str]
     cells: tuple[Cell, ...]
+    digest: str
 
     @property
     def name(self) -> str:
@@ -64,9 +66,12 @@ class Source:
 
 
 def lessons_dir() -> Path:
-    """Return the folder of the lessons: beside the package in a clone, else where the installed package put them."""
-    beside = Path(__file__).parents[2] / "lessons"
-    return beside if beside.is_dir() else Path(sysconfig.get_path("data")) / "share" / "firstlight" / "lessons"
+    """Return the folder of the lessons: beside the package in a clone, else where pip put them."""
+    beside = Path(__file__).parents[2]
+    user = sysconfig.get_path("data", sysconfig.get_preferred_scheme("user"))
+    installed = [Path(base) / "share" / "firstlight" / "lessons" for base in (sysconfig.get_path("data"), user, beside)]
+    places = [beside / "lessons", *installed]
+    return next((place for place in places if any(place.glob("[0-9]*.py"))), places[1])
 
 
 def find_lessons(names: tuple[str, ...] = ()) -> list[Path]:
@@ -106,7 +111,9 @@ def read_source(path: Path) -> Source:
     _check_names(path, cells)
     _check_leaks(path, cells)
     header = _header(path, notebook.metadata.get("firstlight"))
-    return Source(path=path, kernelspec=dict(notebook.metadata.get("kernelspec") or {}), cells=cells, **header)
+    return Source(
+        path=path, kernelspec=dict(notebook.metadata.get("kernelspec") or {}), cells=cells, digest=sha256(text.encode())[:16], **header
+    )
 
 
 def load_library(name: str) -> Any:
@@ -124,6 +131,12 @@ def solution_lines(source: str) -> list[str]:
     """Return the stripped lines between the marks of a cell; without those that give nothing away, such as a bracket or `else:`."""
     inside = [line.strip() for line, is_solution in marked_lines(source) if is_solution]
     return [line for line in inside if re.search(r"\w", line) and line not in ("else:", "try:", "pass", "break", "continue", "return")]
+
+
+def guess_names(source: str) -> list[str]:
+    """Return the names that a prediction gives its guesses: `guess`, or others that begin so."""
+    found = (re.match(r"(guess\w*) = ", line) for line in solution_lines(source))
+    return [match[1] for match in found if match]
 
 
 def marked_lines(source: str) -> Iterator[tuple[str, bool]]:
@@ -170,7 +183,7 @@ def _check_marks(path: Path, line: int, kind: str, source: str) -> None:
     if bool(marks) != (kind in MARKED):
         wrong = "has no marked solution" if kind in MARKED else "has a marked solution"
         raise ConfigError(f"{path}: line {line}: a cell of kind {kind} {wrong}; marks are for {', '.join(MARKED)}")
-    if kind == "predict" and not any(text.startswith("guess = ") for text in solution_lines(source)):
+    if kind == "predict" and not guess_names(source):
         raise ConfigError(f"{path}: line {line}: no `guess = ...` between the marks of a prediction; students write that line")
 
 

@@ -2,25 +2,25 @@
 
 from typing import Any
 
-from firstlight.notebooks.source import BEGIN, END, MARKED, Cell, Source, load_library
+from firstlight.notebooks.source import BEGIN, END, MARKED, Cell, Source, guess_names, load_library
 
 STUBS = {
-    "predict": ["guess = None  # write your guess"],
     "exercise": ["# YOUR CODE HERE", "raise NotImplementedError()"],
     "answer": ["*Write your answer here.*"],
 }
-"""What a student's version has in the place of a solution; the exercises' is nbgrader's own."""
+"""What a student's version has in the place of a solution; the exercises' is nbgrader's own. A prediction's names the guess."""
 
 
 def blank(cell: Cell) -> str:
     """Return the text of a cell with its solutions taken out; all other lines are as they were."""
     if cell.kind not in MARKED:
         return cell.source
+    stubs = STUBS.get(cell.kind) or [f"{name} = None  # write your guess" for name in guess_names(cell.source)]
     lines, inside = [], False
     for line in cell.source.split("\n"):
         if line.strip() == BEGIN:
             inside = True
-            lines += [line[: line.index("#")] + stub for stub in STUBS[cell.kind]]
+            lines += [line[: line.index("#")] + stub for stub in stubs]
         elif line.strip() == END:
             inside = False
         elif not inside:
@@ -35,7 +35,7 @@ def to_notebook(source: Source, *, student: bool) -> Any:
     notebook.metadata = {
         "kernelspec": source.kernelspec,
         "language_info": {"name": "python"},
-        "firstlight": {"lesson": source.name, "version": "student" if student else "instructor"},
+        "firstlight": {"lesson": source.name, "version": "student" if student else "instructor", "source": source.digest},
     }
     for cell in source.cells:
         make = v4.new_code_cell if cell.type == "code" else v4.new_markdown_cell

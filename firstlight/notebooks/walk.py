@@ -69,15 +69,15 @@ def walk(source: Source, *, guesses: bool = True) -> Walked:
 def _try_unfilled(exercise: Cell, source: Source, console: "_Console", walked: Walked) -> None:
     """Run from a blank exercise to its check, and put everything back: the names, the numbers, what is drawn next."""
     check = next(cell for cell in source.cells if cell.kind == "check" and cell.name == exercise.name)
-    error = None
     with console.rehearsal():
-        for cell in source.cells[exercise.number - 1 : check.number]:
+        error = unfilled = console.run(exercise, blank(exercise))
+        for cell in source.cells[exercise.number : check.number]:
             if cell.type == "code":
-                error = console.run(cell, blank(cell) if cell is exercise else cell.source)
+                error = console.run(cell, cell.source)
     if error is None:
         walked.failures.append(f"{check.label}: passes although the exercise is not filled in")
-    elif error.startswith("SyntaxError"):
-        walked.failures.append(f"{exercise.label}: no Python without its solution ({error})")
+    elif unfilled is not None and unfilled.startswith("SyntaxError"):
+        walked.failures.append(f"{exercise.label}: no Python without its solution ({unfilled})")
     walked.exercises[exercise.name] = str(error)
 
 

@@ -55,7 +55,10 @@ def as_it_was(made: Notebook) -> None:
 
 
 def more_cells(made: Notebook) -> None:
+    """B18 among them: a program that is called from a cell."""
+    call = "import sys\n\n!{sys.executable} -c 'print(6 * 7)'"
     made["cells"][2:2] = [code_cell("print(max(heights))", "2.0\n"), code_cell("%timeit -n 1 -r 1 sum(heights)"), code_cell("")]
+    made["cells"].append(code_cell(call, "42\n"))
     printed(made["cells"][3], "1.2 µs ± 0 ns per loop (mean ± std. dev. of 1 run, 1 loop each)\n")
     numbered(made)
 

@@ -25,16 +25,16 @@ def test_cells_of_a_lesson() -> None:
 ANOTHER = '# %% kind="predict" name="middle"\n### BEGIN SOLUTION\nguess = 1\n### END SOLUTION\n'
 LEAK = "# %%\nfor values in []:\n    total = sum(values)\nprint("
 WRONG = {
-    "line 30: no `guess = ...` between the marks": ("guess = 1.625", "my_guess = 1.625"),
+    "line 27: no `guess = ...` between the marks": ("guess = 1.625", "my_guess = 1.625"),
     "line 39: the marks of a solution are not in pairs": ("    ### END SOLUTION\n", ""),
     "line 39: exercise 'mean' has no partner": ('kind="check" name="mean"', 'kind="check" name="means"'),
     "line 48: checks and answers alone have points": (" points=3", ""),
     "line 48: unknown setting 'pints' of a cell": ("points=3", "pints=3"),
     "line 48: a code cell cannot be of kind 'test' (allowed: predict, exercise, check)": ('kind="check"', 'kind="test"'),
     "line 48: a cell of kind check has a marked solution": ('print("mean is right")', "### BEGIN SOLUTION\npass\n### END SOLUTION"),
-    "line 30: cells with a kind have a name": (' name="middle"', ""),
+    "line 27: cells with a kind have a name": (' name="middle"', ""),
     "2 cells of kind predict are named 'middle'": ("# %% varies=true\n", ANOTHER),
-    "line 39: 'total = sum(values)' of the solution is also in the cell at line 53": ('# %%\nprint("mean', LEAK),
+    "line 39: 'total = sum(values)' of the solution is also in the cell at line 52": ('# %%\nprint("mean', LEAK),
     "line 1: the header names `firstlight:` with title, minutes and shows": ("#     minutes: 1\n", ""),
     "line 1: title is a text, minutes a number, shows a list": ("minutes: 1", "minutes: soon"),
     "the header is no YAML": ("#     title: Means", "#     title: [Means"),

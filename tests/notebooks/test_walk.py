@@ -23,7 +23,7 @@ def changed(tmp_path: Path, *changes: tuple[str, str]) -> Walked:
 def test_checks_fail_before_and_pass_after() -> None:
     """E14: the exercise without its solution fails, with it the lesson runs to its end; its output is that of one run."""
     walked = walk(lesson())
-    assert walked.failures == [] and walked.exercises == {"mean": "NotImplementedError:  (line 4 of the cell)"}
+    assert walked.failures == [] and walked.exercises == {"mean": "NotImplementedError:  (line 1 of the cell)"}
     assert walked.output.splitlines()[:4] == ["4 heights", "you said 1.625 and it is 1.625", "mean is right", "mean height: 1.625"]
     assert walk(lesson(), guesses=False).output.splitlines()[1] == "you said None and it is 1.625"
 
