@@ -22,7 +22,8 @@ def check(
 ) -> dict[str, Any]:
     """Judge notebook files: `notebooks`, one each, with `good`, its `findings` and its `lesson`; `exit_code` 0 good, 1 not, 3 unreadable.
 
-    paths: files, or folders of them. lesson: a name, a file or a folder of files, where others than the installed lessons are meant. rerun: run each twice, confined, within `seconds` a run.
+    paths: files, or folders of them. lesson: a name, a file or a folder of files, where others than the installed lessons are meant.
+    rerun: run each twice, confined, within `seconds` a run.
     """
     paths = [found for path in paths for found in (sorted(path.rglob("*.ipynb")) if path.is_dir() else [path])]
     rows = [_check_one(path, lesson, rerun=rerun, seconds=seconds, data_dir=data_dir) for path in paths]

@@ -103,9 +103,14 @@ def test_the_colab_bundle_runs_from_its_mounted_folder(tmp_path: Path) -> None:
     offline = {"PIP_TARGET": str(site), "PIP_NO_DEPS": "1", "PIP_NO_INDEX": "1", "PIP_UPGRADE": "1", "PIP_DISABLE_PIP_VERSION_CHECK": "1"}
     environment = {name: value for name, value in os.environ.items() if name not in ("FIRSTLIGHT_DATA", "PYTHONPATH")}
     environment |= {**offline, "FIRSTLIGHT_FOLDER": str(folder), "PYTHONPATH": str(site), "PIP_ROOT_USER_ACTION": "ignore"}
-    done = subprocess.run([sys.executable, "-c", program], cwd=tmp_path, env=environment, capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
+    steps = ['fl.train("quickstart", "model=linear", "train.epochs=1", name="digits")', 'fl.resume("latest", "train.epochs=2")']
+    for step in steps:
+        words = [sys.executable, "-c", f"{program}\nimport firstlight as fl\nprint(len({step}.epochs()))"]
+        done = subprocess.run(words, cwd=tmp_path, env=environment, capture_output=True, text=True)
+        assert done.returncode == 0, done.stderr
+    assert (folder / "work" / "runs" / "digits" / "run.json").is_file()
     lines = done.stdout.splitlines()
+    assert lines[-1] == "2", "the second process, which is a restart, did not go on with the run of the first"
     assert lines[:2] == [f"data: {folder / 'data'}", f"runs and pictures: {folder / 'work'}"]
     assert lines[2].startswith(str(site)) and (folder / "work").is_dir()
 

@@ -77,7 +77,7 @@ def test_the_solution_set_is_good(path: Path, shared_data: Path, tmp_path: Path)
 
 @each_lesson
 def test_a_lesson_teaches_as_the_others_do(path: Path) -> None:
-    """C13, E14: says what will be learned, how long it takes and where it comes from; lets predict, write and answer; ends in firstlight."""
+    """C13, E14: what will be learned, how long it takes, where it comes from; predictions, exercises, answers; firstlight at its end."""
     source = read_source(path)
     first, last = source.cells[0].source, source.cells[-1].source
     for words in (f"# {source.title}", "**You will learn**", "**Before", "**Takes**", "**Comes from**"):
