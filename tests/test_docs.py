@@ -20,7 +20,7 @@ from firstlight.models.build import MODELS
 from firstlight.studies.study import load_study
 
 ROOT = Path(__file__).parents[1]
-PAGES = [ROOT / name for name in ("README.md", "CONTRIBUTING.md", "CHANGELOG.md", "SECURITY.md")] + sorted((ROOT / "docs").glob("*.md"))
+PAGES = [ROOT / name for name in ("README.md", "CONTRIBUTING.md", "CHANGELOG.md", "SECURITY.md")] + sorted((ROOT / "docs").rglob("*.md"))
 NO_MEANING_YET = {"train.epochs", "train.batch_size", "device.name", "device.memory_format"}
 
 
