@@ -46,6 +46,11 @@ class Part(NamedTuple):
     labels: Tensor
 
 
+def _written(number: float) -> str:
+    """Return a number with four digits, or all of them where it is a whole one."""
+    return f"{number:,.0f}" if number == round(number, 0) and abs(number) < 1e15 else f"{number:.4g}"
+
+
 @dataclass(frozen=True, kw_only=True)
 class Lesson:
     """A lesson that runs.
@@ -146,11 +151,6 @@ def begin(name: str) -> Lesson:
     where = lesson.on(mnist="MNIST, 28x28 pixels", digits="8x8 digits that come with firstlight (MNIST is not in the data folder)")
     print(f"data: {where}; size: {size}")
     return lesson
-
-
-def _written(number: float) -> str:
-    """Return a number with four digits, or all of them where it is a whole one."""
-    return f"{number:,.0f}" if number == round(number, 0) and abs(number) < 1e15 else f"{number:.4g}"
 
 
 def _has_mnist() -> bool:
