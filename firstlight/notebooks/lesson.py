@@ -46,6 +46,11 @@ class Part(NamedTuple):
     labels: Tensor
 
 
+def _written(number: float) -> str:
+    """Return a number with four digits, or all of them where it is a whole one."""
+    return f"{number:,.0f}" if number == round(number, 0) and abs(number) < 1e15 else f"{number:.4g}"
+
+
 @dataclass(frozen=True, kw_only=True)
 class Lesson:
     """A lesson that runs.
