@@ -218,7 +218,7 @@ optim = {"name": "adamw", "lr": 5e-3, "weight_decay": 0.0}
 run = lesson.train("large", config, data=data, model=network, train={**train, "test_at_end": False}, optim=optim, **seen)
 print(run.info["data"]["source"].replace(path.parent.as_posix() + "/", ""))
 lesson.show(plot_curves({"large": run.epochs}), "curves")
-lesson.measured("validation accuracy", run.summary["val_accuracy"], least=0.6)
+lesson.measured("validation accuracy", run.summary["val_accuracy"], least=0.5)
 
 # %% [markdown]
 # ## Hand in
