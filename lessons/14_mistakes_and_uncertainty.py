@@ -183,6 +183,7 @@ for place, index in enumerate(worst[:6].tolist()):
 lesson.show(plot_mistakes(mistakes, title="Six mistakes, the training images nearest to each, and the pixels that counted"), "why")
 near_labels = training.labels[expected.indices]
 as_predicted = (near_labels == torch.from_numpy(answers.predicted)[worst[:50], None]).float().mean()
+lesson.measured("features of an image", seen.shape[1], least=64, most=64)
 lesson.measured("share of the neighbours of mistakes that have the predicted class", as_predicted, least=0.5)
 
 # %% [markdown]

@@ -74,7 +74,7 @@ lesson.reveal(guess, 1_500_000 * math.prod((96, 96, 3)) / 1e9, "GB of pixels")
 
 # %%
 path = lesson.fresh("made.h5")
-num_images, size, num_classes = lesson.pick(small=(1_600, 24, 40), full=(8_000, 32, 100))
+num_images, size, num_classes = lesson.pick(small=(1_600, 24, 40), full=(6_000, 32, 200))
 if with_hdf5:
     import h5py
 
@@ -181,7 +181,7 @@ print("1,003 images, each once; a window holds 8 blocks")
 
 # %% kind="predict" name="faster"
 ### BEGIN SOLUTION
-guess = 70.0
+guess = lesson.pick(small=70.0, full=25.0)
 ### END SOLUTION
 
 # %% varies=true
@@ -208,7 +208,7 @@ if with_hdf5:
 
 # %%
 network = {"name": "small_cnn", "widths": lesson.pick(small=[16, 32], full=[16, 32, 64])}
-train = {"epochs": lesson.pick(small=4, full=4), "batch_size": 64}
+train = {"epochs": lesson.pick(small=4, full=3), "batch_size": 64}
 if with_hdf5:
     config, data = "resnet18_medium_imagenet", {"name": "medium_imagenet", "path": str(path), "stream": "on", "buffer_mib": 4}
     seen = {"input": {"image_size": None, "num_classes": num_classes}, "augment": {"flip": False, "crop": 2}}
@@ -218,7 +218,7 @@ optim = {"name": "adamw", "lr": 5e-3, "weight_decay": 0.0}
 run = lesson.train("large", config, data=data, model=network, train={**train, "test_at_end": False}, optim=optim, **seen)
 print(run.info["data"]["source"].replace(path.parent.as_posix() + "/", ""))
 lesson.show(plot_curves({"large": run.epochs}), "curves")
-lesson.measured("validation accuracy", run.summary["val_accuracy"], least=0.6)
+lesson.measured("validation accuracy", run.summary["val_accuracy"], least=0.5)
 
 # %% [markdown]
 # ## Hand in

@@ -79,7 +79,7 @@ lesson.measured("validation accuracy", run.summary["val_accuracy"], least=lesson
 # %% [markdown]
 # ## Out of PyTorch
 #
-# A program that reads digits should not need two GB of PyTorch, nor this package's code. **ONNX** is a format for the graph of a network:
+# A program that reads digits should need neither PyTorch nor this package's code. **ONNX** is a format for the graph of a network:
 # operations and weights, no code. Many programs run it, also on phones and in browsers.
 #
 # A network is only half of what reads an image: pixels were normalised before it saw them. **Predict:** what does the exported graph take,
@@ -101,7 +101,7 @@ class InTorch:
 
     def logits(self, images):
         with torch.no_grad():
-            return fl.load_model(run)(normalize_of(run).apply(torch.from_numpy(images))).numpy()
+            return fl.load_model(run)(normalize_of(run).apply(torch.tensor(images))).numpy()
 
     def probabilities(self, images):
         return torch.from_numpy(self.logits(images)).softmax(1).numpy()
@@ -299,7 +299,7 @@ lesson.show(plot_predictions(sheet, labels, guesses, sure, title="The same drawi
 #
 # The lock must know its code and should not tell it to whoever reads its file. So it keeps a *hash*: a function that is easily computed and
 # cannot be turned round. As there are only 10,000 codes, anybody could hash them all beforehand; a *salt*, random bytes beside the hash,
-# makes such a list worthless, and `scrypt` makes each try cost 16 MB and some time. Write it: scrypt of the code's bytes with the salt and
+# makes such a list worthless, and `scrypt` makes each try cost 16 MiB and some time. Write it: scrypt of the code's bytes with the salt and
 # the `COST` of `firstlight/dashboard/lock.py`, 32 bytes long, as hexadecimal text.
 
 
@@ -335,6 +335,7 @@ guess = 34.7
 # %%
 waits = [min(FIRST_WAIT * 2.0 ** min(number, 60), LONGEST_WAIT) for number in range(10_000 - FREE_FAILURES)]
 lesson.reveal(guess, sum(waits) / 86_400, "days for all codes")
+lesson.measured("MiB that one hash needs", 128 * COST["n"] * COST["r"] / 2**20, least=16, most=16)
 lesson.measured("days for all codes at the lock", sum(waits) / 86_400, least=30, most=40)
 
 # %% [markdown]
