@@ -41,6 +41,13 @@ class Part(NamedTuple):
     labels: Tensor
 
 
+class Quiet(float):
+    """A number that a notebook does not show below a cell which has printed it already."""
+
+    def _ipython_display_(self) -> None:
+        """Show nothing."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Lesson:
     """A lesson that runs.
@@ -103,7 +110,7 @@ class Lesson:
         print(f"{name}: {number:.4g}" + (f" ({bounds})" if bounds else ""))
         assert least is None or number >= least, f"{name} is {number:.4g}, and the lesson says at least {least:g}"
         assert most is None or number <= most, f"{name} is {number:.4g}, and the lesson says at most {most:g}"
-        return number
+        return Quiet(number)
 
     def show(self, figure: "Figure", name: str) -> None:
         """Write a figure to pictures/LESSON-NAME.png, and show it below the cell where this is a notebook."""
