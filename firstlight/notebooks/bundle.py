@@ -65,7 +65,7 @@ if importlib.util.find_spec("google") and importlib.util.find_spec("google.colab
     drive.mount("/content/drive")
 assert FOLDER.is_dir(), f"no folder {{FOLDER}}: put the bundle's folder there, or change FOLDER above"
 wheel = FOLDER / "{wheel}"
-subprocess.run([sys.executable, "-m", "pip", "install", "--quiet", f"{{wheel}}[lessons]"], check=True)
+subprocess.run([sys.executable, "-m", "pip", "install", "--quiet", str(wheel)], check=True)
 importlib.invalidate_caches()
 os.environ.setdefault("FIRSTLIGHT_DATA", str(FOLDER / "data"))
 for name in ("data", "work"):

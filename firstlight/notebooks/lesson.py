@@ -51,6 +51,13 @@ def _written(number: float) -> str:
     return f"{number:,.0f}" if number == round(number, 0) and abs(number) < 1e15 else f"{number:.4g}"
 
 
+class Quiet(float):
+    """A number that a notebook does not show below a cell which has printed it already."""
+
+    def _ipython_display_(self) -> None:
+        """Show nothing."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Lesson:
     """A lesson that runs.
@@ -113,7 +120,7 @@ class Lesson:
         print(f"{name}: {_written(number)}" + (f" ({bounds})" if bounds else ""))
         assert least is None or number >= least, f"{name} is {number:.4g}, and the lesson says at least {least:g}"
         assert most is None or number <= most, f"{name} is {number:.4g}, and the lesson says at most {most:g}"
-        return number
+        return Quiet(number)
 
     def fresh(self, name: str) -> Path:
         """Return the path runs/LESSON/NAME, at which nothing stands: what an earlier walk through the lesson left is removed."""
