@@ -46,11 +46,6 @@ class Part(NamedTuple):
     labels: Tensor
 
 
-def _written(number: float) -> str:
-    """Return a number with four digits, or all of them where it is a whole one."""
-    return f"{number:,.0f}" if number == round(number, 0) and abs(number) < 1e15 else f"{number:.4g}"
-
-
 class Quiet(float):
     """A number that a notebook does not show below a cell which has printed it already."""
 
