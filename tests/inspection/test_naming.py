@@ -57,7 +57,11 @@ def named_between(images: Tensor, labels: Tensor, change: Callable[[Any], Any]) 
     return name_corruption(draw_sample(images[:half], labels[:half], changed(images[half:], change), labels[half:]))
 
 
-@pytest.mark.parametrize("kind", CHANGES)
+QUICK = ("rotation", "scale", "blur", "noise")
+"""Named in CI, 7 s each; the others are named by `make soak`, and all of them at three strengths by benchmarks/corruption_naming.py."""
+
+
+@pytest.mark.parametrize("kind", [pytest.param(kind, marks=() if kind in QUICK else pytest.mark.soak) for kind in CHANGES])
 def test_a_kind_is_named_with_its_strength(kind: str, mnist: tuple[Tensor, Tensor]) -> None:
     change, strengths = CHANGES[kind]
     found = named_between(*mnist, change)
