@@ -176,7 +176,9 @@ for sigma in (0.05, 0.3):
         f"{found:.3f} for noise of {sigma}: that is the deviation of what is left, not of what was added"
     )
     assert abs(found / sigma - 0.4) > 0.04, f"{found:.3f} for noise of {sigma}: that is the mean of the corners, not yet the deviation"
-    assert abs(found / sigma - 1) < 0.03, f"{found:.3f} for noise of {sigma}: are it the four corners, and is it sigma = mean * sqrt(2 pi)?"
+    assert abs(found / sigma - 1) < 0.03, (
+        f"{found:.3f} for noise of {sigma}: are these the four corners, and is it sigma = mean * sqrt(2 pi)?"
+    )
 print("noise of 0.05 and 0.3 is found to 3 %")
 
 # %%
@@ -212,8 +214,9 @@ for degrees in (-40, -15, 0, 15, 40):
     found = lean(corrupt(Originals.of(bar, seed=0), {"rotation": -degrees})[0, 0])  # a rotation counts counter-clockwise
     assert degrees == 0 or abs(found + degrees) > 5, f"a bar that leans by {degrees} is said to lean by {found:.0f}: rows count downwards"
     assert degrees == 0 or abs(found - 2 * degrees) > 5, f"a bar that leans by {degrees} is said to lean by {found:.0f}: half of the angle"
-    assert abs(found) < 45 or abs(found) < abs(degrees) + 45, f"a bar that leans by {degrees} is said to lean by {found:.0f}: from upright"
-    assert abs(found - degrees) < 3, f"a bar that leans by {degrees} degrees is said to lean by {found:.1f}: are r and u from the middle?"
+    assert abs(found - degrees) < 3, (
+        f"a bar that leans by {degrees} degrees is said to lean by {found:.1f}: are r and u from the middle, the angle from upright?"
+    )
 print("bars that lean by -40 to 40 degrees are measured to 3")
 
 # %% [markdown]
@@ -254,10 +257,10 @@ print("noise of", f"{recipe['noise']:.3f},", "turned by up to", f"{recipe['rotat
 #
 # `name_corruption` does the same for eight kinds at once: it corrupts the *clean* images in every way, to every degree, and looks what
 # comes nearest to the given ones in 75 figures (`firstlight/inspection/naming.py`; from the terminal: `firstlight inspect data --compare A
-# B`). The more images it may look at, the weaker a corruption it sees: with the hundred of the quick walk it finds the strongest alone.
+# B`). The more images it may look at, the weaker a corruption it sees: with the few of the quick walk it finds the strongest alone.
 
 # %%
-shown = lesson.pick(small=100, full=400)
+shown = lesson.pick(small=60, full=400)
 some = slice(0, 3 * shown)
 sample = draw_sample(clean.images[some], clean.labels[some], expected.images[some], expected.labels[some])
 naming = name_corruption(sample)
@@ -350,8 +353,11 @@ lesson.measured(
 
 # %%
 began = time.monotonic()
-epochs = lesson.pick(small=lesson.on(mnist=5, digits=8), full=lesson.on(mnist=6, digits=25))
-final = lesson.train("final", "corrupted_mnist_cnn", data_dir=given, train={"epochs": epochs, "batch_size": 32}, model=settings["model"])
+if lesson.small:
+    final = runs["given"]  # the quick walk takes the network that it has
+else:
+    longer = {"epochs": lesson.on(mnist=6, digits=25), "batch_size": 32}
+    final = lesson.train("final", "corrupted_mnist_cnn", data_dir=given, train=longer, model=settings["model"])
 test = fl.evaluate(final.path, split="test", data_dir=given)
 seconds = time.monotonic() - began
 lesson.show(plot_curves({"final": final.epochs}), "curves")
