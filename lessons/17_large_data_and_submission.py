@@ -419,6 +419,6 @@ lesson.measured("score with ids that are off by one", shifted, most=0.3)
 # `firstlight/data/streaming.py` makes the order of this lesson and reads one window ahead; `firstlight/data/stored.py` reads blocks;
 # `firstlight/export/submission.py` writes, checks and judges. docs/scale.md has what was measured at scale.
 #
-# - `firstlight data generate FILE.h5`, `firstlight data convert FOLDER --out FILE.h5`, `firstlight data check FILE.h5 --full`
+# - `firstlight data generate FILE.h5`, `firstlight data convert FOLDER FILE.h5`, `firstlight data check FILE.h5 --full`
 # - `firstlight train resnet18_medium_imagenet data.path=FILE.h5`
 # - `firstlight submit RUN --sample sample.csv`, `firstlight submit --check FILE --sample sample.csv`, `firstlight submit RUN --score 0.93`
