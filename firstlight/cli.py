@@ -62,7 +62,8 @@ def run_command(words: list[str]) -> None:
     try:
         app(words, exit_on_error=False, print_error=False)
     except CycloptsError as error:
-        raise ConfigError(f"{' '.join(str(error).split()).rstrip('.')}; `firstlight --help` shows the commands") from None
+        said = " ".join(str(error).split()).partition(" Available commands:")[0]  # a part of them, which ends in dots
+        raise ConfigError(f"{said.rstrip('.')}; `firstlight --help` shows the commands") from None
 
 
 @app.command

@@ -30,7 +30,7 @@ from torch import nn
 from firstlight.models.mlp import MLP
 from firstlight.models.scratch import ScratchMLP, fit
 from firstlight.notebooks.lesson import begin
-from firstlight.plotting.style import new_figure
+from firstlight.plotting.style import color_of, new_figure, tidy
 
 lesson = begin("training_loop")
 train, val = lesson.load(num_train=lesson.pick(small=2_000, full=None))
@@ -139,7 +139,7 @@ def broken(left_out, epochs=3):
     model = MLP(image_shape, 10)
     seen = []
     for epoch in range(epochs):
-        for images, labels in batches(type(train)(train.images[:2_000], train.labels[:2_000]), seed=epoch):
+        for images, labels in batches(type(train)(train.images[:1_152], train.labels[:1_152]), seed=epoch):
             if left_out != "zero_grad":
                 model.zero_grad()
             wrong_by = nn.functional.cross_entropy(model(images), labels)
@@ -156,13 +156,16 @@ def broken(left_out, epochs=3):
 
 
 loops = {name: broken(name) for name in ("nothing", "zero_grad", "backward", "step")}
-figure, (left, right) = new_figure(1, 2, width=11, height=3.8)
-for name, seen in loops.items():
-    left.plot([loss for loss, _ in seen], label=f"without {name}")
-    right.plot([norm for _, norm in seen], label=f"without {name}")
-left.set(xlabel="step", ylabel="loss of the batch", yscale="log")
-right.set(xlabel="step", ylabel="norm of the gradient", yscale="symlog")
-right.legend()
+figure, (left, right) = new_figure(1, 2, width=11, height=4.2)
+for index, (name, seen) in enumerate(loops.items()):
+    label = "the whole loop" if name == "nothing" else f"without {name}"
+    look = {"color": color_of(index), "linestyle": "--" if name == "step" else "-", "linewidth": 1.8, "label": label}
+    left.plot([loss for loss, _ in seen], **look)  # without backward and without step it is the same line
+    right.plot([norm for _, norm in seen], **look)
+tidy(left, x="step", y="loss of the batch (nats)", title="Two of the loops stand still")
+tidy(right, x="step", y="norm of the gradient", title="One has no gradient, in one it piles up")
+right.set_yscale("symlog")
+left.legend(frameon=False, fontsize=9)
 lesson.show(figure, "broken_loops")
 
 # %%

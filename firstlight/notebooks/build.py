@@ -55,8 +55,8 @@ def print_lessons(found: dict[str, Any]) -> None:
     """Print a row a lesson, and the data that they would run on."""
     from firstlight.tracking.table import print_table
 
-    rows = [{**row, "shows": " ".join(row["shows"])} for row in found["lessons"]]
-    print_table(rows, ("lesson", "title", "minutes", "exercises", "points", "shows"), decimals={"minutes": 0})
+    rows = [{**row, "run_minutes": row["minutes"]} for row in found["lessons"]]
+    print_table(rows, ("lesson", "title", "run_minutes", "exercises", "points"), decimals={"run_minutes": 0})
     here = (
         "MNIST" if found["data"] == "mnist" else "the 8x8 digits that come with firstlight: MNIST is not there, see `firstlight data fetch`"
     )

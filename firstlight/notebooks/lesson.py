@@ -97,12 +97,10 @@ class Lesson:
         """Print a guess beside the truth. Without a guess it asks for one, so that the cell is run again after some thought."""
         if guess is None:
             print(f"{what}: write your guess first, then run this cell again")
-        elif isinstance(truth, str) or isinstance(guess, str):
-            right = str(guess).strip().lower() == str(truth).strip().lower()
-            print(f"{what}: you said {guess}, it is {truth}: {'right' if right else 'look again at why'}")
         else:
-            right = abs(guess - truth) <= CLOSE * abs(truth)
-            print(f"{what}: you said {guess:.4g}, it is {truth:.4g}: {'right' if right else 'look again at why'}")
+            words = isinstance(truth, str) or isinstance(guess, str)
+            right = _plain(guess).lower() == _plain(truth).lower() if words else abs(guess - truth) <= CLOSE * abs(truth)  # type: ignore[operator]
+            print(f"{what}: you said {_plain(guess)}, it is {_plain(truth)}: {'right' if right else 'look again at why'}")
 
     def measured(self, name: str, value: float | Tensor, *, least: float | None = None, most: float | None = None) -> float:
         """Print a number that the lesson states, keep it in `numbers`, and hold it against its bounds.
@@ -154,6 +152,11 @@ def begin(name: str) -> Lesson:
     where = lesson.on(mnist="MNIST, 28x28 pixels", digits="8x8 digits that come with firstlight (MNIST is not in the data folder)")
     print(f"data: {where}; size: {size}")
     return lesson
+
+
+def _plain(value: float | str) -> str:
+    """Return a word without blanks around it, or a number as `measured` writes it."""
+    return value.strip() if isinstance(value, str) else _written(value)
 
 
 def _written(number: float) -> str:

@@ -172,9 +172,9 @@ def test_fifty_clients_watch_a_training_and_change_nothing(chromium: Browser, se
         expect(page.locator(".state")).to_have_text("running")
         training.send_signal(signal.SIGCONT)
         page.wait_for_selector("[data-chart=loss] canvas", timeout=60_000)
-        page.wait_for_function("document.querySelectorAll('#epochs tbody tr').length >= 3", timeout=60_000)
+        expect(page.locator("#epochs tbody tr").nth(2)).to_be_attached(timeout=60_000)
         expect(page.locator(".state")).to_have_text("finished", timeout=120_000)
-        page.wait_for_function("document.querySelectorAll('#epochs tbody tr').length == 12")
+        expect(page.locator("#epochs tbody tr")).to_have_count(12, timeout=60_000)
         expect(page.locator("#log")).to_contain_text("best epoch")
         assert training.wait() == 0
         for one in watchers:

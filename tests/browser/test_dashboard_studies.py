@@ -159,7 +159,7 @@ def test_a_running_study_is_followed(chromium: Browser, tmp_path: Path) -> None:
             sweep.wait()
 
 
-def test_two_runs_on_the_same_axes(page: Page) -> None:
+def test_two_runs_on_the_same_axes(page: Page, served: Served) -> None:
     """D14: chosen in the list, both curves are drawn in their colours, a name hides its curve, and what differs is named."""
     show(page, "/?q=model%3Dlinear", 'input[name="runs"]')
     for run in (FIRST, SECOND):
@@ -172,7 +172,7 @@ def test_two_runs_on_the_same_axes(page: Page) -> None:
     assert min(both) > 20, "two colours of curves"
     page.click(f"#key-{SECOND}")
     expect(page.locator(f"#key-{SECOND}")).to_have_attribute("aria-pressed", "false")
-    page.wait_for_function("count => JSON.stringify(count) !== JSON.stringify((" + COLORS + ")())", arg=both)
+    served.wait_for(lambda: colors(page) != both)
     one = colors(page)
     assert (one[0] > 20 and one[1] == 0) or (one[0] == 0 and one[1] > 20)
     expect(page.locator(".differ tbody th")).to_have_text(["optim.lr"])
