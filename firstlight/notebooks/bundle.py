@@ -11,8 +11,8 @@ from typing import Any, Literal
 
 from firstlight.errors import ConfigError
 from firstlight.files import write_bytes
-from firstlight.notebooks.source import Source, find_lessons, load_library
-from firstlight.notebooks.student import to_notebook
+from firstlight.notebooks.source import Source, find_lessons, load_library, read_source
+from firstlight.notebooks.student import blank_source, to_notebook
 
 MADE = (2020, 1, 1, 0, 0, 0)
 """The date of every file in an archive: the same lessons give the same bytes."""
@@ -97,7 +97,10 @@ def write_bundle(sources: Sequence[Source], out: Path, *, kind: Literal["zip", "
 
 
 def make_wheel() -> tuple[str, bytes]:
-    """Return this firstlight as a wheel, its name and its bytes: the package as it runs here, and the lessons. No build tool is needed."""
+    """Return this firstlight as a wheel, its name and its bytes: the package as it runs here, and the lessons without their solutions.
+
+    No build tool is needed.
+    """
     try:
         installed = distribution("firstlight")
     except PackageNotFoundError:
@@ -105,7 +108,8 @@ def make_wheel() -> tuple[str, bytes]:
     version = installed.version
     info, package = f"firstlight-{version}.dist-info", Path(__file__).parents[1]
     contents = {f"firstlight/{path.relative_to(package).as_posix()}": path.read_bytes() for path in _package_files(package)}
-    contents |= {f"firstlight-{version}.data/data/share/firstlight/lessons/{path.name}": path.read_bytes() for path in find_lessons()}
+    place = f"firstlight-{version}.data/data/share/firstlight/lessons"
+    contents |= {f"{place}/{path.name}": blank_source(read_source(path)).encode() for path in find_lessons()}
     contents[f"{info}/METADATA"] = (installed.read_text("METADATA") or installed.read_text("PKG-INFO") or "").encode()
     contents[f"{info}/entry_points.txt"] = b"[console_scripts]\nfirstlight = firstlight.__main__:main\n"
     contents[f"{info}/WHEEL"] = b"Wheel-Version: 1.0\nGenerator: firstlight\nRoot-Is-Purelib: true\nTag: py3-none-any\n"

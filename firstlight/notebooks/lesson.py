@@ -98,8 +98,10 @@ class Lesson:
         if guess is None:
             print(f"{what}: write your guess first, then run this cell again")
         else:
-            words = isinstance(truth, str) or isinstance(guess, str)
-            right = _plain(guess).lower() == _plain(truth).lower() if words else abs(guess - truth) <= CLOSE * abs(truth)  # type: ignore[operator]
+            if isinstance(truth, str) or isinstance(guess, str):
+                right = _plain(guess).lower() == _plain(truth).lower()
+            else:
+                right = abs(guess - truth) <= CLOSE * abs(truth)
             print(f"{what}: you said {_plain(guess)}, it is {_plain(truth)}: {'right' if right else 'look again at why'}")
 
     def measured(self, name: str, value: float | Tensor, *, least: float | None = None, most: float | None = None) -> float:

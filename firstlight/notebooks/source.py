@@ -45,7 +45,7 @@ class Cell:
 
 @dataclass(frozen=True, kw_only=True)
 class Source:
-    """A lesson as it is written. shows: numbers of the specification that it covers. digest: of its text, to tell versions apart."""
+    """A lesson as it is written. shows: numbers of the specification that it covers. digest: of what all see of it, by version."""
 
     path: Path
     title: str
@@ -111,9 +111,9 @@ def read_source(path: Path) -> Source:
     _check_names(path, cells)
     _check_leaks(path, cells)
     header = _header(path, notebook.metadata.get("firstlight"))
-    return Source(
-        path=path, kernelspec=dict(notebook.metadata.get("kernelspec") or {}), cells=cells, digest=sha256(text.encode())[:16], **header
-    )
+    seen = "\n".join(line for cell in cells for line, is_solution in marked_lines(cell.source) if not is_solution)
+    kernelspec = dict(notebook.metadata.get("kernelspec") or {})
+    return Source(path=path, kernelspec=kernelspec, cells=cells, digest=sha256(seen.encode())[:16], **header)
 
 
 def load_library(name: str) -> Any:

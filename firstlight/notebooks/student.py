@@ -15,8 +15,7 @@ def blank(cell: Cell) -> str:
     """Return the text of a cell with its solutions taken out; all other lines are as they were."""
     if cell.kind not in MARKED:
         return cell.source
-    stubs = STUBS.get(cell.kind) or [f"{name} = None  # write your guess" for name in guess_names(cell.source)]
-    lines, inside = [], False
+    stubs, lines, inside = blank_lines(cell), [], False
     for line in cell.source.split("\n"):
         if line.strip() == BEGIN:
             inside = True
@@ -26,6 +25,30 @@ def blank(cell: Cell) -> str:
         elif not inside:
             lines.append(line)
     return "\n".join(lines)
+
+
+def blank_source(source: Source) -> str:
+    """Return the file of a lesson with its solutions taken out: a student checks a hand-in against it as an instructor does."""
+    stubs = {cell.line: blank_lines(cell) for cell in source.of_kind(*MARKED)}
+    lines: list[str] = []
+    cell_stubs: list[str] = []
+    inside = False
+    for number, line in enumerate(source.path.read_text(encoding="utf-8").splitlines(), 1):
+        cell_stubs = stubs.get(number, []) if line.startswith("# %%") else cell_stubs
+        mark = line.removeprefix("# ").strip() if line.startswith("# ###") else line.strip()
+        if mark == END:
+            inside = False
+        if not inside:
+            lines.append(line)
+        if mark == BEGIN:
+            inside = True
+            lines += [line[: line.index(BEGIN)] + stub for stub in cell_stubs]
+    return "\n".join(lines) + "\n"
+
+
+def blank_lines(cell: Cell) -> list[str]:
+    """Return what stands in a student's version in the place of each solution of a cell."""
+    return STUBS.get(cell.kind) or [f"{name} = None  # write your guess" for name in guess_names(cell.source)]
 
 
 def to_notebook(source: Source, *, student: bool) -> Any:

@@ -16,6 +16,7 @@ from firstlight.notebooks.build import build_lessons
 from firstlight.notebooks.bundle import make_wheel
 from firstlight.notebooks.hand_in import check
 from firstlight.notebooks.source import MARKED, find_lessons, read_source, solution_lines
+from firstlight.notebooks.student import blank
 from firstlight.tracking.console import Console
 from tests.notebooks.hand_ins import LESSON
 
@@ -74,7 +75,9 @@ def test_students_get_no_solution(tmp_path: Path) -> None:
                 Path(row["student"]).read_text(encoding="utf-8"),
                 archive.read(f"firstlight/lessons/{row['lesson']}.ipynb").decode(),
             ):
-                shown = {line.strip() for cell in json.loads(text)["cells"] for line in "".join(cell["source"]).splitlines()}
+                shown = {
+                    line.removeprefix("# ").strip() for cell in json.loads(text)["cells"] for line in "".join(cell["source"]).splitlines()
+                }
                 assert hidden and not hidden & shown
 
 
@@ -134,7 +137,15 @@ def test_the_wheel_holds_the_package_and_the_lessons(tmp_path: Path) -> None:
             data = archive.read(entry)
             assert len(data) == int(size)
             assert digest == "sha256=" + base64.urlsafe_b64encode(hashlib.sha256(data).digest()).rstrip(b"=").decode()
+        for entry in names:
+            if "/share/firstlight/lessons/" in entry:
+                (tmp_path / Path(entry).name).write_bytes(archive.read(entry))
     assert {"firstlight/cli.py", "firstlight/configs/quickstart.yaml", "firstlight/data/digits.npz"} <= set(names)
+    for path in find_lessons():  # a student's checker reads the same lesson, without a line of its solutions
+        whole, handed_out = read_source(path), read_source(tmp_path / path.name)
+        assert handed_out.digest == whole.digest and [blank(cell) for cell in handed_out.cells] == [blank(cell) for cell in whole.cells]
+        shown = {line.removeprefix("# ").strip() for line in (tmp_path / path.name).read_text(encoding="utf-8").splitlines()}
+        assert not shown & {line for cell in whole.cells for line in solution_lines(cell.source)}
     packed = {Path(entry).name for entry in names if "/share/firstlight/lessons/" in entry}
     assert packed == {path.name for path in find_lessons()} and not [entry for entry in names if "__pycache__" in entry]
 
@@ -143,5 +154,6 @@ def test_the_list(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     """E14: title, minutes, what a lesson shows, and the data it would use here."""
     found = json.loads(command(capsys, "list", "--json", "--data-dir", str(tmp_path)))
     assert found["data"] == "digits" and [row["lesson"] for row in found["lessons"]] == [path.stem for path in find_lessons()]
+    assert next(row["shows"] for row in found["lessons"] if row["lesson"] == "04_training_loop") == ["B5"]
     said = command(capsys, "list", "4", "--data-dir", str(tmp_path))
-    assert "04_training_loop" in said and "B5" in said and "the 8x8 digits that come with firstlight" in said
+    assert "04_training_loop" in said and "run minutes" in said and "the 8x8 digits that come with firstlight" in said

@@ -22,7 +22,7 @@ def test_a_guess_beside_the_truth(capsys: pytest.CaptureFixture[str]) -> None:
         "loss: you said 2.1, it is 2.3: right",
         "loss: you said 2, it is 2.3: look again at why",
         "loss: write your guess first, then run this cell again",
-        "loss: you said Step , it is step: right",
+        "loss: you said Step, it is step: right",
         "loss: you said step, it is backward: look again at why",
     ]
 
