@@ -12,7 +12,7 @@ from typing import Any, Literal
 from firstlight.errors import ConfigError
 from firstlight.files import write_bytes
 from firstlight.notebooks.source import Source, find_lessons, load_library
-from firstlight.notebooks.student import to_notebook
+from firstlight.notebooks.student import INSTALL_LINE, to_notebook
 
 MADE = (2020, 1, 1, 0, 0, 0)
 """The date of every file in an archive: the same lessons give the same bytes."""
@@ -51,8 +51,7 @@ Before you hand in: Runtime, Restart session and run all, then save.
 {table}
 """
 
-INSTALL = """# Run this cell first, and again after every restart.
-import importlib.util
+INSTALL = """import importlib.util
 import os
 import subprocess
 import sys
@@ -134,7 +133,12 @@ def _archive(contents: Mapping[str, bytes]) -> bytes:
     return buffer.getvalue()
 
 
+def install_text(wheel_name: str) -> str:
+    """Return the cell that mounts the folder in Colab and installs this wheel from it."""
+    return f"{INSTALL_LINE}\n{INSTALL.format(wheel=wheel_name)}"
+
+
 def _install_cell(source: Source, wheel_name: str) -> Any:
-    cell = load_library("nbformat.v4").new_code_cell(INSTALL.format(wheel=wheel_name))
+    cell = load_library("nbformat.v4").new_code_cell(install_text(wheel_name))
     cell.id = f"{source.name}-install"[:64]
     return cell

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 
 from firstlight.notebooks.read import Given, HandedIn
 from firstlight.notebooks.source import MARKED, Cell, Source, marked_lines
-from firstlight.notebooks.student import blank, grade_id
+from firstlight.notebooks.student import INSTALL_LINE, blank, grade_id
 
 Finding = tuple[Given | None, Cell | None, str]
 NO_ANSWER = ("", "todo", "tbd", "answer", "your answer here", "write your answer here")
@@ -54,6 +54,14 @@ def compare(hand_in: HandedIn, source: Source) -> Iterator[Finding]:
 def restored(hand_in: HandedIn, source: Source) -> dict[int, str]:
     """Return, by the number of a handed-in cell, the lesson's own text of the cells that no student changes."""
     return {given.number: cell.source for cell, given in pairs(hand_in, source) if cell.kind in ("code", "check")}
+
+
+def install_cell(hand_in: HandedIn, source: Source | None) -> Given | None:
+    """Return the cell with which a notebook of Colab's bundle begins; it installs firstlight, and does not run again."""
+    first = next(iter(hand_in.code), None)
+    if first is None or not first.source.lstrip().startswith(INSTALL_LINE):
+        return None
+    return None if any(given is first for _, given in pairs(hand_in, source)) else first
 
 
 def _problem(cell: Cell, given: Given) -> str:

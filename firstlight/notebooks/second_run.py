@@ -8,7 +8,7 @@ from typing import Any
 
 from firstlight.data.places import data_dir_of
 from firstlight.errors import DataError
-from firstlight.notebooks.match import Finding, pairs, restored
+from firstlight.notebooks.match import Finding, install_cell, pairs, restored
 from firstlight.notebooks.read import Given, HandedIn, one_line
 from firstlight.notebooks.rerun import Ran, run
 from firstlight.notebooks.source import Cell, Source, load_library
@@ -45,9 +45,10 @@ def rerun_findings(
     if second.error:
         given = hand_in.cells[max(second.cell, 1) - 1]
         return [(given, cells.get(given.number), f"fails now and then: {_why(second, seconds)}")], points
+    install = install_cell(hand_in, source)
     for given in hand_in.code:
         cell = cells.get(given.number)
-        if not (cell and cell.varies):
+        if not (cell and cell.varies) and given is not install:
             texts = [_plain(given.text), *(_plain(_output(ran, given)) for ran in (first, second))]
             found += [(given, cell, what) for what in _wrong_text(*texts)]
     return found, points
@@ -56,9 +57,12 @@ def rerun_findings(
 def _run(hand_in: HandedIn, source: Source | None, seconds: float, settings: dict[str, str]) -> Ran:
     v4 = load_library("nbformat.v4")
     ours = restored(hand_in, source) if source else {}
+    install = install_cell(hand_in, source)
+    if install is not None:
+        ours[install.number] = "pass"
     notebook = v4.new_notebook(metadata={"kernelspec": {"name": "python3", "display_name": "Python 3", "language": "python"}})
     for given in hand_in.cells:
-        make = v4.new_code_cell if given.type == "code" else v4.new_markdown_cell
+        make = v4.new_code_cell if given.number in ours or given.type == "code" else v4.new_markdown_cell
         notebook.cells.append(make(ours.get(given.number, given.source), id=f"cell-{given.number}"))
     return run(notebook, settings=settings, seconds=seconds, confined=True)
 
@@ -97,8 +101,16 @@ def _points(source: Source | None, cells: dict[int, Cell], ran: Ran) -> dict[str
     """Return the points of the checks that the run passed, and of all checks: answers in words are for people to mark."""
     if source is None:
         return {}
-    passed = [cell.points for number, cell in cells.items() if cell.kind == "check" and (not ran.error or number < ran.cell)]
+    passed = [cell.points for number, cell in cells.items() if cell.kind == "check" and _ran_well(ran, number)]
     return {"points": sum(passed), "most_points": sum(cell.points for cell in source.of_kind("check"))}
+
+
+def _ran_well(ran: Ran, number: int) -> bool:
+    """Whether this cell ran to its end; of a run that was ended no notebook is left, and the cells before the last one did."""
+    if ran.error and number >= ran.cell:
+        return False
+    cell = ran.notebook.cells[number - 1] if ran.notebook is not None else None
+    return cell is None or (cell.cell_type == "code" and cell.execution_count is not None)
 
 
 def _wrong_text(stored: str, first: str, second: str) -> Iterator[str]:

@@ -51,7 +51,7 @@ def test_what_only_a_run_tells(name: str, tmp_path: Path) -> None:
     assert found[0].startswith(SPOILT[name][1]) and len(found) == 1, found
 
 
-@pytest.mark.parametrize("name", ["more_cells", "windows_line_ends"])
+@pytest.mark.parametrize("name", ["more_cells", "windows_line_ends", "from_colab"])
 def test_a_run_finds_nothing_in_what_is_good(name: str, tmp_path: Path) -> None:
     """C10: times, what `varies=true` allows, and line ends do not count; all checks pass."""
     row = verdict(write(tmp_path, handed_in(GOOD[name])), rerun=True, seconds=60)
@@ -76,6 +76,22 @@ def test_the_checks_of_the_lesson_run_and_not_those_handed_in(tmp_path: Path) ->
     row = verdict(write(tmp_path, made), rerun=True, seconds=60)
     assert (row["points"], row["most_points"]) == (0, 3)
     assert row["findings"][0]["line"].startswith("cell 8 (check mean): was changed")
+
+
+def test_a_check_that_was_made_text_runs_all_the_same(tmp_path: Path) -> None:
+    """C10: a check turned into Markdown, its names kept: no points for a wrong solution."""
+    made = handed_in(as_it_was)
+    check_cell = find(made, "assert mean")
+    made["cells"][made["cells"].index(check_cell)] = {
+        "cell_type": "markdown",
+        "id": check_cell["id"],
+        "metadata": check_cell["metadata"],
+        "source": check_cell["source"],
+    }
+    find(made, "def mean")["source"] = "def mean(values):\n    return 1.625"
+    row = verdict(write(tmp_path, numbered(made)), rerun=True, seconds=60)
+    assert (row["points"], row["most_points"]) == (0, 3)
+    assert row["findings"][0]["line"] == "cell 8 (check mean): was changed: it is a markdown cell, and a code cell in the lesson"
 
 
 RUNS = {
