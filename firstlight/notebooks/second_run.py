@@ -1,5 +1,6 @@
 """What two new runs of a handed-in notebook tell: stale outputs, random numbers, hidden errors, what the limits refused."""
 
+import math
 import re
 from collections.abc import Iterator
 from itertools import zip_longest
@@ -13,18 +14,21 @@ from firstlight.notebooks.read import Given, HandedIn, one_line
 from firstlight.notebooks.rerun import Ran, run
 from firstlight.notebooks.source import Cell, Source, load_library
 
-SHARE, SMALL = 0.05, 100
-"""Numbers of another machine are the same within this share; whole numbers up to SMALL must be equal."""
+SHARE, SMALL, TINY = 0.05, 100, 1e-6
+"""Numbers of another machine are the same within this share, or this far apart; whole numbers up to SMALL must be equal."""
 NO_DATA = "/nonexistent"
 """A folder of data in which there is no MNIST."""
 NUMBER = re.compile(r"[-+]?(?:\d+(?:,\d{3})+|\d+)(?:\.\d+)?(?:[eE][-+]?\d+)?|\b(?:nan|inf)\b")
+TIME = r"\d+(?:\.\d+)? ?(?:s|ms|us|\u00b5s|\u03bcs|ns|seconds?|minutes?|min|hours?|h)\b"
 NEVER_THE_SAME = (
     (re.compile(r"\x1b\[[0-9;]*[A-Za-z]"), ""),
     (re.compile(r"[^\n]*\r(?!\n)"), ""),
     (re.compile(r"0x[0-9a-fA-F]{6,}"), "0x"),
-    (re.compile(r"\d+(?:\.\d+)? ?(?:s|ms|us|\u00b5s|\u03bcs|ns|seconds|minutes|min)\b"), "T"),
+    (re.compile(rf"{TIME}(?:,? {TIME})*"), "T"),
+    (re.compile(r"\d+ runs?, [\d,]+ loops?( each)?"), "loops"),
+    (re.compile(r"The slowest run took [^\n]*(?:\n|$)"), ""),
 )
-"""Colours, progress bars, addresses and times: what differs from run to run and means nothing."""
+"""Colours, progress bars, addresses, times and what %timeit makes of them: what differs from run to run and means nothing."""
 
 
 def rerun_findings(
@@ -64,7 +68,7 @@ def _run(hand_in: HandedIn, source: Source | None, seconds: float, settings: dic
     for given in hand_in.cells:
         make = v4.new_code_cell if given.number in ours or given.type == "code" else v4.new_markdown_cell
         notebook.cells.append(make(ours.get(given.number, given.source), id=f"cell-{given.number}"))
-    return run(notebook, settings=settings, seconds=seconds, confined=True)
+    return run(notebook, settings={**settings, "PYTHONHASHSEED": "0"}, seconds=seconds, confined=True)
 
 
 def _settings(hand_in: HandedIn, data_dir: Path | None) -> dict[str, str]:
@@ -149,4 +153,4 @@ def _close(one: str, other: str) -> bool:
     a, b = float(one), float(other)
     if one == other or (one.lstrip("+-").isdigit() and other.lstrip("+-").isdigit() and abs(a) <= SMALL):
         return one == other
-    return abs(a - b) <= SHARE * max(abs(a), abs(b)) + 1e-3
+    return math.isclose(a, b, rel_tol=SHARE, abs_tol=TINY)
