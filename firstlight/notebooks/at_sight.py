@@ -12,6 +12,8 @@ from firstlight.notebooks.source import Source, load_library
 MAX_OUTPUT_BYTES = 2 * 2**20
 """Size of the outputs of one cell."""
 HIDING_TAGS = ("raises-exception", "skip-execution")
+OURS = ("measured", "reveal", "show")
+"""Functions of `lesson` that print."""
 
 
 def findings_of(hand_in: HandedIn, source: Source | None) -> Iterator[Finding]:
@@ -53,7 +55,7 @@ def _wrong_cell(given: Given) -> str:
     """Return what is wrong with a code cell, the first thing alone, or nothing."""
     hiding = [tag for tag in given.tags if tag in HIDING_TAGS]
     size = sum(len(json.dumps(output)) for output in given.outputs)
-    tree = _parsed(given.source)
+    code = _parsed(given.source)
     errors = [output for output in given.outputs if output.get("output_type") == "error"]
     if hiding:
         return f"hides errors: it has the tag {hiding[0]}"
@@ -61,33 +63,45 @@ def _wrong_cell(given: Given) -> str:
         return "hides what it prints (%%capture)"
     if size > MAX_OUTPUT_BYTES:
         return f"its outputs take {size / 2**20:.1f} MB, more than {MAX_OUTPUT_BYTES // 2**20}; print less"
-    if isinstance(tree, str):
-        return f"is no Python: {tree}"
+    if isinstance(code, str):
+        return f"is no Python: {code}"
     if errors:
         return f"ends with an error, {one_line(errors[0].get('ename'))}: {one_line(errors[0].get('evalue'))}"
-    if given.count is not None and not given.text.strip() and (line := _prints(tree)):
+    if given.count is not None and not given.text.strip() and (line := _prints(*code)):
         return f"its output is missing: `{line}` prints something"
     return ""
 
 
-def _parsed(source: str) -> ast.Module | str:
-    """Return the code of a cell, with its magics as Python, or what is wrong with it."""
+def _parsed(source: str) -> tuple[str, ast.Module] | str:
+    """Return the code of a cell, with its magics as Python, and its tree; or what is wrong with it."""
     manager = load_library("IPython.core.inputtransformer2").TransformerManager()
     try:
-        return ast.parse(str(manager.transform_cell(source)))
+        text = str(manager.transform_cell(source))
+        return text, ast.parse(text)
     except SyntaxError as error:
         return f"{error.msg} (line {error.lineno})"
     except (ValueError, MemoryError, RecursionError) as error:
         return one_line(error) or type(error).__name__
 
 
-def _prints(tree: ast.Module) -> str:
+def _prints(text: str, tree: ast.Module) -> str:
     """Return the first line at the top of a cell that always prints, or nothing."""
-    for node in tree.body:
-        if isinstance(node, ast.Expr) and isinstance(node.value, ast.Call):
-            call = node.value
-            name = call.func.id if isinstance(call.func, ast.Name) else ""
-            ours = ast.unparse(call.func) in ("lesson.measured", "lesson.reveal", "lesson.show")
-            if ours or (name == "print" and call.args and not any(word.arg == "file" for word in call.keywords)):
-                return one_line(ast.unparse(call))
+    called = [_name(node.func) for node in ast.walk(tree) if isinstance(node, ast.Call)]
+    calls = [node.value for node in tree.body if isinstance(node, ast.Expr) and isinstance(node.value, ast.Call)]
+    for call in calls if "clear_output" not in called else ():
+        ours = isinstance(call.func, ast.Attribute) and _name(call.func.value) == "lesson" and call.func.attr in OURS
+        to_output = not any(word.arg == "file" for word in call.keywords)
+        if ours or (isinstance(call.func, ast.Name) and call.func.id == "print" and to_output and _shows(call)):
+            return one_line(ast.get_source_segment(text, call))
     return ""
+
+
+def _name(function: ast.expr) -> str:
+    """Return the name by which something is called, without the module before it."""
+    return function.attr if isinstance(function, ast.Attribute) else function.id if isinstance(function, ast.Name) else ""
+
+
+def _shows(call: ast.Call) -> bool:
+    """Whether the first thing printed is a text that is not blank; what else is printed may be."""
+    first = call.args[0] if call.args else None
+    return isinstance(first, ast.JoinedStr) or (isinstance(first, ast.Constant) and bool(str(first.value).strip()))

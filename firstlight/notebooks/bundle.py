@@ -12,7 +12,7 @@ from typing import Any, Literal
 from firstlight.errors import ConfigError
 from firstlight.files import write_bytes
 from firstlight.notebooks.source import Source, find_lessons, load_library, read_source
-from firstlight.notebooks.student import blank_source, to_notebook
+from firstlight.notebooks.student import INSTALL_LINE, blank_source, to_notebook
 
 MADE = (2020, 1, 1, 0, 0, 0)
 """The date of every file in an archive: the same lessons give the same bytes."""
@@ -31,8 +31,12 @@ Windows (PowerShell):
     .venv\\Scripts\\pip install "{wheel}[lessons]" jupyterlab
     .venv\\Scripts\\jupyter lab lessons
 
-The lessons run on MNIST where it is: `firstlight data fetch mnist` gets it once. Without it they run on small digits that come along.
-Before you hand in: Kernel, Restart Kernel and Run All Cells, then save.
+The lessons run on MNIST where it is: `.venv/bin/firstlight data fetch mnist` gets it once (Windows: .venv\\Scripts\\firstlight). Without it
+they run on small digits that come along.
+
+Yours are the cells with `guess = None`, with `# YOUR CODE HERE` and with *Write your answer here.* The check behind an exercise says what
+is wrong with it. Before you hand in: Kernel, Restart Kernel and Run All Cells, then save, and see what your instructor will see:
+    .venv/bin/firstlight lessons check lessons/NAME.ipynb
 
 {table}
 """
@@ -51,8 +55,7 @@ Before you hand in: Runtime, Restart session and run all, then save.
 {table}
 """
 
-INSTALL = """# Run this cell first, and again after every restart.
-import importlib.util
+INSTALL = """import importlib.util
 import os
 import subprocess
 import sys
@@ -138,7 +141,12 @@ def _archive(contents: Mapping[str, bytes]) -> bytes:
     return buffer.getvalue()
 
 
+def install_text(wheel_name: str) -> str:
+    """Return the cell that mounts the folder in Colab and installs this wheel from it."""
+    return f"{INSTALL_LINE}\n{INSTALL.format(wheel=wheel_name)}"
+
+
 def _install_cell(source: Source, wheel_name: str) -> Any:
-    cell = load_library("nbformat.v4").new_code_cell(INSTALL.format(wheel=wheel_name))
+    cell = load_library("nbformat.v4").new_code_cell(install_text(wheel_name))
     cell.id = f"{source.name}-install"[:64]
     return cell

@@ -5,6 +5,7 @@ Python holds them everywhere, less firmly, and says what was refused.
 """
 
 import ctypes
+import json
 import os
 import signal
 import socket
@@ -36,7 +37,7 @@ PATHS_OF |= {"os.rename": 2, "os.link": 2, "sqlite3.connect": 1}
 def confine(folder: Path, log: Path) -> None:
     """Keep this process and its children within `folder`, for good; call it before the first thread starts.
 
-    log: gets a line for each thing that the audit hook refused.
+    log: gets a line of JSON, a text, for each thing that the audit hook refused.
     """
     told = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
     _limit_sizes()
@@ -98,7 +99,7 @@ def _refuse(folder: str, told: int) -> None:
     writing = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_APPEND
 
     def refuse(what: str) -> None:
-        os.write(told, (what + "\n").encode(errors="replace"))
+        os.write(told, (json.dumps(what[:500]) + "\n").encode())
         raise PermissionError(what)
 
     def check_path(path: Any) -> None:

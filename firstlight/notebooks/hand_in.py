@@ -7,14 +7,16 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from firstlight.errors import ConfigError, DataError
+from firstlight.errors import ConfigError, DataError, FirstlightError
 from firstlight.notebooks.at_sight import findings_of
 from firstlight.notebooks.match import Finding
-from firstlight.notebooks.read import Given, HandedIn, read_hand_in
+from firstlight.notebooks.read import Given, HandedIn, one_line, read_hand_in
 from firstlight.notebooks.source import Cell, Source, find_lessons, read_source
 
 SECONDS = 1_800
 """Time limit of a run: no lesson takes longer on two cores."""
+MOST = 600
+"""Letters of a message."""
 
 
 def check(
@@ -25,7 +27,7 @@ def check(
     paths: files, or folders of them. lesson: a name, a file or a folder of files, where others than the installed lessons are meant.
     rerun: run each twice, confined, within `seconds` a run.
     """
-    paths = [found for path in paths for found in (sorted(path.rglob("*.ipynb")) if path.is_dir() else [path])]
+    paths = [found for path in paths for found in (_notebooks_in(path) if path.is_dir() else [path])]
     rows = [_check_one(path, lesson, rerun=rerun, seconds=seconds, data_dir=data_dir) for path in paths]
     if not rows:
         raise ConfigError("no notebook was named; give files, or a folder with .ipynb files in it")
@@ -36,22 +38,32 @@ def check(
 def print_check(found: dict[str, Any]) -> None:
     """Print a line a notebook, and behind it one a finding."""
     for row in found["notebooks"]:
+        for finding in row["findings"] if "unreadable" in row else ():
+            print(f"{one_line(row['file'], most=MOST)}: {finding['line']}")
         if "unreadable" in row:
             print(f"error: {row['unreadable']}")
             continue
         of = f"lesson {row['lesson']}" if row["lesson"] else "no lesson of firstlight: order, outputs and errors alone were looked at"
         points = f", {row['points']} of {row['most_points']} points" if "points" in row else ""
-        print(f"{row['file']}: {'good' if row['good'] else 'not good'} ({of}{points})")
+        print(f"{one_line(row['file'], most=MOST)}: {'good' if row['good'] else 'not good'} ({of}{points})")
         for finding in row["findings"]:
             print(f"  {finding['line']}")
 
 
+def _notebooks_in(folder: Path) -> list[Path]:
+    """Return the notebooks below a folder, without Jupyter's checkpoints and what macOS puts into archives."""
+    found = ((path, path.relative_to(folder).parts) for path in sorted(folder.rglob("*.ipynb")))
+    return [path for path, parts in found if not any(part.startswith(".") or part == "__MACOSX" for part in parts)]
+
+
 def _check_one(path: Path, lesson: str | None, *, rerun: bool, seconds: float, data_dir: Path | None) -> dict[str, Any]:
+    row: dict[str, Any] = {"file": str(path), "lesson": None}
+    found: list[Finding] = []
     try:
         hand_in = read_hand_in(path)
         source = _lesson_of(hand_in, lesson)
-        found = [*_other_version(hand_in, source), *findings_of(hand_in, source)]
-        row: dict[str, Any] = {"file": str(path), "lesson": source.name if source else None}
+        row["lesson"] = source.name if source else None
+        found += [*_other_version(hand_in, source), *findings_of(hand_in, source)]
         if rerun:
             from firstlight.notebooks.second_run import rerun_findings
 
@@ -59,10 +71,12 @@ def _check_one(path: Path, lesson: str | None, *, rerun: bool, seconds: float, d
             known = {given.number for given, _, _ in found if given is not None}
             found += [finding for finding in again if finding[0] is None or finding[0].number not in known]
             row |= points
-    except DataError as error:
-        return {"file": str(path), "good": False, "findings": [], "unreadable": str(error)}
+    except ConfigError:
+        raise
+    except FirstlightError as error:
+        row["unreadable"] = one_line(error, most=MOST)
     found.sort(key=lambda finding: finding[0].number if finding[0] else finding[1].number if finding[1] else 0)
-    return {**row, "good": not found, "findings": [_row(*finding) for finding in found]}
+    return {**row, "good": not found and "unreadable" not in row, "findings": [_row(*finding) for finding in found]}
 
 
 def _other_version(hand_in: HandedIn, source: Source | None) -> list[Finding]:
@@ -77,6 +91,7 @@ def _other_version(hand_in: HandedIn, source: Source | None) -> list[Finding]:
 def _row(given: Given | None, cell: Cell | None, what: str) -> dict[str, Any]:
     name = f" ({cell.kind} {cell.name})" if cell and cell.name else ""
     where = f"cell {given.number}{name}" if given else f"cell {cell.number} of the lesson{name}" if cell else "the notebook"
+    what = one_line(what, most=MOST)
     return {"cell": given.number if given else None, "name": cell.name if cell else "", "what": what, "line": f"{where}: {what}"}
 
 

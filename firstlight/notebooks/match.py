@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 
 from firstlight.notebooks.read import Given, HandedIn
 from firstlight.notebooks.source import MARKED, Cell, Source, marked_lines
-from firstlight.notebooks.student import blank, grade_id
+from firstlight.notebooks.student import INSTALL_LINE, blank, grade_id
 
 Finding = tuple[Given | None, Cell | None, str]
 NO_ANSWER = ("", "todo", "tbd", "answer", "your answer here", "write your answer here")
@@ -15,14 +15,16 @@ NO_ANSWER = ("", "todo", "tbd", "answer", "your answer here", "write your answer
 def match(hand_in: HandedIn, source: Source) -> dict[int, Given]:
     """Return, by the number of a lesson's cell, the cell that was handed in for it; those that are missing are not there."""
     found: dict[int, Given] = {}
-    rules: tuple[Callable[[Cell, Given], bool], ...] = (_same_name, _same_text, _same_id, _same_frame)
+    rules: tuple[Callable[[Cell, Given], bool], ...] = (_same_name, _same_id_and_text, _same_text, _same_id, _same_frame)
     for rule in rules:
         taken = {given.number for given in found.values()}
         for cell in source.cells:
             if cell.number in found:
                 continue
-            given = next((given for given in hand_in.cells if given.number not in taken and rule(cell, given)), None)
-            if given is not None:
+            fitting = [given for given in hand_in.cells if given.number not in taken and rule(cell, given)]
+            if fitting:
+                before = next((found[number].number for number in range(cell.number - 1, 0, -1) if number in found), 0)
+                given = next((given for given in fitting if given.number > before), fitting[0])
                 found[cell.number] = given
                 taken.add(given.number)
     return found
@@ -54,6 +56,14 @@ def compare(hand_in: HandedIn, source: Source) -> Iterator[Finding]:
 def restored(hand_in: HandedIn, source: Source) -> dict[int, str]:
     """Return, by the number of a handed-in cell, the lesson's own text of the cells that no student changes."""
     return {given.number: cell.source for cell, given in pairs(hand_in, source) if cell.kind in ("code", "check")}
+
+
+def install_cell(hand_in: HandedIn, source: Source | None) -> Given | None:
+    """Return the cell with which a notebook of Colab's bundle begins; it installs firstlight, and does not run again."""
+    first = next(iter(hand_in.code), None)
+    if first is None or not first.source.lstrip().startswith(INSTALL_LINE):
+        return None
+    return None if any(given is first for _, given in pairs(hand_in, source)) else first
 
 
 def _problem(cell: Cell, given: Given) -> str:
@@ -108,6 +118,10 @@ def _same_name(cell: Cell, given: Given) -> bool:
 
 def _same_text(cell: Cell, given: Given) -> bool:
     return given.type == cell.type and cell.kind not in MARKED and _tidy(given.source) == _tidy(cell.source)
+
+
+def _same_id_and_text(cell: Cell, given: Given) -> bool:
+    return _same_id(cell, given) and _same_text(cell, given)
 
 
 def _same_id(cell: Cell, given: Given) -> bool:

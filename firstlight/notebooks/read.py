@@ -2,6 +2,7 @@
 
 import json
 import re
+import stat
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -61,11 +62,8 @@ class HandedIn:
 def read_hand_in(path: Path) -> HandedIn:
     """Return a notebook file's cells. Raises DataError, one line, where it is none, is damaged, or is too large to be one."""
     try:
-        size = path.stat().st_size
-        if size > MAX_BYTES:
-            limit = MAX_BYTES // 2**20
-            raise DataError(f"{path}: {size / 2**20:.0f} MB, and a notebook has at most {limit}; clear the outputs that are too large")
-        found = json.loads(path.read_bytes())
+        found = json.loads(_content(path))
+        json.dumps(found, ensure_ascii=False).encode()  # a lone surrogate can be neither run nor printed
     except OSError as error:
         raise DataError(f"{path}: cannot be read ({error.strerror}); name a notebook file, such as 04_training_loop.ipynb") from None
     except (ValueError, RecursionError, MemoryError) as error:
@@ -86,10 +84,24 @@ def joined(text: Any) -> str:
     return "".join(str(part) for part in text) if isinstance(text, list) else text if isinstance(text, str) else ""
 
 
-def one_line(text: Any) -> str:
-    """Return a text from a notebook as it may stand in a message: on one line, without colours, not too long."""
-    line = " ".join(re.sub(r"\x1b\[[0-9;]*m", "", str(text)).split())
-    return line if len(line) <= 120 else line[:117] + "..."
+def one_line(text: Any, *, most: int = 120) -> str:
+    """Return a text from a notebook as it may stand in a message: on one line, without what steers a terminal, not too long."""
+    shown = re.sub(r"\x1b\[[0-9;]*m", "", str(text))
+    line = " ".join("".join(letter if letter.isprintable() else " " for letter in shown).split())
+    return line if len(line) <= most else line[: most - 3] + "..."
+
+
+def _content(path: Path) -> bytes:
+    info = path.stat()
+    if not stat.S_ISREG(info.st_mode):
+        raise DataError(f"{path}: no file; name a notebook file, such as 04_training_loop.ipynb")
+    with path.open("rb") as handle:
+        content = handle.read(MAX_BYTES + 1) if info.st_size <= MAX_BYTES else b""
+    size = max(info.st_size, len(content))
+    if size > MAX_BYTES:
+        limit = MAX_BYTES // 2**20
+        raise DataError(f"{path}: {size / 2**20:.0f} MB, and a notebook has at most {limit}; clear the outputs that are too large")
+    return content
 
 
 def _cell(path: Path, number: int, cell: Any) -> Given:

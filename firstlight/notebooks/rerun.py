@@ -20,6 +20,7 @@ from firstlight.notebooks.source import load_library
 
 RESULT_BYTES = 100 * 2**20
 """Size of a notebook with its outputs that is read back."""
+REFUSED_BYTES, REFUSED_LINES = 64 * 2**10, 20
 TOKEN = "FIRSTLIGHT_RERUN"
 
 
@@ -54,7 +55,7 @@ def run(notebook: Any, *, settings: Mapping[str, str], seconds: float, confined:
         write_bytes(source, nbformat.writes(notebook).encode())
         words = [str(source), str(target), str(inner), *(["--confined", str(log)] if confined else [])]
         lines, in_time = _run_child(words, child_environment(inner, settings), inner, seconds)
-        refused = tuple(dict.fromkeys(log.read_text(encoding="utf-8", errors="replace").splitlines())) if log.is_file() else ()
+        refused = _refused(log) if log.is_file() else ()
         at = max((line["cell"] for line in lines if "cell" in line), default=0)
         if not in_time:
             return Ran(cell=at, error=f"still ran after {seconds:g} s", kind="time", refused=refused)
@@ -65,6 +66,17 @@ def run(notebook: Any, *, settings: Mapping[str, str], seconds: float, confined:
         ended = lines[-1]["ended"] or {}
         made = nbformat.reads(target.read_text(encoding="utf-8"), as_version=4)
         return Ran(notebook=made, cell=ended.get("cell", 0), error=ended.get("error", ""), kind=ended.get("kind", ""), refused=refused)
+
+
+def _refused(log: Path) -> tuple[str, ...]:
+    """Return what was refused, each thing once; a notebook that is refused without end fills no memory."""
+    with log.open("rb") as handle:
+        lines = handle.read(REFUSED_BYTES).split(b"\n")[:REFUSED_LINES]
+    found = []
+    for line in lines:
+        with suppress(ValueError, RecursionError):
+            found.append(json.loads(line))
+    return tuple(dict.fromkeys(what for what in found if isinstance(what, str)))
 
 
 def _run_child(words: list[str], environment: dict[str, str], folder: Path, seconds: float) -> tuple[list[dict[str, Any]], bool]:

@@ -1,5 +1,6 @@
 """What two new runs of a handed-in notebook tell: stale outputs, random numbers, hidden errors, what the limits refused."""
 
+import math
 import re
 from collections.abc import Iterator
 from itertools import zip_longest
@@ -8,23 +9,26 @@ from typing import Any
 
 from firstlight.data.places import data_dir_of
 from firstlight.errors import DataError
-from firstlight.notebooks.match import Finding, pairs, restored
+from firstlight.notebooks.match import Finding, install_cell, pairs, restored
 from firstlight.notebooks.read import Given, HandedIn, one_line
 from firstlight.notebooks.rerun import Ran, run
 from firstlight.notebooks.source import Cell, Source, load_library
 
-SHARE, SMALL = 0.05, 100
-"""Numbers of another machine are the same within this share; whole numbers up to SMALL must be equal."""
+SHARE, SMALL, TINY = 0.05, 100, 1e-6
+"""Numbers of another machine are the same within this share, or this far apart; whole numbers up to SMALL must be equal."""
 NO_DATA = "/nonexistent"
 """A folder of data in which there is no MNIST."""
 NUMBER = re.compile(r"[-+]?(?:\d+(?:,\d{3})+|\d+)(?:\.\d+)?(?:[eE][-+]?\d+)?|\b(?:nan|inf)\b")
+TIME = r"\d+(?:\.\d+)? ?(?:s|ms|us|\u00b5s|\u03bcs|ns|seconds?|minutes?|min|hours?|h)\b"
 NEVER_THE_SAME = (
     (re.compile(r"\x1b\[[0-9;]*[A-Za-z]"), ""),
     (re.compile(r"[^\n]*\r(?!\n)"), ""),
     (re.compile(r"0x[0-9a-fA-F]{6,}"), "0x"),
-    (re.compile(r"\d+(?:\.\d+)? ?(?:s|ms|us|\u00b5s|\u03bcs|ns|seconds|minutes|min)\b"), "T"),
+    (re.compile(rf"{TIME}(?:,? {TIME})*"), "T"),
+    (re.compile(r"\d+ runs?, [\d,]+ loops?( each)?"), "loops"),
+    (re.compile(r"The slowest run took [^\n]*(?:\n|$)"), ""),
 )
-"""Colours, progress bars, addresses and times: what differs from run to run and means nothing."""
+"""Colours, progress bars, addresses, times and what %timeit makes of them: what differs from run to run and means nothing."""
 
 
 def rerun_findings(
@@ -45,9 +49,10 @@ def rerun_findings(
     if second.error:
         given = hand_in.cells[max(second.cell, 1) - 1]
         return [(given, cells.get(given.number), f"fails now and then: {_why(second, seconds)}")], points
+    install = install_cell(hand_in, source)
     for given in hand_in.code:
         cell = cells.get(given.number)
-        if not (cell and cell.varies):
+        if not (cell and cell.varies) and given is not install:
             texts = [_plain(given.text), *(_plain(_output(ran, given)) for ran in (first, second))]
             found += [(given, cell, what) for what in _wrong_text(*texts)]
     return found, points
@@ -56,11 +61,14 @@ def rerun_findings(
 def _run(hand_in: HandedIn, source: Source | None, seconds: float, settings: dict[str, str]) -> Ran:
     v4 = load_library("nbformat.v4")
     ours = restored(hand_in, source) if source else {}
+    install = install_cell(hand_in, source)
+    if install is not None:
+        ours[install.number] = "pass"
     notebook = v4.new_notebook(metadata={"kernelspec": {"name": "python3", "display_name": "Python 3", "language": "python"}})
     for given in hand_in.cells:
-        make = v4.new_code_cell if given.type == "code" else v4.new_markdown_cell
+        make = v4.new_code_cell if given.number in ours or given.type == "code" else v4.new_markdown_cell
         notebook.cells.append(make(ours.get(given.number, given.source), id=f"cell-{given.number}"))
-    return run(notebook, settings=settings, seconds=seconds, confined=True)
+    return run(notebook, settings={**settings, "PYTHONHASHSEED": "0"}, seconds=seconds, confined=True)
 
 
 def _settings(hand_in: HandedIn, data_dir: Path | None) -> dict[str, str]:
@@ -97,8 +105,16 @@ def _points(source: Source | None, cells: dict[int, Cell], ran: Ran) -> dict[str
     """Return the points of the checks that the run passed, and of all checks: answers in words are for people to mark."""
     if source is None:
         return {}
-    passed = [cell.points for number, cell in cells.items() if cell.kind == "check" and (not ran.error or number < ran.cell)]
+    passed = [cell.points for number, cell in cells.items() if cell.kind == "check" and _ran_well(ran, number)]
     return {"points": sum(passed), "most_points": sum(cell.points for cell in source.of_kind("check"))}
+
+
+def _ran_well(ran: Ran, number: int) -> bool:
+    """Whether this cell ran to its end; of a run that was ended no notebook is left, and the cells before the last one did."""
+    if ran.error and number >= ran.cell:
+        return False
+    cell = ran.notebook.cells[number - 1] if ran.notebook is not None else None
+    return cell is None or (cell.cell_type == "code" and cell.execution_count is not None)
 
 
 def _wrong_text(stored: str, first: str, second: str) -> Iterator[str]:
@@ -137,4 +153,4 @@ def _close(one: str, other: str) -> bool:
     a, b = float(one), float(other)
     if one == other or (one.lstrip("+-").isdigit() and other.lstrip("+-").isdigit() and abs(a) <= SMALL):
         return one == other
-    return abs(a - b) <= SHARE * max(abs(a), abs(b)) + 1e-3
+    return math.isclose(a, b, rel_tol=SHARE, abs_tol=TINY)

@@ -9,6 +9,8 @@ STUBS = {
     "answer": ["*Write your answer here.*"],
 }
 """What a student's version has in the place of a solution; the exercises' is nbgrader's own. A prediction's names the guess."""
+INSTALL_LINE = "# Run this cell first, and again after every restart."
+"""First line of the cell that installs firstlight in Colab; it is no part of a lesson."""
 
 
 def blank(cell: Cell) -> str:

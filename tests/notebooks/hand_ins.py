@@ -6,6 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from firstlight.notebooks.bundle import install_text
 from firstlight.notebooks.source import Source, read_source
 from firstlight.notebooks.student import to_notebook
 
@@ -103,6 +104,7 @@ def from_vs_code(made: Notebook) -> None:
 
 
 def from_colab(made: Notebook) -> None:
+    """From our own bundle: its first cell mounts a folder that is not here, and installs firstlight."""
     made["metadata"] = {
         "colab": {"provenance": []},
         "kernelspec": {"name": "python3", "display_name": "Python 3"},
@@ -110,7 +112,8 @@ def from_colab(made: Notebook) -> None:
     }
     for cell in made["cells"]:
         cell["metadata"] = {**cell["metadata"], "id": "Xy12", "colab": {"base_uri": "https://localhost:8080/"}, "outputId": "ab-12"}
-    made["cells"].insert(0, code_cell("# install\nprint('installed')", "installed\n"))
+    said = "data: /content/drive/MyDrive/firstlight/data\nruns and pictures: /content/drive/MyDrive/firstlight/work\n"
+    made["cells"].insert(0, code_cell(install_text("firstlight-0.1.0-py3-none-any.whl"), "Mounted at /content/drive\n", said))
     numbered(made)
 
 

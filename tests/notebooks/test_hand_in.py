@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,7 @@ from firstlight.__main__ import main
 from firstlight.errors import ConfigError, DataError
 from firstlight.notebooks.hand_in import check
 from firstlight.notebooks.read import read_hand_in
-from tests.notebooks.hand_ins import GOOD, LESSON, ONLY_A_RUN_TELLS, SPOILT, as_it_was, code_cell, find, handed_in, numbered, write
+from tests.notebooks.hand_ins import GOOD, LESSON, ONLY_A_RUN_TELLS, SPOILT, as_it_was, code_cell, find, handed_in, numbered, printed, write
 
 Lines = Callable[..., list[str]]
 
@@ -51,7 +52,7 @@ def test_what_only_a_run_tells(name: str, tmp_path: Path) -> None:
     assert found[0].startswith(SPOILT[name][1]) and len(found) == 1, found
 
 
-@pytest.mark.parametrize("name", ["more_cells", "windows_line_ends"])
+@pytest.mark.parametrize("name", ["more_cells", "windows_line_ends", "from_colab"])
 def test_a_run_finds_nothing_in_what_is_good(name: str, tmp_path: Path) -> None:
     """C10: times, what `varies=true` allows, and line ends do not count; all checks pass."""
     row = verdict(write(tmp_path, handed_in(GOOD[name])), rerun=True, seconds=60)
@@ -76,6 +77,22 @@ def test_the_checks_of_the_lesson_run_and_not_those_handed_in(tmp_path: Path) ->
     row = verdict(write(tmp_path, made), rerun=True, seconds=60)
     assert (row["points"], row["most_points"]) == (0, 3)
     assert row["findings"][0]["line"].startswith("cell 8 (check mean): was changed")
+
+
+def test_a_check_that_was_made_text_runs_all_the_same(tmp_path: Path) -> None:
+    """C10: a check turned into Markdown, its names kept: no points for a wrong solution."""
+    made = handed_in(as_it_was)
+    check_cell = find(made, "assert mean")
+    made["cells"][made["cells"].index(check_cell)] = {
+        "cell_type": "markdown",
+        "id": check_cell["id"],
+        "metadata": check_cell["metadata"],
+        "source": check_cell["source"],
+    }
+    find(made, "def mean")["source"] = "def mean(values):\n    return 1.625"
+    row = verdict(write(tmp_path, numbered(made)), rerun=True, seconds=60)
+    assert (row["points"], row["most_points"]) == (0, 3)
+    assert row["findings"][0]["line"] == "cell 8 (check mean): was changed: it is a markdown cell, and a code cell in the lesson"
 
 
 RUNS = {
@@ -198,6 +215,8 @@ def test_numbers_of_another_processor_are_the_same_numbers(tmp_path: Path) -> No
 
     assert _agree("loss 0.8450, accuracy 97.4%", "loss 0.8413, accuracy 97.1%") and _agree("1,203 mistakes", "1,188 mistakes")
     assert not _agree("loss 0.84", "loss 1.84") and not _agree("epoch 7 was best", "epoch 8 was best")
+    assert not _agree("lr 0.001", "lr 0.0001") and not _agree("0.0002 apart", "0.0009 apart") and not _agree("loss inf", "loss 1.5")
+    assert _agree("1.2e-07 apart", "4.0e-08 apart") and _agree("lr 0.00098", "lr 0.00100") and _agree("nan", "nan")
     assert not _agree("it is right", "it is wrong") and not _agree("", "4 heights")
 
 
@@ -223,3 +242,101 @@ def test_a_notebook_of_another_version_of_the_lesson(tmp_path: Path) -> None:
     assert row["findings"][0]["line"].startswith(
         "the notebook: was made from another version of 01_means: give --lesson the folder `sources`"
     )
+
+
+def test_one_hand_in_does_not_end_the_check_of_a_folder(tmp_path: Path) -> None:
+    """C10: a sum of 500 terms, half a letter and a notebook that cannot run here leave the others' rows as they are."""
+    deep, half = handed_in(as_it_was), handed_in(as_it_was)
+    deep["cells"].append(code_cell(f"print('sum', {'+'.join(['1'] * 500)})"))
+    write(tmp_path, numbered(deep), "deep")
+    find(half, '"heights"')["source"] += "\n# \ud800"
+    write(tmp_path, half, "half")
+    write(tmp_path, handed_in(as_it_was), "whole")
+    rows = check([tmp_path], lesson=str(LESSON))["notebooks"]
+    assert [row["good"] for row in rows] == [False, False, True]
+    assert rows[0]["findings"][0]["line"].startswith("cell 13: its output is missing: `print('sum', 1+1+1")
+    assert "surrogates not allowed" in rows[1]["unreadable"] and rows[1]["unreadable"].isascii()
+
+
+def test_findings_of_the_file_stay_where_it_cannot_run(tmp_path: Path) -> None:
+    """C10: a notebook that ran on MNIST, where there is none: said so, and what its file tells is told too."""
+    made = handed_in(SPOILT["empty_answer"][0])
+    printed(find(made, '"heights"'), "data: MNIST, 60,000 images; size: small\n4 heights\n")
+    found = check([write(tmp_path, made)], lesson=str(LESSON), rerun=True, data_dir=tmp_path)
+    row = found["notebooks"][0]
+    assert "ran on MNIST, which is not in" in row["unreadable"] and found["exit_code"] == 3
+    assert [finding["line"] for finding in row["findings"]] == ["cell 12 (answer why): has no answer"]
+
+
+def test_a_hand_in_writes_nothing_into_the_report(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """C10: what moves the cursor of a terminal, and line ends, come out as spaces, also in the name of a file."""
+    made = handed_in(as_it_was)
+    find(made, "assert mean")["outputs"] = [
+        {"output_type": "error", "ename": "E", "evalue": "\x1b[2A\x1b[J GOOD\u202e\x85\u2028x", "traceback": []}
+    ]
+    path = write(tmp_path, made, "a\nforged: good" if os.name == "posix" else "a")
+    with pytest.raises(SystemExit):
+        main(["lessons", "check", str(path), "--lesson", str(LESSON)])
+    said = capsys.readouterr().out
+    assert said.isascii() and "\x1b" not in said and said.count("\n") == 2
+    assert said.endswith("  cell 8 (check mean): ends with an error, E: [2A [J GOOD x\n")
+
+
+def test_a_refusal_is_one_line(tmp_path: Path) -> None:
+    """C10: a line end in a path that was refused makes no second finding; of very many, twenty are told."""
+    made = handed_in(as_it_was)
+    refused = "import contextlib\nfor number in range(9_000):\n    with contextlib.suppress(PermissionError):\n        "
+    refused += "open(f'/nope/{number}\\nforged: line', 'w')"
+    made["cells"].append(code_cell(refused))
+    found = lines(write(tmp_path, numbered(made)), rerun=True, seconds=60)
+    assert len(found) == 20
+    assert all(
+        re.fullmatch(r"the notebook: was refused: it writes outside of its folder \(/nope/\d+ forged: line\)", line) for line in found
+    )
+
+
+def test_what_lies_in_a_folder_and_is_no_hand_in(tmp_path: Path) -> None:
+    """C10: checkpoints of Jupyter, what macOS archives hold; and a pipe is refused, where reading it would wait for ever."""
+    for name in (".ipynb_checkpoints/hand_in-checkpoint", "__MACOSX/._hand_in", "ana/._hand_in", "ana/hand_in"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        write(tmp_path, handed_in(as_it_was), name)
+    rows = check([tmp_path], lesson=str(LESSON))["notebooks"]
+    assert [row["file"] for row in rows] == [str(tmp_path / "ana" / "hand_in.ipynb")]
+    (tmp_path / "folder.ipynb").mkdir()
+    with pytest.raises(DataError, match=r"folder.ipynb: no file; name a notebook file"):
+        read_hand_in(tmp_path / "folder.ipynb")
+    if os.name == "posix":
+        os.mkfifo(tmp_path / "pipe.ipynb")
+        with pytest.raises(DataError, match=r"pipe.ipynb: no file; name a notebook file"):
+            read_hand_in(tmp_path / "pipe.ipynb")
+
+
+@pytest.mark.parametrize(
+    "source", ["print('')", "print()", "print(*[])", "from IPython.display import clear_output\nprint('x')\nclear_output()"]
+)
+def test_what_prints_nothing_misses_no_output(source: str, tmp_path: Path) -> None:
+    """C10: an output is missing only where something is printed whatever happens, and stays."""
+    made = handed_in(as_it_was)
+    made["cells"].append(code_cell(source))
+    assert lines(write(tmp_path, numbered(made))) == []
+
+
+@pytest.mark.parametrize("ids", [True, False])
+def test_a_copy_of_a_line_of_the_lesson_moves_nothing(ids: bool, tmp_path: Path) -> None:
+    """C10: who repeats a cell of the lesson further up has not moved it, with the cells' ids and without."""
+    made = handed_in(as_it_was)
+    made["cells"].insert(2, code_cell("tallest = max(heights)"))
+    for cell in made["cells"] if not ids else ():
+        cell["id"], cell["metadata"] = "x", {}
+    assert lines(write(tmp_path, numbered(made))) == []
+
+
+def test_times_are_the_same_times() -> None:
+    """C10: %timeit chooses its loops by the clock, and a minute is written otherwise than its seconds."""
+    from firstlight.notebooks.second_run import _plain
+
+    loops = "1.2 \u00b5s \u00b1 0 ns per loop (mean \u00b1 std. dev. of 7 runs, {} each)"
+    assert _plain(loops.format("1 loop")) == _plain(loops.format("1,000,000 loops"))
+    assert _plain("Wall time: 1min 3s") == _plain("Wall time: 58.2 s") and _plain("best of 5 runs") != _plain("best of 6 runs")
+    slow = "The slowest run took 6.01 times longer than the fastest. This could mean that an intermediate result is being cached.\n"
+    assert _plain(slow + loops.format("10 loops")) == _plain(loops.format("100 loops"))
