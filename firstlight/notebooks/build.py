@@ -20,9 +20,11 @@ README = """# Lessons, as built by `firstlight lessons build`
 
 - `student/`: the notebooks to hand out. Solutions are taken out, outputs too; every other line is as in the lesson.
 - `instructor/`: the same lessons with solutions and outputs: the solution set. Keep it.
-- `sources/`: what both were made from. A hand-in is compared with it, also when firstlight's own lessons have changed.
+- `sources/`: what both were made from, solutions and all. A hand-in is compared with it, also when firstlight's lessons have changed.
+- `firstlight-lessons.zip` or `firstlight-colab.zip`, with `--bundle`: one file to hand out in the place of `student/`. It has the lessons
+  that were named when it was built last, and firstlight itself.
 
-To take in: put the handed-in notebooks into a folder, then
+To take in: put the handed-in notebooks into a folder `hand_ins` beside this file, go there, then
 
     firstlight lessons check hand_ins --lesson sources
     firstlight lessons check hand_ins --lesson sources --run

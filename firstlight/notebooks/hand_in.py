@@ -12,6 +12,7 @@ from firstlight.notebooks.at_sight import findings_of
 from firstlight.notebooks.match import Finding
 from firstlight.notebooks.read import Given, HandedIn, one_line, read_hand_in
 from firstlight.notebooks.source import Cell, Source, find_lessons, read_source
+from firstlight.tracking.console import Console
 
 SECONDS = 1_800
 """Time limit of a run: no lesson takes longer on two cores."""
@@ -28,7 +29,11 @@ def check(
     rerun: run each twice, confined, within `seconds` a run.
     """
     paths = [found for path in paths for found in (_notebooks_in(path) if path.is_dir() else [path])]
-    rows = [_check_one(path, lesson, rerun=rerun, seconds=seconds, data_dir=data_dir) for path in paths]
+    rows = []
+    for number, path in enumerate(paths, 1):
+        if rerun:
+            Console().line(f"running {number} of {len(paths)}, twice: {one_line(path, most=MOST)}")
+        rows.append(_check_one(path, lesson, rerun=rerun, seconds=seconds, data_dir=data_dir))
     if not rows:
         raise ConfigError("no notebook was named; give files, or a folder with .ipynb files in it")
     code = 3 if any("unreadable" in row for row in rows) else 0 if all(row["good"] for row in rows) else 1
@@ -44,7 +49,7 @@ def print_check(found: dict[str, Any]) -> None:
             print(f"error: {row['unreadable']}")
             continue
         of = f"lesson {row['lesson']}" if row["lesson"] else "no lesson of firstlight: order, outputs and errors alone were looked at"
-        points = f", {row['points']} of {row['most_points']} points" if "points" in row else ""
+        points = f", {row['points']} of {row['most_points']} points of its checks" if "points" in row else ", the file alone"
         print(f"{one_line(row['file'], most=MOST)}: {'good' if row['good'] else 'not good'} ({of}{points})")
         for finding in row["findings"]:
             print(f"  {finding['line']}")
