@@ -1,17 +1,20 @@
 """Lessons as files to hand out: the students' notebooks, the instructor's with solutions and outputs, and bundles of them."""
 
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
 
 from firstlight.data.places import data_dir_of
-from firstlight.errors import FirstlightError
+from firstlight.errors import ConfigError, FirstlightError
 from firstlight.files import make_dir, write_bytes, write_text
 from firstlight.notebooks.rerun import run
 from firstlight.notebooks.source import Source, find_lessons, load_library, read_source
 from firstlight.notebooks.student import to_notebook
 from firstlight.tracking.console import Console
 
+RESERVED = re.compile(r"aux|con|nul|prn|(com|lpt)[1-9]")
+"""Names that Windows keeps for devices."""
 Bundle = Literal["zip", "colab"]
 SECONDS = 3_600
 """Time limit of a lesson's run; on two cores none takes half of it."""
@@ -83,6 +86,7 @@ def build_lessons(
     """
     console = console or Console()
     sources = [read_source(path) for path in find_lessons(tuple(names))]
+    _check_files([source.path for source in sources])
     rows = []
     for source in sources:
         row: dict[str, Any] = {"lesson": source.name, "title": source.title}
@@ -98,6 +102,18 @@ def build_lessons(
 
         files.append(str(write_bundle(sources, out, kind=bundle)))
     return {"lessons": rows, "out": str(out), "files": [*files, str(out / "README.md")]}
+
+
+def _check_files(paths: Sequence[Path]) -> None:
+    """Refuse names that a system does not allow, or that would overwrite each other."""
+    seen: set[str] = set()
+    for path in paths:
+        if not re.fullmatch(r"[a-z0-9_]{1,50}", path.stem) or RESERVED.fullmatch(path.stem):
+            reserved = ", and not as Windows calls a device" if RESERVED.fullmatch(path.stem) else ""
+            raise ConfigError(f"{path}: a lesson's file is named in a-z, 0-9 and _, at most 50 characters{reserved}; rename it")
+        if path.stem in seen:
+            raise ConfigError(f"{path}: a second lesson of the name {path.stem}; rename it, or name it once")
+        seen.add(path.stem)
 
 
 def print_built(found: dict[str, Any]) -> None:

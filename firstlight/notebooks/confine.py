@@ -18,6 +18,9 @@ from typing import Any
 MEMORY_BYTES = 8 * 2**30
 FILE_BYTES = 2**30
 """Size of a file that a notebook may write."""
+DEVICES = ("null", "zero", "full", "random", "urandom", "ptmx")
+SHARED_MEMORY = Path("/dev/shm")
+"""Python's locks between processes and PyTorch's workers write there."""
 LOOPBACK = ("localhost", "127.0.0.1", "::1", "", "0.0.0.0", "::")
 
 RULESET, RULE, RESTRICT = 444, 445, 446
@@ -25,8 +28,9 @@ RULESET, RULE, RESTRICT = 444, 445, 446
 WRITE_FILE, TRUNCATE, REFER = 1 << 1, 1 << 14, 1 << 13
 CHANGES = WRITE_FILE | sum(1 << bit for bit in range(4, 13))
 """Rights to write, remove and make files, folders, sockets and links (linux/landlock.h)."""
-SCOPE_SIGNAL = 1 << 1
-NEW_USER, NEW_NET = 0x10000000, 0x40000000
+SCOPES = 1 << 0 | 1 << 1
+"""Abstract sockets and signals, which then reach no process outside (Linux 6.12)."""
+NEW_USER, NEW_NET, NEW_MOUNTS = 0x10000000, 0x40000000, 0x00020000
 NO_NEW_PRIVILEGES, DEATH_SIGNAL = 38, 1
 
 PATHS_OF = {"os.remove": 1, "os.rmdir": 1, "os.mkdir": 1, "os.truncate": 1, "os.chmod": 1, "os.chown": 1, "os.utime": 1}
@@ -45,6 +49,7 @@ def confine(folder: Path, log: Path) -> None:
         libc = ctypes.CDLL(None, use_errno=True)
         libc.prctl(DEATH_SIGNAL, signal.SIGKILL, 0, 0, 0)
         _leave_network(libc)
+        libc.mount(b"devpts", b"/dev/pts", b"devpts", 0, b"newinstance,ptmxmode=0666")  # a command behind `!` needs a terminal of its own
         _lock_files(libc, folder)
     _refuse(os.path.realpath(folder), told)
 
@@ -60,9 +65,9 @@ def _limit_sizes() -> None:
 
 
 def _leave_network(libc: Any) -> None:
-    """Move into a network of our own, in which there is loopback alone; nothing happens where the system does not let us."""
+    """Move into a network of our own, where there is loopback alone, and mounts of our own; nothing happens where that is not allowed."""
     user, group = os.getuid(), os.getgid()
-    if libc.unshare(NEW_USER | NEW_NET) != 0:
+    if libc.unshare(NEW_USER | NEW_NET | NEW_MOUNTS) != 0 and libc.unshare(NEW_USER | NEW_NET) != 0:
         return
     for name, text in (("setgroups", "deny"), ("uid_map", f"{user} {user} 1"), ("gid_map", f"{group} {group} 1")):
         with suppress(OSError):
@@ -82,9 +87,10 @@ def _lock_files(libc: Any, folder: Path) -> None:
     if abi < 1:
         return
     changes = CHANGES | (REFER if abi >= 2 else 0) | (TRUNCATE if abi >= 3 else 0)
-    attributes = struct.pack("QQQ", changes, 0, SCOPE_SIGNAL if abi >= 6 else 0)
+    attributes = struct.pack("QQQ", changes, 0, SCOPES if abi >= 6 else 0)
     ruleset = libc.syscall(RULESET, attributes, 24 if abi >= 6 else 8, 0)
-    for path, rights in ((folder, changes), (Path("/dev/shm"), changes), (Path("/dev"), WRITE_FILE | (changes & TRUNCATE))):
+    allowed = {folder: changes, SHARED_MEMORY: changes, **dict.fromkeys([*_devices(), Path("/dev/pts")], WRITE_FILE | (changes & TRUNCATE))}
+    for path, rights in allowed.items():
         with suppress(OSError):
             descriptor = os.open(path, os.O_PATH | os.O_CLOEXEC)
             libc.syscall(RULE, ruleset, 1, struct.pack("=Qi", rights, descriptor), 0)
@@ -94,20 +100,26 @@ def _lock_files(libc: Any, folder: Path) -> None:
     os.close(ruleset)
 
 
+def _devices() -> list[Path]:
+    """Return the devices that a notebook may write: no disks, and no terminals of others."""
+    return [*(Path("/dev") / name for name in DEVICES), *Path("/dev").glob("nvidia*")]
+
+
 def _refuse(folder: str, told: int) -> None:
-    inside = (folder + os.sep, "/dev" + os.sep)
+    inside = (folder + os.sep, str(SHARED_MEMORY) + os.sep)
+    devices = {os.path.realpath(path) for path in (os.devnull, *_devices())}
     writing = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_APPEND
 
     def refuse(what: str) -> None:
         os.write(told, (json.dumps(what[:500]) + "\n").encode())
         raise PermissionError(what)
 
-    def check_path(path: Any) -> None:
+    def check_path(path: Any, does: str = "writes") -> None:
         if isinstance(path, int) or path in (None, ":memory:", b":memory:"):
             return
         real = os.path.realpath(os.fsdecode(path))
-        if real != folder and not real.startswith(inside):
-            refuse(f"it writes outside of its folder ({os.fsdecode(path)})")
+        if real != folder and real not in devices and not real.startswith(inside):
+            refuse(f"it {does} outside of its folder ({os.fsdecode(path)})")
 
     def check_host(address: Any) -> None:
         host = address[0] if isinstance(address, tuple) else address
@@ -125,6 +137,8 @@ def _refuse(folder: str, told: int) -> None:
             check_path(arguments[1])
         elif event in ("socket.connect", "socket.sendto") and isinstance(arguments[1], tuple):
             check_host(arguments[1])
+        elif event in ("socket.connect", "socket.sendto") and arguments[1] and arguments[1][0] not in ("\0", 0):
+            check_path(arguments[1], "asks a program")
         elif event in ("socket.getaddrinfo", "socket.gethostbyname"):
             check_host(arguments[0])
 

@@ -21,6 +21,8 @@ from firstlight.notebooks.source import load_library
 RESULT_BYTES = 100 * 2**20
 """Size of a notebook with its outputs that is read back."""
 REFUSED_BYTES, REFUSED_LINES = 64 * 2**10, 20
+KILLED = -9
+"""Exit code of a process that was killed; Windows has no signal of that name."""
 TOKEN = "FIRSTLIGHT_RERUN"
 
 
@@ -100,7 +102,7 @@ def _run_child(words: list[str], environment: dict[str, str], folder: Path, seco
         said, complaint = process.communicate()
     finally:
         _end(process, token)
-    if in_time and not said and process.returncode not in (0, -signal.SIGKILL):
+    if in_time and not said and process.returncode not in (0, KILLED):
         last = complaint.decode(errors="replace").strip().splitlines()[-1:]
         raise FirstlightError(f"no kernel could be started ({''.join(last)}); try `python -m ipykernel_launcher` by hand")
     lines = [json.loads(line) for line in said.splitlines() if line.endswith(b"}")]

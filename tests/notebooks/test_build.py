@@ -11,7 +11,7 @@ import nbformat
 import pytest
 
 from firstlight.__main__ import main
-from firstlight.errors import FirstlightError
+from firstlight.errors import ConfigError, FirstlightError
 from firstlight.notebooks.build import build_lessons
 from firstlight.notebooks.bundle import make_wheel
 from firstlight.notebooks.hand_in import check
@@ -81,6 +81,13 @@ def test_students_get_no_solution(tmp_path: Path) -> None:
                 assert hidden and not hidden & shown
 
 
+def assert_allowed(names: list[str]) -> None:
+    assert all(name.isascii() and len(name) < 100 and not set(name) & set('<>:"|?*\\') and name.startswith("firstlight/") for name in names)
+    assert len({name.lower() for name in names}) == len(names)
+    stems = {Path(name).name.split(".")[0].lower() for name in names}
+    assert not stems & {"aux", "con", "nul", "prn", *(f"{port}{number}" for port in ("com", "lpt") for number in range(1, 10))}
+
+
 def test_names_in_a_bundle_are_allowed_everywhere(tmp_path: Path) -> None:
     """E15: ASCII, short, no characters that Windows refuses, no two names that differ in case alone; the same bytes each time."""
     first = build_lessons([str(LESSON)], out=tmp_path / "a", versions=["student"], bundle="zip", console=QUIET)
@@ -88,10 +95,37 @@ def test_names_in_a_bundle_are_allowed_everywhere(tmp_path: Path) -> None:
     archives = [Path(found["files"][1]) for found in (first, again)]
     assert archives[0].read_bytes() == archives[1].read_bytes()
     names = zipfile.ZipFile(archives[0]).namelist()
-    assert all(name.isascii() and len(name) < 100 and not set(name) & set('<>:"|?*\\') and name.startswith("firstlight/") for name in names)
-    assert len({name.lower() for name in names}) == len(names) == 3
+    assert_allowed(names)
+    assert len(names) == 3
     text = zipfile.ZipFile(archives[0]).read("firstlight/README.txt").decode()
     assert "\r\n" in text and "Windows" in text and "macOS" in text and "01_means.ipynb  Means" in text
+
+
+def test_every_lesson_has_a_name_for_all_systems(tmp_path: Path) -> None:
+    """E15: all lessons in one bundle, none with a name that a system refuses."""
+    found = build_lessons(out=tmp_path, versions=["student"], bundle="colab", console=QUIET)
+    with zipfile.ZipFile(tmp_path / "firstlight-colab.zip") as archive:
+        names = archive.namelist()
+    assert_allowed(names)
+    assert len(names) == len(found["lessons"]) + 2
+
+
+@pytest.mark.parametrize("name", ["Means", "my lesson", "l\u00e4ngen", "con", "lpt1", "a" * 51])
+def test_a_name_that_a_system_refuses_is_not_built(name: str, tmp_path: Path) -> None:
+    """E15: said before anything is written."""
+    path = tmp_path / f"{name}.py"
+    path.write_bytes(LESSON.read_bytes())
+    with pytest.raises(ConfigError, match=r"a lesson's file is named in a-z, 0-9 and _, at most 50 characters.*; rename it"):
+        build_lessons([str(path)], out=tmp_path / "built", versions=["student"], console=QUIET)
+    assert not (tmp_path / "built").exists()
+
+
+def test_two_lessons_of_one_name_are_not_built(tmp_path: Path) -> None:
+    """E14: the second would take the place of the first."""
+    path = tmp_path / LESSON.name
+    path.write_bytes(LESSON.read_bytes())
+    with pytest.raises(ConfigError, match="a second lesson of the name 01_means; rename it"):
+        build_lessons([str(LESSON), str(path)], out=tmp_path / "built", versions=["student"], console=QUIET)
 
 
 def test_the_colab_bundle_runs_from_its_mounted_folder(tmp_path: Path) -> None:

@@ -99,6 +99,8 @@ RUNS = {
     "it writes outside of its folder": "open('{folder}/evil.txt', 'w').write('x')",
     "still ran after 6 s: an endless loop, or it needs more time (--seconds)": "while True:\n    pass",
     "needs a package that is not installed here (No module named 'no_such_package')": "import no_such_package",
+    "it asks a program outside of its folder ({folder}/listener)": "from socket import *\nsocket(AF_UNIX).connect('{folder}/listener')",
+    "it writes outside of its folder (/dev/tty)": "open('/dev/tty', 'w')",
     "it asks the network (example.com)": "import urllib.request\nurllib.request.urlopen('http://example.com')",
 }
 
@@ -109,6 +111,7 @@ def test_what_a_limited_child_does_not_allow(told: str, tmp_path: Path) -> None:
     made = handed_in(as_it_was)
     made["cells"].append(numbered({"cells": [code_cell(RUNS[told].format(folder=tmp_path.as_posix()))]})["cells"][0])
     found = lines(write(tmp_path, numbered(made)), rerun=True, seconds=6 if "--seconds" in told else 60)
+    told = told.format(folder=tmp_path.as_posix())
     assert len(found) == 1 and found[0].startswith("cell 13: ") and told in found[0], found
     assert sorted(path.name for path in tmp_path.iterdir()) == ["hand_in.ipynb"]
 
@@ -126,6 +129,10 @@ try:
     os.kill(os.getppid(), 9)
 except PermissionError:
     print("no signal leaves")
+if sum(" /dev/pts " in line for line in open("/proc/self/mountinfo")) > {mounts}:
+    assert libc.open(b"{terminal}", 0o401) == -1, "it writes to a terminal of others"
+print([libc.open(b"/dev/" + name, 1) >= 0 for name in (b"null", b"full", b"console", b"kmsg")])
+print(os.system("echo x > /dev/null"), open(os.devnull, "w").write("x"))
 print("SECRET_TOKEN" in os.environ, os.environ["HOME"] == os.getcwd())
 open("here.txt", "w").write("x")
 """
@@ -140,11 +147,15 @@ def test_the_system_holds_what_the_hook_does_not(tmp_path: Path, monkeypatch: py
 
     from firstlight.notebooks.rerun import run
 
-    notebook = new_notebook(cells=[new_code_cell(LOOK.format(folder=tmp_path.as_posix()))])
-    ran = run(notebook, settings={}, seconds=60, confined=True)
+    ends = os.openpty()
+    mounts = Path("/proc/self/mountinfo").read_text(encoding="utf-8").count(" /dev/pts ")
+    look = LOOK.format(folder=tmp_path.as_posix(), terminal=os.ttyname(ends[1]), mounts=mounts)
+    ran = run(new_notebook(cells=[new_code_cell(look)]), settings={}, seconds=60, confined=True)
+    for end in ends:
+        os.close(end)
     assert ran.error == "" and ran.refused == ()
     said = [output.text for output in ran.notebook.cells[0].outputs if output.output_type == "stream" and output.name == "stdout"]
-    assert said == ["-1 2\n-1\nno signal leaves\nFalse True\n"]
+    assert said == ["-1 2\n-1\nno signal leaves\n[True, True, False, False]\n0 1\nFalse True\n"]
     assert list(tmp_path.iterdir()) == []
 
 
