@@ -49,7 +49,6 @@ def confine(folder: Path, log: Path) -> None:
         libc = ctypes.CDLL(None, use_errno=True)
         libc.prctl(DEATH_SIGNAL, signal.SIGKILL, 0, 0, 0)
         _leave_network(libc)
-        libc.mount(b"devpts", b"/dev/pts", b"devpts", 0, b"newinstance,ptmxmode=0666")  # a command behind `!` needs a terminal of its own
         _lock_files(libc, folder)
     _refuse(os.path.realpath(folder), told)
 
@@ -67,13 +66,16 @@ def _limit_sizes() -> None:
 def _leave_network(libc: Any) -> None:
     """Move into a network of our own, where there is loopback alone, and mounts of our own; nothing happens where that is not allowed."""
     user, group = os.getuid(), os.getgid()
-    if libc.unshare(NEW_USER | NEW_NET | NEW_MOUNTS) != 0 and libc.unshare(NEW_USER | NEW_NET) != 0:
+    own_mounts = libc.unshare(NEW_USER | NEW_NET | NEW_MOUNTS) == 0
+    if not own_mounts and libc.unshare(NEW_USER | NEW_NET) != 0:
         return
     for name, text in (("setgroups", "deny"), ("uid_map", f"{user} {user} 1"), ("gid_map", f"{group} {group} 1")):
         with suppress(OSError):
             descriptor = os.open(f"/proc/self/{name}", os.O_WRONLY)
             os.write(descriptor, text.encode())
             os.close(descriptor)
+    if own_mounts:  # a command behind `!` needs a terminal, and gets one apart from those of the user
+        libc.mount(b"devpts", b"/dev/pts", b"devpts", 0, b"newinstance,ptmxmode=0666")
     with suppress(OSError), socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as any_socket:
         import fcntl
 
@@ -107,7 +109,7 @@ def _devices() -> list[Path]:
 
 def _refuse(folder: str, told: int) -> None:
     inside = (folder + os.sep, str(SHARED_MEMORY) + os.sep)
-    devices = {os.path.realpath(path) for path in (os.devnull, *_devices())}
+    devices = {os.path.realpath(path) for path in (os.devnull, *map(str, _devices()))}
     writing = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_APPEND
 
     def refuse(what: str) -> None:
