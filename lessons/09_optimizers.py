@@ -421,7 +421,8 @@ lesson.measured(
 at_one_lr = [losses[LADDER.index(1e-3)] for losses in found.values()]
 at_their_own = [loss for loss, _ in best.values()]
 spread_at_one = lesson.measured("all at lr 0.001: worst loss of the four over the best", max(at_one_lr) / min(at_one_lr), least=2)
-spread_at_own = lesson.measured("each at its own best lr: worst loss of the four over the best", max(at_their_own) / min(at_their_own))
+ratio = max(at_their_own) / min(at_their_own)
+spread_at_own = lesson.measured("each at its own best lr: worst loss of the four over the best", ratio, most=spread_at_one)
 lesson.measured("the second of these over the first", spread_at_own / spread_at_one, most=0.8)
 
 # %% [markdown]
