@@ -82,12 +82,16 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--pairs", type=int, default=3, help="repetitions; of resnet18_cifar10 one (default: 3)")
     parser.add_argument("--force", action="store_true", help="measure on a busy machine, too; the record says so")
+    parser.add_argument(
+        "--only", choices=EXPERIMENTS, nargs="+", default=list(EXPERIMENTS), help="some of them (default: all, which takes an hour)"
+    )
     arguments = parser.parse_args()
     refuse_when_busy(arguments.force)
     with tempfile.TemporaryDirectory() as folder:
-        rows = [row for name in EXPERIMENTS for row in measure(name, 1 if name == "resnet18_cifar10" else arguments.pairs, Path(folder))]
+        rows = [row for name in arguments.only for row in measure(name, 1 if name == "resnet18_cifar10" else arguments.pairs, Path(folder))]
     print(json.dumps(rows, indent=1))
-    write_result("ranks", "Two ranks on two cores against one, by torchrun", "python -m benchmarks.ranks", rows)
+    words = "" if len(arguments.only) == len(EXPERIMENTS) else f" --only {' '.join(arguments.only)}"
+    write_result("ranks", "Two ranks on two cores against one, by torchrun", f"python -m benchmarks.ranks{words}", rows)
     if any(not math.isfinite(row["value"]) or row["value"] > row.get("most", math.inf) for row in rows):
         sys.exit("a difference is larger than what is needed")
 
