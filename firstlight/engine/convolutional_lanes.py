@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from firstlight.engine.seeding import mix
-from firstlight.engine.vectorized import Lane, LaneFigures, Weights, cross_entropy_of_lanes
+from firstlight.engine.vectorized import Lane, LaneFigures, Weights, cross_entropy_of_lanes, hits_of_lanes
 from firstlight.models.convolution import Conv2d
 from firstlight.models.layers import ACTIVATIONS, BatchNorm2d, GlobalMaxPool
 from firstlight.optim.rules import RULES, Memory
@@ -147,14 +147,15 @@ class ConvolutionalLanes:
                 images, training=True, masks=_Masks(self.lanes, seeds) if any(lane.dropout for lane in self.lanes) else None
             )
         with torch.no_grad():
-            loss, slope = cross_entropy_of_lanes(logits.detach(), labels, self._smoothing)
+            by_class = logits.detach().mT.contiguous()
+            loss, slope = cross_entropy_of_lanes(by_class, labels, self._smoothing)
             parameters = self.parameters()
-            gradients = torch.autograd.grad(logits, parameters, slope)
+            gradients = torch.autograd.grad(logits, parameters, slope.mT)
             norms = torch.stack([gradient.flatten(1).square().sum(1) for gradient in gradients]).sum(0).sqrt()
             for parameter, gradient, memory in zip(parameters, gradients, self.memory, strict=True):
                 hyper = {name: _spread(value, parameter) for name, value in self._hyper.items()}
                 self.rule.update(parameter, gradient, memory, {**hyper, "lr": _spread(lrs.float(), parameter)})
-            return LaneFigures(loss, (logits.argmax(2) == labels).sum(1), norms)
+            return LaneFigures(loss, hits_of_lanes(by_class, labels), norms)
 
     @torch.no_grad()
     def logits(self, images: Tensor) -> Tensor:

@@ -44,13 +44,19 @@ class Arithmetic:
 
     @contextmanager
     def on_threads(self) -> Iterator[None]:
-        """Let torch use the settled number of CPU threads for the block."""
-        before = torch.get_num_threads()
+        """Let torch use the settled number of CPU threads for the block, and flush denormal numbers to zero.
+
+        A processor takes a hundred times as long over those (below 1e-38): velocities of units that no longer learn decay into them, and
+        after a few hundred steps the update of a small network would take twice as long.
+        """
+        before, flushed = torch.get_num_threads(), flushes_denormals()
         torch.set_num_threads(self.threads)
+        torch.set_flush_denormal(True)
         try:
             yield
         finally:
             torch.set_num_threads(before)
+            torch.set_flush_denormal(flushed)
 
     def place(self, model: Any) -> Any:
         """Move a model to the device, its filters in the chosen order."""
@@ -58,6 +64,11 @@ class Arithmetic:
         if self.channels_last and isinstance(model, torch.nn.Module):
             model = model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         return model
+
+
+def flushes_denormals() -> bool:
+    """Return whether this thread takes numbers below the smallest normal one as zero."""
+    return not bool(torch.full((), torch.finfo(torch.float32).tiny) * 0.5)
 
 
 def choose_device(name: str) -> str:

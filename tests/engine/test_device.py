@@ -9,7 +9,7 @@ import torch
 
 import firstlight as fl
 from firstlight.config.schema import DeviceConfig, Kind
-from firstlight.engine.device import Arithmetic
+from firstlight.engine.device import Arithmetic, flushes_denormals
 from firstlight.engine.doctor import time_step
 from firstlight.engine.probe import settle
 from firstlight.files import write_json
@@ -61,6 +61,18 @@ def test_threads_are_set_for_a_block_and_come_back() -> None:
         assert torch.get_num_threads() == before + 1
         raise KeyError
     assert torch.get_num_threads() == before
+
+
+def test_numbers_below_the_smallest_normal_one_are_zero_for_a_block() -> None:
+    tiny = torch.full((8,), torch.finfo(torch.float32).tiny)
+    assert (tiny / 2).all()
+    with pytest.raises(KeyError), Arithmetic("cpu").on_threads():
+        assert not (tiny / 2).any()
+        with Arithmetic("cpu").on_threads():
+            assert flushes_denormals()
+        assert flushes_denormals()
+        raise KeyError
+    assert (tiny / 2).all()
 
 
 @pytest.fixture

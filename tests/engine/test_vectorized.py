@@ -10,7 +10,7 @@ import firstlight as fl
 from firstlight.engine.seeding import private_randomness, seed_batch
 from firstlight.engine.step import train_step
 from firstlight.engine.train import prepare
-from firstlight.engine.vectorized import ACTIVATIONS, Lane, Lanes
+from firstlight.engine.vectorized import ACTIVATIONS, Lane, Lanes, hits_of_lanes
 from firstlight.models.layers import ACTIVATIONS as SOLO_ACTIVATIONS
 
 FIXED = {"name": "cpu", "precision": "float32", "memory_format": "contiguous", "threads": 1}
@@ -110,3 +110,14 @@ def test_a_lane_that_breaks_leaves_the_others_alone() -> None:
             bad = broken.step(batch.images, batch.labels, torch.tensor([0.01, 0.01, 1e38, 0.01]), seeds=(0, 0, number))
     assert not torch.isfinite(bad.loss[2])
     assert torch.equal(bad.loss[[0, 1, 3]], good.loss[[0, 1, 3]])
+
+
+def test_of_equal_logits_the_first_counts() -> None:
+    """A network that starts at zero gives every class the same logit, and recognises the first class alone, as `argmax` has it."""
+    labels = torch.tensor([0, 1, 2, 2, 0])
+    logits = torch.tensor([[0.0, 0, 0], [0, 1, 1], [1, 0, 1], [-5, -5, -4], [2, 3, 3]]).T.expand(2, 3, 5).clone()
+    logits[1] = 0
+    assert hits_of_lanes(logits, labels).tolist() == [2, 2] == (logits.argmax(1) == labels).sum(1).tolist()
+    draws = torch.randint(0, 4, (50, 12, 40)).float()
+    labels = torch.randint(0, 12, (40,))
+    assert torch.equal(hits_of_lanes(draws, labels), (draws.argmax(1) == labels).sum(1))
