@@ -141,14 +141,14 @@ def written(path: str | Path) -> float | None:
 def _read_info(folder: str) -> tuple[dict[str, Any], str | None]:
     """Return what run.json holds, and what is wrong with it. Raises FileNotFoundError."""
     try:
-        return _as_mapping(_parse_json(read_plain(f"{folder}/run.json"))), None
+        return _as_mapping(parse_json(read_plain(f"{folder}/run.json"))), None
     except FileNotFoundError:
         raise
     except (OSError, ValueError, RecursionError) as error:
         return {}, f"run.json: {_reason(error)}"
 
 
-def _parse_json(content: bytes) -> Any:
+def parse_json(content: bytes) -> Any:
     """Return what a text in JSON says. Raises ValueError, RecursionError.
 
     The parser of pydantic takes 0.4 of the time; it refuses half characters, which Python's reads.

@@ -1,16 +1,19 @@
 """All runs below a folder, kept in a table that is a cache: it is made again from the folders where it is missing or damaged.
 
 A scan looks at the time of change of each folder, which moves whenever run.json is replaced, and reads what is new; a run that trains is
-read each time.
+read each time. Where thousands are new, a second process reads along.
 """
 
 import os
 import stat
 import time
+from collections import deque
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+from firstlight.dashboard.facts_child import FactsChild, Folder
 from firstlight.dashboard.folders import read_facts, written
 from firstlight.dashboard.table import Found as Found
 from firstlight.dashboard.table import RunTable
@@ -22,6 +25,8 @@ YOUNG_SECONDS = 0.1
 """Age of a change below which a second one might bear the same time; such a folder is read once more."""
 BATCH = 500
 """Runs that are written at a time."""
+MANY_NEW = 2000
+"""Folders from which on a second process is worth its start."""
 
 
 class Index(RunTable):
@@ -39,12 +44,18 @@ class Index(RunTable):
         self._running: set[str] = set()
         self._study_names: set[str] = set()
         self._others: dict[str, int] = {}
+        self._child: FactsChild | None = None
+
+    def close(self) -> None:
+        """Close the cache, and end the process that reads along."""
+        self._end_child()
+        super().close()
 
     def scan(self) -> Iterator[None]:
         """Look at all folders, read those that changed, forget those that are gone; yield after each few milliseconds of work."""
         seen: set[str] = set()
         studies: dict[str, Found] = {}
-        changed: list[tuple[str, int, str]] = []
+        changed: list[Folder] = []
         version, num_studies, known = self.version, len(self._study_names), self._known
         pause = time.monotonic() + SLICE_SECONDS
         for name, stamp, study in self._folders(studies):
@@ -52,13 +63,15 @@ class Index(RunTable):
                 seen.add(name)
                 if known.get(name) != stamp or name in self._running:
                     changed.append((name, stamp, study or ""))
-                if len(changed) >= BATCH:
+                if len(changed) >= MANY_NEW:
+                    self._child = self._child or self._start_child()
                     yield from self._read(changed)
                     changed = []
             if time.monotonic() > pause:
                 yield
                 pause = time.monotonic() + SLICE_SECONDS
         yield from self._read(changed)
+        self._end_child()
         self._forget([name for name in known if name not in seen])
         if len(self._study_names) > num_studies:  # now that they are known, what is in them
             yield from self.scan()
@@ -100,29 +113,56 @@ class Index(RunTable):
         finally:
             os.close(descriptor)
 
-    def _read(self, folders: Sequence[tuple[str, int, str]]) -> Iterator[None]:
+    def _read(self, folders: Sequence[Folder]) -> Iterator[None]:
         """Read these folders and write the rows of those that are runs; yield now and then."""
+        left = deque(folders)
         rows: list[tuple[str, int, str, dict[str, Any]]] = []
+        began = time.time()
         gone: list[str] = []
         pause = time.monotonic() + SLICE_SECONDS
-        for name, stamp, study in folders:
-            kept = stamp if _is_old(stamp) else 0
-            found = read_facts(f"{self._root}/{name}")
-            if found is not None:
-                rows.append((name, kept, study, found))
-            else:
-                self._others[name] = kept
-                gone.append(name)
-                if not study and written(f"{self._root}/{name}/study.json") is not None:
-                    self._study_names.add(name)
+        while left or (self._child and self._child.reads):
+            for (name, stamp, study), found in self._read_some(left):
+                kept = stamp if began - stamp / 1e9 > YOUNG_SECONDS else 0
+                if found is not None:
+                    rows.append((name, kept, study, found))
+                else:
+                    self._others[name] = kept
+                    gone.append(name)
+                    if not study and written(f"{self._root}/{name}/study.json") is not None:
+                        self._study_names.add(name)
+            if len(rows) >= BATCH:
+                self._write(rows)
+                rows = []
             if time.monotonic() > pause:
                 yield
                 pause = time.monotonic() + SLICE_SECONDS
-        if rows:
-            self._write(rows)
+        self._write(rows)
         self._forget([name for name in gone if name in self._known])
 
+    def _read_some(self, left: deque[Folder]) -> list[tuple[Folder, dict[str, Any] | None]]:
+        """Return what the other process read, which takes from the end of what is left, or else what the first folder says."""
+        if self._child is not None:
+            try:
+                while left and self._child.waits:
+                    self._child.ask(left)
+                if found := self._child.answers():
+                    return found
+            except (OSError, ValueError):
+                left.extend(self._end_child())
+        return [(left[0], read_facts(f"{self._root}/{left.popleft()[0]}"))] if left else []
+
+    def _start_child(self) -> FactsChild | None:
+        with suppress(OSError):  # no more processes; this one reads alone
+            return FactsChild(self._root)
+        return None
+
+    def _end_child(self) -> list[Folder]:
+        child, self._child = self._child, None
+        return child.close() if child is not None else []
+
     def _write(self, rows: Sequence[tuple[str, int, str, dict[str, Any]]]) -> None:
+        if not rows:
+            return
         made = []
         for name, stamp, study, found in rows:
             places = {
@@ -169,7 +209,3 @@ def show_name(path: str) -> str:
 
 def _lines(words: Sequence[str]) -> str:
     return "\n" + "\n".join(words) + "\n" if words else ""
-
-
-def _is_old(stamp: int) -> bool:
-    return time.time() - stamp / 1e9 > YOUNG_SECONDS
