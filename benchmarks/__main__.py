@@ -25,10 +25,10 @@ LONG = (
         ("study_workers",),
         ("report_size",),
     ),
-    *(("profile_parts",), ("corruption_naming",)),
+    *(("profile_parts",), ("corruption_naming",), ("uncertainty_memory",)),
 )
 GPU = (("cifar10_gpu",), ("cifar10_gpu", "--graph"), ("accuracy", "cifar10_cnn5", "alexnet", "resnet18_cifar10"))
-NOT_TIMED = ("shuffle", "many_shards", "corruption_naming", "accuracy", "cifar10_gpu", "one_epoch", "study_workers")
+NOT_TIMED = ("shuffle", "many_shards", "corruption_naming", "accuracy", "cifar10_gpu", "one_epoch", "study_workers", "uncertainty_memory")
 
 
 def main() -> None:

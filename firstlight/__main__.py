@@ -15,11 +15,14 @@ def main(arguments: list[str] | None = None) -> None:
     debug = "--debug" in words
     if os.environ.get("WORLD_SIZE", "1") != "1":
         os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")  # torch prints a stack for each rank that is gone, and we say which
+    boxes: list[str] = []
     before = {number: signal.signal(number, _leave) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
         from firstlight.cli import run_command
+        from firstlight.plotting.fonts import told
 
-        run_command([word for word in words if word != "--debug"])
+        with told(boxes):
+            run_command([word for word in words if word != "--debug"])
     except FirstlightError as error:
         if debug:
             traceback.print_exc()
@@ -43,6 +46,8 @@ def main(arguments: list[str] | None = None) -> None:
         print("error: out of memory; close other programs, use smaller images, or a machine with more memory", file=sys.stderr)
         sys.exit(OutOfMemoryError.exit_code)
     finally:
+        for line in boxes if not sys.stderr.closed else ():
+            print(f"note: {line}", file=sys.stderr)
         for number, handler in before.items():
             signal.signal(number, handler)
 

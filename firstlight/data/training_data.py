@@ -126,8 +126,12 @@ def _class_warnings(train: Dataset) -> list[str]:
 
 def _twin_warnings(train: Dataset, val: Dataset) -> list[str]:
     """Warn of validation images that equal a training image to the last pixel."""
-    num = int(_found_among(train.images, val.images).sum())
-    return [f"{num:,} of {len(val):,} validation images are training images too, pixel by pixel; val figures flatter"] if num else []
+    return twin_warnings(int(_found_among(train.images, val.images).sum()), len(val))
+
+
+def twin_warnings(num: int, num_val: int) -> list[str]:
+    """Return what is said of `num` validation images that are training images too."""
+    return [f"{num:,} of {num_val:,} validation images are training images too, pixel by pixel; val figures flatter"] if num else []
 
 
 def _found_among(images: Tensor, wanted: Tensor) -> NDArray[np.bool_]:

@@ -23,7 +23,7 @@ TEXTS = (
 """What torch and the libraries below it say where they have no class of their own for it."""
 
 
-_TRIM_THRESHOLD, _TOP_PAD, _MMAP_MAX = -1, -2, -4
+_TRIM_THRESHOLD, _TOP_PAD, _MMAP_THRESHOLD, _MMAP_MAX = -1, -2, -3, -4
 """Settings of glibc's allocator (mallopt(3))."""
 
 
@@ -47,6 +47,25 @@ def keep_freed_memory() -> Iterator[None]:
         libc.mallopt(_MMAP_MAX, 65536)  # glibc's own values
         libc.mallopt(_TRIM_THRESHOLD, 2**17)
         libc.mallopt(_TOP_PAD, 2**17)
+        libc.malloc_trim(0)
+
+
+@contextmanager
+def give_back_freed_memory() -> Iterator[None]:
+    """Let the C library give every block of 4 MiB and more back as soon as it is freed, in the block.
+
+    By default glibc keeps them in one heap once the first was freed, and what is read of a file in turn leaves holes there that nothing
+    fills: over 8,000 images of 96 px, 221 MB, the peak grew by 0.8 GB. Elsewhere than on Linux with glibc nothing is changed.
+    """
+    if platform.libc_ver()[0] != "glibc":
+        yield
+        return
+    libc = ctypes.CDLL(None)
+    libc.mallopt(_MMAP_THRESHOLD, 4 << 20)
+    try:
+        yield
+    finally:
+        libc.mallopt(_MMAP_THRESHOLD, 32 << 20)  # where glibc's own rule ends
         libc.malloc_trim(0)
 
 

@@ -4,7 +4,6 @@ import json
 import shlex
 import sys
 from collections.abc import Callable, Sequence
-from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -28,12 +27,11 @@ from firstlight.engine.places import data_dir_of
 from firstlight.errors import ConfigError, DataError, did_you_mean
 from firstlight.files import make_dir, write_figure
 from firstlight.inspection.sheets import draw_sheet
+from firstlight.inspection.subject import kind_at
 from firstlight.plotting.balance import plot_class_balance
 from firstlight.tracking.console import Bar, Console
 from firstlight.tracking.table import print_table
 
-HDF5_SUFFIXES = (".h5", ".hdf5", ".hdf", ".he5")
-SHARD_SUFFIXES = {"parquet": ".parquet", "webdataset": ".tar"}
 WHERE = {
     "folder": "give its path: data.path=photos",
     "hdf5": "give its path: data.path=FILE.h5",
@@ -45,28 +43,12 @@ WHERE = {
 
 def parse_source(source: str, settings: Sequence[str]) -> Kind:
     """Return the data set that a command line names: a registered name, or the path of a folder or archive."""
-    if source not in SOURCES and (found := _kind_of(source)):
+    if source not in SOURCES and (found := kind_at(source)):
         source, settings = found, [f"path={json.dumps(source, ensure_ascii=False)}", *settings]
     name, options, problems = check_kind(SOURCES, {"name": source, **parse_overrides(settings)}, "data")
     if problems:
         raise ConfigError("; ".join(problem.message for problem in problems))
     return Kind(name, options)
-
-
-def _kind_of(path: str) -> str | None:
-    """Return what lies at a path: an HDF5 file, shards (a folder of them, a pattern, a .parquet file), or class folders; None for nothing.
-
-    A single .tar is taken for an archive of class folders, as it always was.
-    """
-    given = Path(path).expanduser()
-    if not given.exists():
-        return next((name for name, suffix in SHARD_SUFFIXES.items() if path.endswith(suffix) and set(path) & set("{*?[")), None)
-    for name, suffix in SHARD_SUFFIXES.items():
-        if given.is_dir() and next(chain(given.glob(f"*{suffix}"), given.glob(f"*/*{suffix}")), None):
-            return name
-    if given.suffix.lower() in HDF5_SUFFIXES:
-        return "hdf5"
-    return "parquet" if given.suffix == ".parquet" else "folder"
 
 
 def list_sources(data_dir: Path | None) -> dict[str, Any]:

@@ -8,14 +8,15 @@ import torch
 from torch import Tensor
 
 from firstlight.data.dataset import Dataset
-from firstlight.data.normalize import channel_statistics
+from firstlight.data.measure import is_streamed
+from firstlight.data.training_data import twin_warnings
 from firstlight.engine.finished import MORE_MEMORY
-from firstlight.engine.memory import out_of_memory
+from firstlight.engine.memory import give_back_freed_memory, out_of_memory
 from firstlight.errors import ConfigError
 from firstlight.files import make_dir, write_json, write_pictures
 from firstlight.inspection.duplicates import NEAR, Duplicates, Pair, find_duplicates
 from firstlight.inspection.opened import FOLDER
-from firstlight.inspection.pixels import class_images, image_figures
+from firstlight.inspection.pixels import Survey, survey
 from firstlight.inspection.sheets import draw_as_seen, draw_sheet, shown_classes
 from firstlight.inspection.side_by_side import compare_data, file_name, print_comparison_of_data
 from firstlight.inspection.subject import Subject, find_subject
@@ -54,7 +55,7 @@ def look(
     if compare and test:
         raise ConfigError("--test looks for duplicates of test images in one set; leave it out with --compare")
     subjects = [find_subject(name, settings, runs_dir=runs_dir, data_dir=data_dir) for name in names]
-    with out_of_memory("reading and comparing the images", MORE_MEMORY):
+    with out_of_memory("reading and comparing the images", MORE_MEMORY), give_back_freed_memory():
         if compare:
             return compare_data(subjects[0], subjects[1], out=out, console=console)
         return inspect_data(subjects[0], test=test, out=out, console=console)
@@ -84,14 +85,16 @@ def inspect_data(subject: Subject, *, test: bool = False, out: Path = Path("insp
     twice = find_duplicates(pixels, seed=0)
     seed = subject.config.seed if subject.config.order_seed is None else subject.config.order_seed
     network, values = draw_as_seen(train, subject.config, normalize, seed=seed, title="as the network sees them")
-    classes = _class_rows(parts)
+    drawn = shown_classes(train, MEAN_CLASSES)
+    surveyed = survey(train, drawn)
+    classes = _class_rows(parts, surveyed)
     says = _sentence(train, classes, twice, values)
     stem = make_dir(subject.run.path / FOLDER) / "data-train" if subject.run else make_dir(out) / f"data-{file_name(subject.name)}"
     figures = {
         "raw": draw_sheet(train, f"as they are: {train.source}"),
         "network": network,
         "balance": plot_class_balance([row["class"] for row in classes], [row["images"] for row in classes]),
-        "means": _draw_means(train),
+        "means": _draw_means(train, drawn, surveyed),
         "duplicates": _draw_duplicates(twice, pixels, parts),
     }
     files = [path for name, figure in figures.items() for path in write_pictures(stem.with_name(f"{stem.name}-{name}"), figure)]
@@ -106,7 +109,7 @@ def inspect_data(subject: Subject, *, test: bool = False, out: Path = Path("insp
         "image_shape": list(train.image_shape),
         "dtype": str(train.images.dtype).removeprefix("torch."),
         "num_val": len(data.val) if data.val else 0,
-        "statistics": _statistics(train),
+        "statistics": _statistics(surveyed),
         "normalize": {"mean": list(normalize.mean), "std": list(normalize.std)},
         "network_values": values,
         "classes": classes,
@@ -114,21 +117,24 @@ def inspect_data(subject: Subject, *, test: bool = False, out: Path = Path("insp
         "pairs": [_pair_row(pair, parts) for pair in (*twice.exact[:LISTED_PAIRS], *twice.near[:LISTED_PAIRS])],
         "near_from": NEAR,
         "near_complete": twice.complete,
+        "exact_complete": twice.all_exact,
         "num_searched": twice.num_sampled,
-        "warnings": [*data.warnings, *_warnings(twice, parts, classes)],
+        "num_searched_exact": twice.num_hashed,
+        "streamed": is_streamed(train),
+        "left_out": _left_out(twice, pixels, data.record.num_measured if subject.run is None else None),
+        "warnings": [*data.warnings, *_twins(twice, parts), *_warnings(twice, parts, classes)],
         "files": [str(file) for file in (*files, path)],
     }
     write_json(path, found)
     return found
 
 
-def _statistics(dataset: Dataset) -> dict[str, Any]:
+def _statistics(surveyed: Survey) -> dict[str, Any]:
     """Return mean, deviation, least and greatest pixel in [0, 1], and how many images have one colour."""
-    mean, std = channel_statistics(dataset.images)
-    images = image_figures(dataset.images)
+    images = surveyed.images
     return {
-        "mean": mean.tolist(),
-        "std": std.tolist(),
+        "mean": surveyed.mean.tolist(),
+        "std": surveyed.std.tolist(),
         "least": float(images.least.min()),
         "greatest": float(images.greatest.max()),
         "num_constant": int(images.constant.sum()),
@@ -136,11 +142,11 @@ def _statistics(dataset: Dataset) -> dict[str, Any]:
     }
 
 
-def _class_rows(parts: Mapping[str, Dataset]) -> list[dict[str, Any]]:
+def _class_rows(parts: Mapping[str, Dataset], surveyed: Survey) -> list[dict[str, Any]]:
     """Return a row a class: images to train and to validate, share, and the mean brightness of its images with its deviation."""
     train = parts["train"]
     counts = {part: torch.bincount(_labels(dataset), minlength=train.num_classes).tolist() for part, dataset in parts.items()}
-    means = image_figures(train.images).mean.double()
+    means = surveyed.images.mean.double()
     rows = []
     for label, name in enumerate(train.class_names):
         own = means[_labels(train) == label]
@@ -162,10 +168,9 @@ def _labels(dataset: Dataset) -> Tensor:
     return dataset.labels
 
 
-def _draw_means(dataset: Dataset) -> Any:
+def _draw_means(dataset: Dataset, classes: list[int], surveyed: Survey) -> Any:
     """Return the mean image of each class over how much its pixels vary."""
-    classes = shown_classes(dataset, MEAN_CLASSES)
-    mean, std = (values.permute(0, 2, 3, 1).numpy() for values in class_images(dataset, classes))
+    mean, std = (values.permute(0, 2, 3, 1).numpy() for values in (surveyed.class_means, surveyed.class_stds))
     colours = mean.shape[3] == 3
     rows = []
     for name, values in (("mean", mean), ("standard\ndeviation", std)):
@@ -236,6 +241,27 @@ def _pair_row(pair: Pair, parts: Mapping[str, Dataset]) -> dict[str, Any]:
     return row
 
 
+def _left_out(twice: Duplicates, pixels: Mapping[str, Tensor], num_measured: int | None) -> list[str]:
+    """Return a line for each thing that was looked for among some of the images alone."""
+    lines = []
+    for part, images in pixels.items():
+        hashed, sampled, num = twice.num_hashed[part], twice.num_sampled[part], len(images)
+        if hashed < num:
+            lines.append(f"exact copies were looked for among the first {hashed:,} of {num:,} {part} images")
+        if sampled < num:
+            lines.append(f"nearly equal images were looked for among {sampled:,} of {num:,} {part} images, a seeded sample")
+    if num_measured is not None:
+        lines.append(f"what the network gets is normalised by {num_measured:,} training images, a fixed sample")
+    return lines
+
+
+def _twins(twice: Duplicates, parts: Mapping[str, Dataset]) -> list[str]:
+    """Return what opening the data says of validation images that are training images; of streamed ones it says nothing."""
+    if "val" not in parts or not any(map(is_streamed, parts.values())):
+        return []
+    return twin_warnings(twice.num(exact=True)["train", "val"], len(parts["val"]))
+
+
 def _warnings(twice: Duplicates, parts: Mapping[str, Dataset], classes: list[dict[str, Any]]) -> list[str]:
     found = []
     rows = [_pair_row(pair, parts) for pair in twice.exact]
@@ -259,9 +285,11 @@ def _sentence(train: Dataset, classes: list[dict[str, Any]], twice: Duplicates, 
 
 
 def _said_twice(twice: Duplicates) -> str:
-    more, copies, pairs = "" if twice.complete else "more than ", len(twice.exact), len(twice.near)
+    many, more = ("" if whole else "more than " for whole in (twice.all_exact, twice.complete))
+    copies, pairs = len(twice.exact), len(twice.near)
     parts = " and ".join(filter(None, [", ".join([*twice.num_sampled][:-1]), [*twice.num_sampled][-1]]))
-    return f"{copies:,} image{'s' * (copies != 1)} with an exact copy and {more}{pairs:,} nearly equal pair{'s' * (pairs != 1)} in {parts}"
+    same = f"{many}{copies:,} image{'s' * (copies != 1)} with an exact copy"
+    return f"{same} and {more}{pairs:,} nearly equal pair{'s' * (pairs != 1)} in {parts}"
 
 
 def print_data_look(result: dict[str, Any]) -> None:
@@ -275,6 +303,8 @@ def print_data_look(result: dict[str, Any]) -> None:
     print_table(result["classes"], ("class", "images", "share", "val", "brightness", "brightness_std"))
     print(f"\nthere twice (nearly: correlation of thumbnails {result['near_from']} or more)")
     print_table(result["duplicates"], ("parts", "same", "nearly"))
+    for line in result["left_out"]:
+        print(f"note: {line}")
     for warning in result["warnings"]:
         print(f"warning: {warning}")
     print()

@@ -2,12 +2,13 @@
 
 Nearly the same: the correlation of their grey thumbnails (at most 32 pixels square) is NEAR or more. No pair is missed: thumbnails are
 turned onto a few orthonormal directions, where no distance grows, and the pairs that are close there are measured in full. All pairs are
-looked at in blocks, so that memory does not grow with their number. Reading order: find_duplicates, _same, _nearly.
+looked at in blocks, so that memory does not grow with their number. Images that are streamed are read once, in their order, and what is
+kept of them is bounded. Reading order: find_duplicates, _read, _same, _nearly.
 """
 
-from collections import defaultdict
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from math import prod
 
 import numpy as np
 import torch
@@ -16,8 +17,8 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from firstlight.data.normalize import pixel_scale
-from firstlight.data.training_data import fingerprints
 from firstlight.inspection.corruptions import grey
+from firstlight.inspection.digests import MAX_DIGESTS, Digests, digests_of
 
 NEAR = 0.99
 """Correlation of two thumbnails from which images count as nearly the same."""
@@ -25,6 +26,8 @@ MAX_IMAGES = 100_000
 """Images of each part among which near-duplicates are looked for; of more, a seeded sample."""
 MAX_PAIRS = 10_000
 """Near-duplicates that are kept; there may be more, and then it is said."""
+MAX_COPIES = 100_000
+"""Exact copies that are kept; there may be more, and then it is said."""
 MAX_SIDE = 32
 DIRECTIONS = 64
 _BLOCK = 2048
@@ -33,7 +36,7 @@ _BLOCK_VALUES = 4_000_000
 """Pixel values of the images that are made thumbnails together."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Pair:
     """Two images by part and place; correlation: 1 for equal pixels."""
 
@@ -49,15 +52,17 @@ class Pair:
 class Duplicates:
     """What was found.
 
-    exact: for each image that has an earlier twin, the pair of both. near: other pairs, the most alike first. num_exact, num_near: how many
-    of them join each two parts, such as ("train", "val"). num_sampled: images of each part that near-duplicates were looked for in.
-    complete: False where more near-duplicates are there than are kept.
+    exact: for each image that has an earlier twin, the pair of both. near: other pairs, the most alike first. num_hashed, num_sampled:
+    images of each part among which exact copies and near-duplicates were looked for. complete: False where more near-duplicates are
+    there than are kept; all_exact: the same of the exact copies.
     """
 
     exact: list[Pair]
     near: list[Pair]
+    num_hashed: dict[str, int]
     num_sampled: dict[str, int]
     complete: bool
+    all_exact: bool
 
     def num(self, *, exact: bool) -> dict[tuple[str, str], int]:
         """Return how many pairs join each two parts, train with itself first."""
@@ -70,80 +75,110 @@ class Duplicates:
         return counts
 
 
-def find_duplicates(parts: Mapping[str, Tensor], *, seed: int = 0) -> Duplicates:
-    """Return the duplicates within and across parts, images uint8 or float [N, C, H, W] by name of the part.
+@dataclass(frozen=True)
+class _Homes:
+    """The part of each of some images, by number, and its place there: int64 [N] both, part after part."""
 
+    parts: tuple[str, ...]
+    part: NDArray[np.int64]
+    place: NDArray[np.int64]
+
+    @classmethod
+    def of(cls, places: Mapping[str, NDArray[np.int64]]) -> "_Homes":
+        return cls(tuple(places), np.repeat(np.arange(len(places)), [*map(len, places.values())]), np.concatenate([*places.values()]))
+
+    def pair(self, first: int, second: int, correlation: float, *, exact: bool) -> Pair:
+        homes = [(self.parts[self.part[image]], int(self.place[image])) for image in (first, second)]
+        return Pair(*homes[0], *homes[1], correlation, exact)
+
+    def num(self) -> dict[str, int]:
+        return {part: int((self.part == number).sum()) for number, part in enumerate(self.parts)}
+
+
+def find_duplicates(parts: Mapping[str, Tensor], *, seed: int = 0) -> Duplicates:
+    """Return the duplicates within and across parts, images uint8 or float [N, C, H, W] (in memory or streamed) by name of the part.
+
+    Exact copies are looked for among the first MAX_DIGESTS images of each part, near-duplicates among MAX_IMAGES of each.
     60,000 images of 28 x 28 take some ten seconds of one core.
     """
-    exact = _same(parts)
-    chosen = {part: _sampled(len(images), seed) for part, images in parts.items()}
-    thumbnails = torch.cat([_thumbnails(parts[part], places) for part, places in chosen.items()])
-    names = [part for part, places in chosen.items() for _ in range(len(places))]
-    places = torch.cat(list(chosen.values())).tolist()
-    twins = {(pair.second_part, pair.second) for pair in exact}
+    sampled = _Homes.of({part: _sampled(len(images), seed) for part, images in parts.items()})
+    hashed = _Homes.of({part: np.arange(min(len(images), MAX_DIGESTS)) for part, images in parts.items()})
+    digests, thumbnails = _read(parts, sampled)
+    originals, copies = _same(digests)
+    exact = [
+        hashed.pair(*pair, 1.0, exact=True) for pair in zip(originals[:MAX_COPIES].tolist(), copies[:MAX_COPIES].tolist(), strict=True)
+    ]
+    twin = np.isin(_numbers(sampled), _numbers(hashed)[copies])
     near: list[Pair] = []
     complete = True
     for first, second, correlation in _nearly(thumbnails, seed):
-        if (names[first], places[first]) in twins or (names[second], places[second]) in twins:
+        if twin[first] or twin[second]:
             continue
         if len(near) >= MAX_PAIRS:
             complete = False
             break
-        near.append(Pair(names[first], places[first], names[second], places[second], correlation, exact=False))
+        near.append(sampled.pair(first, second, correlation, exact=False))
     near.sort(key=lambda pair: -pair.correlation)
-    return Duplicates(exact, near, {part: len(places) for part, places in chosen.items()}, complete)
+    return Duplicates(exact, near, hashed.num(), sampled.num(), complete, all_exact=len(copies) <= MAX_COPIES)
 
 
-def _same(parts: Mapping[str, Tensor]) -> list[Pair]:
-    """Return each image that equals an earlier one to the last bit, with the first that it equals; parts come in their order.
-
-    Fingerprints name the candidates, and their pixels decide.
-    """
-    numbers = np.concatenate([fingerprints(images) for images in parts.values()])
-    homes = [(part, place) for part, images in parts.items() for place in range(len(images))]
-    groups: dict[int, list[int]] = defaultdict(list)
-    for place in _repeated(numbers):
-        groups[int(numbers[place])].append(int(place))
-    pairs = []
-    for group in groups.values():
-        originals: list[int] = []
-        for place in group:
-            part, row = homes[place]
-            twin = next((other for other in originals if torch.equal(_at(parts, homes[other]), parts[part][row])), None)
-            if twin is None:
-                originals.append(place)
-            else:
-                pairs.append(Pair(*homes[twin], part, row, 1.0, exact=True))
-    return sorted(pairs, key=lambda pair: (pair.first_part, pair.first, pair.second))
+def _numbers(homes: _Homes) -> NDArray[np.int64]:
+    """Return one number for part and place of each image."""
+    return homes.part << 48 | homes.place
 
 
-def _repeated(numbers: NDArray[np.uint64]) -> NDArray[np.int64]:
-    """Return the places of all numbers that are there more than once, rising."""
-    _, inverse, counts = np.unique(numbers, return_inverse=True, return_counts=True)
-    return np.flatnonzero(counts[inverse] > 1)
+def _read(parts: Mapping[str, Tensor], sampled: _Homes) -> tuple[Digests, Tensor]:
+    """Return the digests of the first images of each part, and the thumbnails of those sampled; every image is read once, in its order."""
+    digests = []
+    thumbnails = torch.zeros(len(sampled.part), max(_thumbnail_size(images) for images in parts.values()))
+    done = 0
+    for number, images in enumerate(parts.values()):
+        wanted = sampled.place[sampled.part == number]
+        begin = num_hashed = 0
+        for block in images.split(max(1, _BLOCK_VALUES // prod(images.shape[1:]))):
+            if num_hashed < MAX_DIGESTS:
+                digests.append(digests_of(block[: MAX_DIGESTS - num_hashed]))
+                num_hashed += len(digests[-1])
+            first, last = np.searchsorted(wanted, (begin, begin + len(block)))
+            if first < last:
+                rows = _thumbnails(block[torch.from_numpy(wanted[first:last] - begin)])
+                thumbnails[done : done + len(rows), : rows.shape[1]] = rows
+                done += len(rows)
+            begin += len(block)
+    return np.concatenate(digests), thumbnails
 
 
-def _at(parts: Mapping[str, Tensor], home: tuple[str, int]) -> Tensor:
-    return parts[home[0]][home[1]]
+def _same(digests: Digests) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Return each image that equals an earlier one, by number, behind the first that it equals; sorted by that."""
+    order = np.lexsort((digests[:, 1], digests[:, 0]))  # stable: the first of equal ones comes first
+    is_copy = np.append(False, (digests[order[1:]] == digests[order[:-1]]).all(1))[: len(order)]
+    first = np.maximum.accumulate(np.where(is_copy, 0, np.arange(len(order))))
+    originals, copies = order[first[is_copy]], order[is_copy]
+    by_original = np.lexsort((copies, originals))
+    return originals[by_original], copies[by_original]
 
 
-def _sampled(num: int, seed: int) -> Tensor:
+def _sampled(num: int, seed: int) -> NDArray[np.int64]:
+    """Return the places of the images that near-duplicates are looked for in, rising."""
     if num <= MAX_IMAGES:
-        return torch.arange(num)
-    return torch.randperm(num, generator=torch.Generator().manual_seed(seed))[:MAX_IMAGES].sort().values
+        return np.arange(num)
+    chosen: NDArray[np.int64] = torch.randperm(num, generator=torch.Generator().manual_seed(seed))[:MAX_IMAGES].sort().values.numpy()
+    return chosen
 
 
-def _thumbnails(images: Tensor, places: Tensor) -> Tensor:
+def _thumbnail_size(images: Tensor) -> int:
+    """Return the pixels of a thumbnail."""
+    return min(images.shape[2], MAX_SIDE) * min(images.shape[3], MAX_SIDE)
+
+
+def _thumbnails(images: Tensor) -> Tensor:
     """Return grey thumbnails with mean 0 and length 1, float32 [N, pixels]; those of images of one colour are 0, and like nothing."""
-    rows = []
-    for chosen in places.split(max(1, _BLOCK_VALUES // images[0].numel())):
-        pixels = grey(images[chosen].float() / pixel_scale(images))
-        if max(pixels.shape[1:]) > MAX_SIDE:
-            pixels = F.adaptive_avg_pool2d(pixels, (min(pixels.shape[1], MAX_SIDE), min(pixels.shape[2], MAX_SIDE)))
-        flat = pixels.flatten(1) - pixels.flatten(1).mean(1, keepdim=True)
-        length = flat.norm(dim=1, keepdim=True)
-        rows.append(torch.where(length > 1e-3, flat / length.clamp(min=1e-3), 0.0))
-    return torch.cat(rows)
+    pixels = grey(images.float() / pixel_scale(images))
+    if max(pixels.shape[1:]) > MAX_SIDE:
+        pixels = F.adaptive_avg_pool2d(pixels, (min(pixels.shape[1], MAX_SIDE), min(pixels.shape[2], MAX_SIDE)))
+    flat = pixels.flatten(1) - pixels.flatten(1).mean(1, keepdim=True)
+    length = flat.norm(dim=1, keepdim=True)
+    return torch.where(length > 1e-3, flat / length.clamp(min=1e-3), 0.0)
 
 
 def _nearly(thumbnails: Tensor, seed: int) -> Iterator[tuple[int, int, float]]:

@@ -1,12 +1,13 @@
 """Sheets of labelled images: as they are, and as the network sees them."""
 
+from dataclasses import replace
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from firstlight.config.schema import Config
-from firstlight.data.augment import Augment, Draws
+from firstlight.config.schema import AugmentConfig, Config
+from firstlight.data.augment import Draws
 from firstlight.data.build import make_train_loader
 from firstlight.data.dataset import Dataset
 from firstlight.data.normalize import Normalize
@@ -46,14 +47,16 @@ def draw_as_seen(dataset: Dataset, config: Config, normalize: Normalize, *, seed
     With augmentation, one image of each class in a row: as it is, then in the first epochs of a training with this seed.
     title: said before what the values are. The values: `least`, `greatest`, `mean`, `std` of what the network gets for the images shown.
     """
-    loader = make_train_loader(config, dataset, normalize, seed=seed, device="cpu", channels_last=False)
     assert dataset.labels is not None
-    augmented = loader.augment != Augment()
+    augmented = config.augment != AugmentConfig()
     chosen = chosen_images(dataset, 1 if augmented else COLUMNS)
+    few = dataset.subset(chosen)
+    few = replace(few, images=few.images[:])  # in memory, though the others may be streamed
+    loader = make_train_loader(config, few, normalize, seed=seed, device="cpu", channels_last=False)
     seen_views = []
     for epoch in range(EPOCHS if augmented else 1):
         drawn = Draws(loader.augment, seed, epoch).of(chosen, *dataset.image_shape[1:])
-        seen_views.append(loader.make(drawn).images.contiguous())
+        seen_views.append(loader.make(drawn._replace(indices=torch.arange(len(chosen)))).images.contiguous())
     seen = torch.stack(seen_views, 1)
     values = {"least": float(seen.min()), "greatest": float(seen.max()), "mean": float(seen.mean()), "std": float(seen.std(correction=0))}
     said = (

@@ -1,7 +1,8 @@
-"""What `inspect data` is pointed at: a run, a shipped experiment, a config file, a named data set, or images in a folder."""
+"""What `inspect data` is pointed at: a run, a shipped experiment, a config file, a named data set, or images at a path."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,8 @@ from firstlight.errors import ConfigError, did_you_mean
 from firstlight.tracking.run import Run, find_run, has_run
 
 SECTIONS = frozenset(field.name for field in fields(Config))
+HDF5_SUFFIXES = (".h5", ".hdf5", ".hdf", ".he5")
+SHARD_SUFFIXES = {"parquet": ".parquet", "webdataset": ".tar"}
 
 
 @dataclass(frozen=True)
@@ -51,9 +54,9 @@ class Subject:
 
 
 def find_subject(word: str, settings: Sequence[str], *, runs_dir: Path | None, data_dir: Path | None) -> Subject:
-    """Return what a word names, with overrides: a run, else a data set, else an experiment or a config file, else a folder of images.
+    """Return what a word names, with overrides: a run, else a data set, an experiment or a config file, else images at a path.
 
-    For a data set or a folder, settings such as image_size=64 are its own, those such as augment.flip=true the experiment's.
+    For a data set or a path, settings such as image_size=64 are its own, those such as augment.flip=true the experiment's.
     Raises ConfigError where it names nothing.
     """
     folder = data_dir_of(data_dir)
@@ -67,11 +70,27 @@ def find_subject(word: str, settings: Sequence[str], *, runs_dir: Path | None, d
     if word in shipped_experiments() or Path(word).suffix in (".yaml", ".yml"):
         config = load_config(word, *settings)
         return Subject(config.name, config, None, folder)
-    if Path(word).expanduser().exists():
-        name = Path(word).expanduser().resolve().name.partition(".")[0] or "folder"
-        return Subject(name, _config_around({"name": "folder", "path": word}, settings), None, folder)
+    if kind := kind_at(word):
+        name = Path(word).expanduser().resolve().name.partition(".")[0] or kind
+        return Subject(name, _config_around({"name": kind, "path": word}, settings), None, folder)
     known = did_you_mean(word, [*SOURCES, *shipped_experiments()])
     raise ConfigError(f"{word!r} is no data set, experiment, run or folder here{known}; `firstlight data list` shows the data sets")
+
+
+def kind_at(path: str) -> str | None:
+    """Return what lies at a path: an HDF5 file, shards (a folder of them, a pattern, a .parquet file), or class folders; None for nothing.
+
+    A single .tar is taken for an archive of class folders, as it always was.
+    """
+    given = Path(path).expanduser()
+    if not given.exists():
+        return next((name for name, suffix in SHARD_SUFFIXES.items() if path.endswith(suffix) and set(path) & set("{*?[")), None)
+    for name, suffix in SHARD_SUFFIXES.items():
+        if given.is_dir() and next(chain(given.glob(f"*{suffix}"), given.glob(f"*/*{suffix}")), None):
+            return name
+    if given.suffix.lower() in HDF5_SUFFIXES:
+        return "hdf5"
+    return "parquet" if given.suffix == ".parquet" else "folder"
 
 
 def _config_around(data: dict[str, Any], settings: Sequence[str]) -> Config:

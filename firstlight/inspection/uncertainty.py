@@ -1,13 +1,14 @@
 """How sure a network is of its answers, by Monte-Carlo dropout (Gal and Ghahramani 2016): of one image, or over a whole split."""
 
 import math
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from firstlight.engine.evaluate import predict_probabilities
+from firstlight.engine.evaluate import logits_of, predict_probabilities
 from firstlight.errors import ConfigError
 from firstlight.files import write_pictures
 from firstlight.inspection.dropout_passes import dropout_layers, passes_of
@@ -106,20 +107,18 @@ def look_at_image(opened: Opened, called: str, num_passes: int) -> dict[str, Any
 
 def look_at_split(opened: Opened, num_passes: int, num: int, console: Console) -> dict[str, Any]:
     """Draw and return how unsure the answers to all images of a split are, and whether that tells which are wrong."""
-    totals = totals_of(opened, num_passes, console)
     labels, names = opened.dataset.labels, opened.dataset.class_names
     assert labels is not None
-    plain = predict_probabilities(opened.model, opened.loader(), opened.arithmetic).double()
-    scores = {score: getattr(totals, score) for score in SCORES[:3]} | {SCORES[3]: torch.special.entr(plain).sum(1)}
+    answers = split_answers(opened, num_passes, console)
+    scores, predicted, probability = answers.scores, answers.predicted, answers.probability
     opened.refuse_nonfinite(*scores.values())
-    probability, predicted = totals.mean.max(1)
-    wrong = predicted != labels
-    found = {score: area_under_roc(values, plain.argmax(1) != labels if score == SCORES[3] else wrong) for score, values in scores.items()}
+    wrong, wrong_once = predicted != labels, answers.without_dropout != labels
+    found = {score: area_under_roc(values, wrong_once if score == SCORES[3] else wrong) for score, values in scores.items()}
     means = {score: {"right": _mean(values[~wrong]), "wrong": _mean(values[wrong])} for score, values in scores.items()}
     figures = {
         "num_passes": num_passes,
         "accuracy": 1 - float(wrong.double().mean()),
-        "accuracy_without_dropout": float((plain.argmax(1) == labels).double().mean()),
+        "accuracy_without_dropout": float((answers.without_dropout == labels).double().mean()),
         "num_mistakes": int(wrong.sum()),
         "auroc": found,
         "means": means,
@@ -147,7 +146,7 @@ def look_at_split(opened: Opened, num_passes: int, num: int, console: Console) -
             "label": names[int(labels[index])],
             "predicted": names[int(predicted[index])],
             "probability": float(probability[index]),
-            "votes": int(totals.votes[index, predicted[index]]),
+            "votes": int(answers.votes[index]),
             **{score: float(values[index]) for score, values in scores.items()},
         }
 
@@ -156,18 +155,55 @@ def look_at_split(opened: Opened, num_passes: int, num: int, console: Console) -
     return opened.keep({"says": says, **figures, "most_uncertain": most}, [*pictures, table])
 
 
-def totals_of(opened: Opened, num_passes: int, console: Console) -> PassTotals:
-    """Return the sums of all passes over the split; what is kept grows by a few numbers a class and image, not with the passes."""
-    parts: list[PassTotals] = []
-    loader = opened.loader()
+@dataclass(frozen=True)
+class SplitAnswers:
+    """What is kept of each image of a split, on the CPU: 64 bytes, however many classes and passes there are.
+
+    predicted: int64 [N], the class with the largest mean probability, which is `probability`, float64 [N]; votes: int64 [N], passes that
+    chose it. scores: float64 [N] of each of SCORES. without_dropout: int64 [N], the answer of one look.
+    """
+
+    predicted: Tensor
+    probability: Tensor
+    votes: Tensor
+    scores: dict[str, Tensor]
+    without_dropout: Tensor
+
+    @classmethod
+    def room_for(cls, num: int) -> "SplitAnswers":
+        """Return answers that are yet to be filled in."""
+        predicted, votes, without_dropout = (torch.zeros(num, dtype=torch.int64) for _ in range(3))
+        probability, *scores = (torch.zeros(num, dtype=torch.float64) for _ in range(1 + len(SCORES)))
+        return cls(predicted, probability, votes, dict(zip(SCORES, scores, strict=True)), without_dropout)
+
+    def put(self, rows: slice, totals: PassTotals) -> None:
+        """Fill in what the passes over a batch say."""
+        self.probability[rows], self.predicted[rows] = totals.mean.max(1)
+        self.votes[rows] = totals.votes.gather(1, self.predicted[rows, None]).squeeze(1)
+        for score in SCORES[:3]:
+            self.scores[score][rows] = getattr(totals, score)
+
+
+def split_answers(opened: Opened, num_passes: int, console: Console) -> SplitAnswers:
+    """Return what all passes over the split say, and one look without dropout; a batch of passes is in memory at a time."""
+    found, loader, begin = SplitAnswers.room_for(len(opened.dataset)), opened.loader(), 0
     with console.progress(f"{num_passes} passes over {len(opened.dataset):,} images", loader.num_batches * num_passes) as bar:
-        for _, number, logits in passes_of(opened.model, loader, opened.arithmetic, num_passes=num_passes, seed=_seed(opened)):
+        passes = passes_of(opened.model, loader, opened.arithmetic, num_passes=num_passes, seed=_seed(opened))
+        for done, (_, number, logits) in enumerate(passes, 1):
+            totals = PassTotals.of(logits)
             if number == 0:
-                parts.append(PassTotals.of(logits))
+                batch = totals
             else:
-                parts[-1].add(PassTotals.of(logits))
-            bar.update((len(parts) - 1) * num_passes + number + 1)
-    return PassTotals.joined(parts)
+                batch.add(totals)
+            if number == num_passes - 1:
+                found.put(slice(begin, begin := begin + len(logits)), batch)
+            bar.update(done)
+    begin = 0
+    for logits, _ in logits_of(opened.model, opened.loader(), opened.arithmetic):
+        plain, rows = logits.softmax(1).cpu(), slice(begin, begin := begin + len(logits))
+        found.without_dropout[rows] = plain.argmax(1)
+        found.scores[SCORES[3]][rows] = torch.special.entr(plain.double()).sum(1)
+    return found
 
 
 def say_split(figures: dict[str, Any], num_images: int, num_classes: int) -> str:

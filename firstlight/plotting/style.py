@@ -23,9 +23,9 @@ LONGEST_CLASS = 40
 
 def new_figure(rows: int = 1, columns: int = 1, *, width: float, height: float, **options: Any) -> "tuple[Figure, list[Axes]]":
     """Return an empty figure of so many inches, and its axes in reading order; nothing of matplotlib's global state is used."""
-    from matplotlib.figure import Figure
+    from firstlight.plotting.figure import ReadableFigure
 
-    figure = Figure(figsize=(width, height), layout="constrained")
+    figure = ReadableFigure(figsize=(width, height), layout="constrained")
     axes = figure.subplots(rows, columns, squeeze=False, **options)
     return figure, list(axes.flat)
 

@@ -34,10 +34,11 @@ def loader() -> Loader:
 def model(request: pytest.FixtureRequest) -> Iterator[nn.Module]:
     made = build_model(request.param, SHAPE, 10, seed=3)
     assert isinstance(made, nn.Module)
+    drawn = torch.Generator().manual_seed(0)
     with torch.no_grad():
         for module in made.modules():
             if isinstance(module, nn.BatchNorm1d | nn.BatchNorm2d):
-                module.running_mean.uniform_(-1, 1)  # as after a training
+                module.running_mean.uniform_(-1, 1, generator=drawn)  # as after a training
     yield made.eval()
 
 

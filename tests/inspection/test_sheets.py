@@ -14,7 +14,7 @@ from firstlight.data.build import load_part
 from firstlight.data.dataset import Dataset, make_dataset
 from firstlight.data.normalize import Normalize
 from firstlight.engine.sources import load_config
-from firstlight.inspection.pixels import class_images, histogram, image_figures
+from firstlight.inspection.pixels import ImageFigures, histogram, survey
 from firstlight.inspection.sheets import EPOCHS, chosen_images, draw_as_seen, shown_classes, to_pixels
 
 
@@ -69,10 +69,12 @@ def test_figures_of_pixels_agree_with_numpy(digits: Dataset, monkeypatch: pytest
     """Taken in small blocks, and of all at once."""
     monkeypatch.setattr("firstlight.inspection.pixels._BLOCK_VALUES", 1000)
     pixels = digits.images.double().numpy() / 255
-    found = image_figures(digits.images)
+    surveyed = survey(digits, [3, 7])
+    found = surveyed.images
     np.testing.assert_allclose(found.mean.numpy(), pixels.mean((1, 2, 3)), atol=1e-6)
     np.testing.assert_allclose(found.greatest.numpy(), pixels.max((1, 2, 3)), atol=1e-6)
-    mean, std = class_images(digits, [3, 7])
+    mean, std = surveyed.class_means, surveyed.class_stds
+    np.testing.assert_allclose([surveyed.mean.item(), surveyed.std.item()], [pixels.mean(), pixels.std()], atol=1e-12)
     own = pixels[digits.labels.numpy() == 7]  # type: ignore[union-attr]
     np.testing.assert_allclose(mean[1].numpy(), own.mean(0), atol=1e-6)
     np.testing.assert_allclose(std[1].numpy(), own.std(0), atol=1e-6)
@@ -81,11 +83,15 @@ def test_figures_of_pixels_agree_with_numpy(digits: Dataset, monkeypatch: pytest
     assert float(histogram(digits.images).sum()) == pytest.approx(1)
 
 
+def figures(images: torch.Tensor) -> ImageFigures:
+    return survey(make_dataset(images, torch.zeros(len(images), dtype=torch.int64), ["all"], "made"), [0]).images
+
+
 def test_images_of_one_colour_are_told() -> None:
     images = torch.tensor([0, 5, 5, 9], dtype=torch.uint8).view(4, 1, 1, 1).repeat(1, 1, 3, 3)
     images[2, 0, 1, 1] = 6
-    assert image_figures(images).constant.tolist() == [True, True, False, True]
+    assert figures(images).constant.tolist() == [True, True, False, True]
     red = torch.tensor([255, 0, 10], dtype=torch.uint8).view(1, 3, 1, 1).repeat(2, 1, 3, 3)
     red[1, 2, 0, 0] = 11
-    found = image_figures(red)
+    found = figures(red)
     assert found.constant.tolist() == [True, False] and found.least.tolist() == [0, 0] and found.greatest.tolist() == [1, 1]

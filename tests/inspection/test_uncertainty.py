@@ -19,7 +19,7 @@ from firstlight.errors import ConfigError, DataError, FirstlightError
 from firstlight.inspection.answers import answers_of
 from firstlight.inspection.one_image import one_image
 from firstlight.inspection.opened import opened
-from firstlight.inspection.uncertainty import SCORES, look_at_image, look_at_split, print_uncertainty, totals_of, uncertainty
+from firstlight.inspection.uncertainty import SCORES, look_at_image, look_at_split, print_uncertainty, split_answers, uncertainty
 from firstlight.tracking.console import Console
 from firstlight.tracking.run import load_run
 
@@ -101,7 +101,7 @@ def test_right_answers_alone_leave_nothing_to_tell_apart(trained_run: Find, caps
     """No mistake, no area under the curve: the picture and the sentence say so."""
     with opened(trained_run("dropout"), "easy") as o:
         five = replace(o, dataset=o.dataset.subset(torch.arange(5)))
-        answers = totals_of(five, 4, Console(quiet=True)).mean.argmax(1)
+        answers = split_answers(five, 4, Console(quiet=True)).predicted
         result = look_at_split(replace(five, dataset=replace(five.dataset, labels=answers)), 4, 3, Console(quiet=True))
     assert "all 5 answers are right, so there is nothing to tell apart" in result["says"]
     assert [result["auroc"][score] for score in SCORES[:3]] == [None] * 3

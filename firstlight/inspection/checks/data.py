@@ -1,12 +1,12 @@
 """Checks of the data as the network sees them: their scale, whether they differ, whether parts overlap."""
 
-import hashlib
-
 import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _NormBase
 
+from firstlight.engine.memory import give_back_freed_memory
 from firstlight.inspection.checks.check import Check
+from firstlight.inspection.digests import MAX_DIGESTS, all_digests, are_among, num_distinct
 from firstlight.inspection.trials import Loop, Trial
 
 FAR_MEAN, NARROW, WIDE = 0.5, 0.5, 2.0
@@ -52,7 +52,7 @@ def _normalizes_itself(model: object) -> bool:
 def check_distinct(loop: Loop) -> Check:
     """Images that are all the same say nothing about their labels."""
     images = loop.train_images
-    num, distinct = len(images), len(set(fingerprints(images)))
+    num, distinct = len(images), num_distinct(all_digests(images))
     spread = float(images.double().std(0).mean()) if num > 1 else 0.0
     figures = {"num_images": num, "num_distinct": distinct, "mean_deviation_of_a_pixel": spread}
     if distinct == 1 or spread == 0:
@@ -67,12 +67,15 @@ def check_distinct(loop: Loop) -> Check:
 
 
 def check_leak(train: Tensor, val: Tensor, *, split: str = "val") -> Check:
-    """Images that are in the training part and in the part that judges it."""
-    known = set(fingerprints(train))
-    twins = sum(one in known for one in fingerprints(val))
-    share = twins / max(len(val), 1)
-    figures = {"num_twins": twins, "num_images": len(val), "share": share}
-    says = f"{twins:,} of {len(val):,} {split} images are training images too, pixel by pixel"
+    """Images that are in the training part and in the part that judges it, in memory or streamed."""
+    with give_back_freed_memory():
+        known, asked = all_digests(train), all_digests(val)
+    twins = int(are_among(asked, known).sum())
+    share = twins / max(len(asked), 1)
+    figures = {"num_twins": twins, "num_images": len(asked), "share": share}
+    says = f"{twins:,} of {len(asked):,} {split} images are training images too, pixel by pixel"
+    if len(train) > MAX_DIGESTS or len(val) > MAX_DIGESTS:
+        says = f"{says} (by the first {MAX_DIGESTS:,} images of each part)"
     if share < LEAK_WARNING:
         return Check("leak", "ok", says, "", figures)
     advice = f"Take them out of the training part: as it is, {split} accuracy measures memory."
@@ -94,9 +97,3 @@ def check_accuracies(train: float, val: float, num_train: int, num_val: int, *, 
         advice = "Look for held-out images that training sees, or easier ones in the held-out part."
         return Check("held-out accuracy", "warning", f"{says}: the held-out one is implausibly high", advice, figures)
     return Check("held-out accuracy", "ok", says, "", figures)
-
-
-def fingerprints(images: Tensor) -> list[bytes]:
-    """Return 16 bytes for each image [N, C, H, W] that are the same for the same values alone."""
-    rows = images.detach().cpu().contiguous().flatten(1).numpy()
-    return [hashlib.blake2b(row.data, digest_size=16).digest() for row in rows]
