@@ -4,6 +4,7 @@ It travels inside the file as one JSON text under the name KEY. Needs no torch.
 """
 
 import json
+import re
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -90,3 +91,12 @@ def _whole_number(value: Any, most: int) -> int:
     if not isinstance(value, int) or isinstance(value, bool) or not 1 <= value <= most:
         raise ValueError(f"{value!r} is no number from 1 to {most}")
     return value
+
+
+def without_folders(settings: Any) -> Any:
+    """Return the settings of a config with the last part alone of each path: where its maker keeps things is not told."""
+    if isinstance(settings, dict):
+        return {key: without_folders(value) for key, value in settings.items()}
+    if isinstance(settings, list):
+        return [without_folders(value) for value in settings]
+    return re.split(r"[/\\]", settings.rstrip("/\\"))[-1] if isinstance(settings, str) else settings

@@ -29,7 +29,7 @@ from firstlight.engine.memory import is_out_of_memory, out_of_memory
 from firstlight.engine.places import data_dir_of, runs_dir_of
 from firstlight.engine.restore import arithmetic_of, config_of, data_record, load_model, normalize_of
 from firstlight.errors import ConfigError, DataError, FirstlightError, did_you_mean
-from firstlight.export.description import Description
+from firstlight.export.description import Description, without_folders
 from firstlight.export.network import PixelNetwork, pixel_network
 from firstlight.export.onnx_file import OPSET, to_onnx
 from firstlight.export.parity import check_parity, compare
@@ -204,7 +204,7 @@ def _describe(run: Run, config: Config, normalize: Normalize, which: str, pixels
         "views": config.evaluation.views,
         "opset": OPSET,
         "versions": {"firstlight": firstlight.__version__, "torch": torch.__version__, "python": platform.python_version()},
-        "config": to_dict(config),
+        "config": without_folders(to_dict(config)),
     }
     names, shape = tuple(record["class_names"]), tuple(record["image_shape"])
     return Description(class_names=names, image_shape=shape, pixels=pixels, mean=normalize.mean, std=normalize.std, about=about)

@@ -4,6 +4,7 @@ Both are code: whoever loads one runs what it holds. A file of foreign origin is
 """
 
 import io
+import struct
 import warnings
 import zipfile
 from collections.abc import Iterator
@@ -23,6 +24,11 @@ from firstlight.export.quiet import quiet
 from firstlight.export.reader import Exported, first_line, read_content
 
 MAX_BYTES = 2**34
+ZIP_HEADER = 30
+"""Bytes ahead of the name of a member of a zip archive."""
+ALIGNMENT = 64
+"""Each member of torch's archives begins at a multiple of so many bytes, behind an extra field of the kind PADDING."""
+PADDING = 0x4246
 
 
 def to_pt2(network: PixelNetwork, example: Tensor, description: Description) -> bytes:
@@ -42,6 +48,20 @@ def to_torchscript(network: PixelNetwork, example: Tensor, description: Descript
     with _deprecated(), torch.no_grad():
         script = torch.jit.trace(network, (example,), check_trace=False)
         torch.jit.save(script, buffer, _extra_files={EXTRA_FILE: description.to_json().encode()})
+    return _without_sources(buffer.getvalue())
+
+
+def _without_sources(content: bytes) -> bytes:
+    """Return a TorchScript archive without what only its error messages need: line and path of the source of each operation."""
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(io.BytesIO(content)) as old, zipfile.ZipFile(buffer, "w") as new:
+        for entry in old.infolist():
+            if not entry.filename.endswith(".debug_pkl"):
+                member = old.read(entry)
+                begin = buffer.tell() + ZIP_HEADER + len(entry.filename.encode()) + 4
+                padding = -begin % ALIGNMENT
+                entry.extra = struct.pack("<HH", PADDING, padding) + b"Z" * padding
+                new.writestr(entry, member)
     return buffer.getvalue()
 
 

@@ -12,6 +12,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from firstlight.tracking.family import end_own_family
 from firstlight.tracking.run import Run
 from firstlight.tracking.tensorboard import TensorBoard, event_files, write_study
 from firstlight.tracking.told import Tail
@@ -35,9 +36,11 @@ def open_tracker(name: str, run: Run, folder: Path, settings: dict[str, Any]) ->
 def hand_over(name: str, run: Run, folder: Path, settings: dict[str, Any]) -> Tracker:
     """Tell a tracker all of a run that is over; return the tracker, which is done."""
     tracker = open_tracker(name, run, folder, settings)
-    tracker.add(run.rows)
-    tracker.end(run)
-    tracker.close()
+    try:
+        tracker.add(run.rows)
+        tracker.end(run)
+    finally:
+        tracker.close()
     return tracker
 
 
@@ -119,7 +122,7 @@ class Leader:
             return True
         over = bool(select.select([0], [], [], seconds)[0]) and not os.read(0, 1)
         if over:
-            signal.signal(signal.SIGALRM, lambda number, frame: os.killpg(0, signal.SIGKILL))
+            signal.signal(signal.SIGALRM, lambda number, frame: end_own_family())
             signal.setitimer(signal.ITIMER_REAL, self._wait_seconds + SPARE_SECONDS)
         return over
 
@@ -137,8 +140,7 @@ def main(name: str, path: Path, settings: dict[str, Any], wait_seconds: float) -
     except Exception as error:  # a tracker's library may raise anything; all of it is said to the training
         answers.write(" ".join(f"{type(error).__name__}: {error}".split())[:500])
         answers.flush()
-        if hasattr(os, "killpg"):
-            os.killpg(0, signal.SIGKILL)  # with what the library started; nothing of it is to hang about
+        end_own_family()  # with what the library started; nothing of it is to hang about
         os._exit(1)
 
 

@@ -15,6 +15,7 @@ from typing import Any
 from firstlight.errors import FirstlightError
 from firstlight.tracking import tensorboard, weights_and_biases
 from firstlight.tracking.console import Console
+from firstlight.tracking.family import end_family, marked_environment, new_mark
 from firstlight.tracking.run import load_run
 from firstlight.tracking.writer import add_warning
 
@@ -48,6 +49,7 @@ class Trackers:
         self._chosen = chosen
         self._console = console
         self._processes: dict[str, subprocess.Popen[bytes]] = {}
+        self._marks: dict[str, str] = {}
         self._problems: list[str] = []
 
     def __enter__(self) -> "Trackers":
@@ -57,9 +59,11 @@ class Trackers:
         """Start to follow; the folder is one of a run or a study by now."""
         for name, settings in self._chosen.items():
             words = [sys.executable, "-m", "firstlight.tracking.follow", name, str(self.path), json.dumps(settings), str(self.wait_seconds)]
+            self._marks[name] = new_mark()
             try:
                 self._processes[name] = subprocess.Popen(
                     words,
+                    env=marked_environment(self._marks[name]),
                     stdin=subprocess.PIPE,
                     stdout=subprocess.PIPE,
                     stderr=subprocess.DEVNULL,
@@ -106,6 +110,7 @@ class Trackers:
         if process.returncode is None:
             with suppress(OSError):
                 os.killpg(process.pid, signal.SIGKILL) if hasattr(os, "killpg") else process.kill()
+        end_family(self._marks[name])
         said = process.communicate()[0].decode(errors="replace").strip()
         return said or f"its process ended with {process.returncode}"
 

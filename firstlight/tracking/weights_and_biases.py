@@ -8,6 +8,7 @@ import json
 import netrc
 import os
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, Literal
 from urllib.parse import urlsplit
@@ -20,6 +21,8 @@ from firstlight.tracking.run import Run
 
 SENT = "wandb/firstlight.json"
 """Below the folder that wandb writes into: what of the run was handed over, so that nothing is twice."""
+SERVICE = "WANDB_SERVICE"
+"""Where wandb says to this process that its service runs."""
 EXIT_CODES = {"finished": 0, "interrupted": 130}
 """What wandb is told of the end of a run; 1 of every other."""
 MAX_RECORDS = 10_000
@@ -81,6 +84,7 @@ class WeightsAndBiases:
 
         self.folder = folder
         self._wandb = wandb
+        self._owns_service = SERVICE not in os.environ  # else it is one that the user's own code works with
         self._id = run_id(run)
         settings = wandb.Settings(
             disable_git=True,
@@ -94,20 +98,24 @@ class WeightsAndBiases:
             disable_job_creation=True,
         )
         self._sent = _read_sent(folder, self._id)
-        self._run = wandb.init(
-            project=project,
-            entity=entity,
-            mode=mode,
-            id=self._id,
-            name=told.title(run),
-            group=told.study_of(run),
-            job_type="trial" if told.study_of(run) else None,
-            notes="\n".join(str(note) for note in run.info.get("notes", [])) or None,
-            dir=str(folder),
-            config={**run.config, "run": told.about(run)},
-            resume="allow",
-            settings=settings,
-        )
+        try:
+            self._run = wandb.init(
+                project=project,
+                entity=entity,
+                mode=mode,
+                id=self._id,
+                name=told.title(run),
+                group=told.study_of(run),
+                job_type="trial" if told.study_of(run) else None,
+                notes="\n".join(str(note) for note in run.info.get("notes", [])) or None,
+                dir=str(folder),
+                config={**run.config, "run": told.about(run)},
+                resume="allow",
+                settings=settings,
+            )
+        except BaseException:
+            self.close()
+            raise
         self._run.define_metric("step", hidden=True)
         self._run.define_metric("*", step_metric="step")
         self.begin(run)
@@ -150,7 +158,10 @@ class WeightsAndBiases:
         write_json(self.folder / SENT, {"id": self._id, **self._sent})
 
     def close(self) -> None:
-        """Leave; `end` waited for everything."""
+        """Leave, and end the service that wandb started for this; `end` waited for everything."""
+        if self._owns_service:
+            with suppress(Exception, SystemExit):  # what wandb raises where its service was killed and can be told nothing
+                self._wandb.teardown()
 
 
 def _read_sent(folder: Path, run_id: str) -> dict[str, Any]:

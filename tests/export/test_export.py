@@ -3,8 +3,10 @@
 import json
 import os
 import re
+import struct
 import subprocess
 import sys
+import warnings
 import zipfile
 from collections.abc import Iterator
 from dataclasses import replace
@@ -22,12 +24,13 @@ from firstlight.data.normalize import Normalize
 from firstlight.engine.evaluate import eval_mode, look_again
 from firstlight.engine.places import data_dir_of
 from firstlight.errors import ConfigError, FirstlightError, RunNotFoundError
-from firstlight.export.description import Description
+from firstlight.export.description import EXTRA_FILE, Description, without_folders
 from firstlight.export.export import FORMATS, Subject, _subject, _write, export, refuse_failed
 from firstlight.export.network import pixel_network
 from firstlight.export.onnx_file import OPSET
 from firstlight.export.parity import TOLERANCE, compare, logits_by_batches
 from firstlight.export.predict import open_exported, predict_with_file
+from firstlight.export.torch_files import _without_sources
 from firstlight.models.build import MODELS
 from firstlight.tracking.console import Console
 
@@ -104,13 +107,55 @@ def test_a_file_says_all_that_a_reader_needs(run: fl.Run, files: dict[str, Path]
     assert about["config"] == json.loads(json.dumps(to_dict(fl.load_config(run.path / "config.yaml"))))
 
 
-@pytest.mark.parametrize("name", ["onnx", "safetensors", "pt2"])
-def test_no_path_of_this_machine_is_in_a_file(files: dict[str, Path], tmp_path: Path, name: str) -> None:
-    content = files[name].read_bytes()
-    if name == "pt2":
-        with zipfile.ZipFile(files[name]) as archive:
-            content = b"".join(archive.read(member) for member in archive.namelist())
-    assert str(ROOT).encode() not in content and b"site-packages" not in content
+def members_of(path: Path) -> dict[str, bytes]:
+    """Return what a file holds, unpacked where it is an archive, and its bytes as they are."""
+    if not zipfile.is_zipfile(path):
+        return {"": path.read_bytes()}
+    with zipfile.ZipFile(path) as archive:
+        return {"": path.read_bytes(), **{name: archive.read(name) for name in archive.namelist()}}
+
+
+@pytest.mark.parametrize("name", FORMATS)
+def test_no_path_of_this_machine_is_in_a_file(files: dict[str, Path], run: fl.Run, name: str) -> None:
+    """E12: what an export tells of its maker: neither where the package or torch lie, nor the home folder, nor the folder of the run."""
+    places = {ROOT, Path(fl.__file__).parent, Path(torch.__file__).parents[1], Path(sys.prefix), Path.home(), Path.cwd(), run.path.parent}
+    places |= {place.resolve() for place in places}
+    words = [str(place) for place in places if place != Path("/")] + ["site-packages"]
+    for member, content in members_of(files[name]).items():
+        assert [word for word in words if word in member or word.encode() in content] == [], member
+
+
+def test_torchscript_without_its_sources_is_the_archive_that_torch_writes(run: fl.Run, tmp_path: Path) -> None:
+    """E12: all but the debug files, byte for byte, each at a multiple of 64 as in torch's own; it loads and answers with the same bits."""
+    subject, *_ = _subject(run, "best", data_dir_of(None))
+    with warnings.catch_warnings(), torch.no_grad():
+        warnings.simplefilter("ignore")
+        script = torch.jit.trace(subject.network, (subject.example,), check_trace=False)
+        torch.jit.save(script, tmp_path / "plain.pt", {EXTRA_FILE: subject.description.to_json()})
+        content = _without_sources((tmp_path / "plain.pt").read_bytes())
+        (tmp_path / "ours.pt").write_bytes(content)
+        ours = torch.jit.load(tmp_path / "ours.pt")
+        assert torch.equal(ours(subject.images), script(subject.images))
+    plain, found = members_of(tmp_path / "plain.pt"), members_of(tmp_path / "ours.pt")
+    said = {name.partition("/")[2]: member for name, member in plain.items() if name and not name.endswith(".debug_pkl")}
+    assert {name.partition("/")[2]: member for name, member in found.items() if name} == said
+    assert len(plain) > len(found)
+    with zipfile.ZipFile(tmp_path / "ours.pt") as archive:
+        for entry in archive.infolist():
+            name_length, extra_length = struct.unpack("<HH", content[entry.header_offset + 26 : entry.header_offset + 30])
+            assert (entry.header_offset + 30 + name_length + extra_length) % 64 == 0
+
+
+def test_a_path_in_the_config_is_told_by_its_last_part() -> None:
+    """E12: whose folders these were is nobody's business; a run on a folder of photos is the case (below)."""
+    settings = {
+        "data": {"name": "folder", "path": "/home/me/photos/"},
+        "train": {"init_from": r"C:\me\runs\best"},
+        "list": ["a/b.tar", 1, None],
+    }
+    assert without_folders(settings) == {
+        "data": {"name": "folder", "path": "photos"}, "train": {"init_from": "best"}, "list": ["b.tar", 1, None]
+    }  # fmt: skip
 
 
 # A program for each format
@@ -349,6 +394,7 @@ def test_without_the_data_random_images_are_compared_and_it_says_so(tmp_path: Pa
     assert first == second, "what is checked does not change the file"
     opened = open_exported(tmp_path / "one.safetensors")
     assert (opened.image_shape, opened.class_names, opened.description.about["weights"]) == ((3, 10, 12), ("a", "b"), "moving average")
+    assert str(tmp_path).encode() not in first and opened.description.about["config"]["data"]["path"] == "photos"
     with pytest.raises(FirstlightError, match=r"has 4 x 4 pixels; this network was trained on 12 x 10"):
         Image.new("L", (4, 4)).save(tmp_path / "small.png")
         predict_with_file(tmp_path / "one.safetensors", [tmp_path / "small.png"])

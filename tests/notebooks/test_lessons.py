@@ -2,10 +2,8 @@
 
 import ast
 import json
-import os
 import re
-import subprocess
-import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +12,7 @@ import pytest
 from firstlight.notebooks.build import build_lessons
 from firstlight.notebooks.source import Source, find_lessons, read_source
 from firstlight.tracking.console import Console
+from tests.notebooks.warm import Warm
 
 LESSONS = find_lessons()
 IN_LESSONS = "A13 A14 B1 B2 B3 B4 B5 B6 C3 C11 C13 D23 E1 E2 E3 E4 E5 E6"
@@ -21,11 +20,15 @@ IN_TESTS = "B15 B16 B18 C10 C12 E14 E15 F11"
 each_lesson = pytest.mark.parametrize("path", LESSONS, ids=lambda path: path.stem)
 
 
-def walk(path: Path, folder: Path, data_dir: str, size: str, *words: str) -> dict[str, Any]:
-    environment = {**os.environ, "FIRSTLIGHT_DATA": data_dir, "FIRSTLIGHT_LESSON": size, "OMP_NUM_THREADS": "1", "MPLBACKEND": "agg"}
-    environment.pop("FIRSTLIGHT_RUNS", None)
-    command = [sys.executable, "-m", "firstlight.notebooks.walk", str(path), *words]
-    done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True)
+@pytest.fixture(scope="module")
+def warm() -> Iterator[Warm]:
+    started = Warm()
+    yield started
+    started.close()
+
+
+def walk(warm: Warm, path: Path, folder: Path, data_dir: str, size: str, *words: str) -> dict[str, Any]:
+    done = warm.walk(str(path), *words, cwd=folder, FIRSTLIGHT_DATA=data_dir, FIRSTLIGHT_LESSON=size)
     assert done.returncode == 0, done.stderr[-3000:]
     found: dict[str, Any] = json.loads(done.stdout)
     return found
@@ -41,24 +44,26 @@ def check_walk(found: dict[str, Any], source: Source, folder: Path, data: str, s
 
 
 @each_lesson
-def test_a_quick_walk_on_mnist(path: Path, shared_data: Path, tmp_path: Path) -> None:
+def test_a_quick_walk_on_mnist(warm: Warm, path: Path, shared_data: Path, tmp_path: Path) -> None:
     """E14, C13: every check fails on the blank exercise and passes on its solution; every number lies within what the lesson says."""
-    check_walk(walk(path.resolve(), tmp_path, str(shared_data), "small"), read_source(path), tmp_path, "mnist", "small")
+    check_walk(walk(warm, path.resolve(), tmp_path, str(shared_data), "small"), read_source(path), tmp_path, "mnist", "small")
 
 
 @each_lesson
-def test_a_quick_walk_on_the_digits_of_the_package(path: Path, tmp_path: Path) -> None:
+def test_a_quick_walk_on_the_digits_of_the_package(warm: Warm, path: Path, tmp_path: Path) -> None:
     """E14: the same without any data set on the machine, and as a student runs it who writes no guess."""
-    check_walk(walk(path.resolve(), tmp_path, "/nonexistent", "small", "--no-guesses"), read_source(path), tmp_path, "digits", "small")
+    check_walk(
+        walk(warm, path.resolve(), tmp_path, "/nonexistent", "small", "--no-guesses"), read_source(path), tmp_path, "digits", "small"
+    )
 
 
 @pytest.mark.soak
 @each_lesson
-def test_a_full_walk(path: Path, shared_data: Path, tmp_path: Path) -> None:
+def test_a_full_walk(warm: Warm, path: Path, shared_data: Path, tmp_path: Path) -> None:
     """E14: the size that a reader runs, on both data sets, in at most half an hour."""
     for data, data_dir in (("mnist", str(shared_data)), ("digits", "/nonexistent")):
         (tmp_path / data).mkdir()
-        found = walk(path.resolve(), tmp_path / data, data_dir, "full")
+        found = walk(warm, path.resolve(), tmp_path / data, data_dir, "full")
         check_walk(found, read_source(path), tmp_path / data, data, "full")
         assert found["seconds"] < 1_800
 

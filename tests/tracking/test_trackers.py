@@ -5,24 +5,27 @@ import signal
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
+from uuid import uuid4
 
 import numpy as np
 import pytest
-import wandb as wandb_module
 from PIL import Image
 
 import firstlight as fl
-from firstlight.errors import ConfigError
+from firstlight.errors import ConfigError, InterruptedRunError
 from firstlight.files import sha256_of_file
 from firstlight.studies.runner import open_study, run_study
 from firstlight.tracking.console import Console
+from firstlight.tracking.family import MARK as FAMILY_MARK
+from firstlight.tracking.family import marked_environment, members, new_mark
 from firstlight.tracking.run import Run
 from firstlight.tracking.tensorboard import TensorBoard, event_files
 from firstlight.tracking.told import Tail, figures, hyperparameters, scalars
 from firstlight.tracking.weights_and_biases import WeightsAndBiases, settle_mode
 from firstlight.tracking.writer import RunWriter
-from tests.tracking.readers import event_accumulator, hparams_table, wandb_files, wandb_run
+from tests.tracking.readers import event_accumulator, hparams_table, wandb_files, wandb_records, wandb_run
 
 SMALL = """
 data: digits
@@ -40,6 +43,45 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("tracked")
     (folder / "small.yaml").write_text(SMALL)
     return folder
+
+
+MARK = "FIRSTLIGHT_TEST_OF_TRACKERS"
+
+
+@pytest.fixture(scope="module", autouse=True)
+def mark() -> Iterator[str]:
+    """A word in the environment of every process that is started here, by wandb too."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv(MARK, uuid4().hex)
+        yield os.environ[MARK]
+
+
+@pytest.fixture(autouse=True)
+def nothing_is_left(mark: str) -> Iterator[None]:
+    """A11: behind each test no process of a tracker lives, be it in another session, stopped, or of a parent that is gone."""
+    yield
+    left = {number: command_line(number) for number in with_in_environment(f"{MARK}={mark}")}
+    for number in left:  # or the tests that follow would find it, too
+        with suppress(OSError):
+            os.kill(number, signal.SIGKILL)
+    assert left == {}
+
+
+def with_in_environment(word: str) -> list[int]:
+    """Return the ids of the living processes that were started with this in their environment; this one was not."""
+    found = []
+    for path in Path("/proc").glob("[0-9]*"):
+        with suppress(OSError):
+            if word.encode() in (path / "environ").read_bytes().split(b"\0"):
+                found.append(int(path.name))
+    return found
+
+
+def command_line(number: int) -> str:
+    try:
+        return Path(f"/proc/{number}/cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
+    except OSError:
+        return "has ended since"
 
 
 def trained(place: Path, name: str, *overrides: str, console: Console | None = None) -> Run:
@@ -181,8 +223,8 @@ def test_rows_that_are_taken_back_come_anew(place: Path, plain: Run) -> None:
             tracker.begin(run)
             tracker.add(rows[:2] + again)
             tracker.end(run)
+            tracker.close()
         tail.close()
-    wandb_module.teardown()  # the service that wandb started for this process
     losses = [(event.step, event.value) for event in event_accumulator(run.path).Scalars("loss/step")]
     assert losses == [(1, 1.0), (2, 0.5), (3, 2.0), (4, 2.0)]
     _, _, history, _ = wandb_run(wandb_files(run.path)[0])
@@ -257,7 +299,62 @@ def test_a_tracker_that_dies_or_hangs_is_one_warning(place: Path, plain: Run, wo
     assert warned[0].startswith("Weights & Biases: ")
     assert why in warned[0]
     assert warned[0].endswith(f"`firstlight export-logs {run.path} --to wandb` hands it over")
-    assert not [command for _, command, group in processes().values() if group == console.hit]
+
+
+class Breaker(Console):
+    """A console at which the first epoch ends the training, once the service of wandb is there."""
+
+    def __init__(self, mark: str, error: type[BaseException]) -> None:
+        super().__init__(quiet=True)
+        self.mark, self.error = mark, error
+
+    def line(self, text: str, *, style: str | None = None) -> None:
+        while text.startswith("epoch   1"):
+            if any("wandb-core" in command_line(number) for number in with_in_environment(f"{MARK}={self.mark}")):
+                raise self.error
+
+
+@pytest.mark.parametrize(("error", "state", "code"), [(KeyboardInterrupt, "interrupted", 130), (RuntimeError, "failed", 1)])
+def test_a_training_that_is_broken_off_takes_its_tracker_along(
+    place: Path, mark: str, error: type[BaseException], state: str, code: int
+) -> None:
+    """A11: wandb is told how it ended, and its service is gone when the training is (nothing_is_left looks)."""
+    with pytest.raises((error, InterruptedRunError)):
+        trained(place, state, "tracking.wandb=offline", console=Breaker(mark, error))
+    run = Run(place / "runs" / state)
+    assert run.state == state
+    assert "warnings" not in run.info
+    ends = [record.exit.exit_code for record in wandb_records(wandb_files(run.path)[0]) if record.WhichOneof("record_type") == "exit"]
+    assert ends == [code]
+
+
+FAMILY = """
+import signal, subprocess, sys
+from firstlight.tracking.family import end_own_family
+far = subprocess.Popen([sys.executable, "-c", "import signal; signal.pause()"], start_new_session=True)
+far.send_signal(signal.SIGSTOP)
+print(far.pid, flush=True)
+end_own_family()
+"""
+
+
+def test_a_tracker_without_a_training_ends_all_that_its_library_started() -> None:
+    """A11: its own way out, where nobody is left to end it: also a stopped process in a session of its own."""
+    name = new_mark()
+    with subprocess.Popen(
+        [sys.executable, "-c", FAMILY], env=marked_environment(name), stdout=subprocess.PIPE, text=True, start_new_session=True
+    ) as process:
+        assert process.stdout is not None
+        far = int(process.stdout.readline())
+        assert process.wait(60) == -signal.SIGKILL
+    assert far not in with_in_environment(f"{FAMILY_MARK}={name}")
+    assert members(name) == []
+
+
+def test_a_service_that_the_user_works_with_is_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A11: wandb names its service in the environment; the process of a tracker gets another one."""
+    monkeypatch.setenv("WANDB_SERVICE", "of the user")
+    assert "WANDB_SERVICE" not in marked_environment(new_mark())
 
 
 def test_a_full_disk_ends_the_tracker_and_not_the_training(place: Path, plain: Run) -> None:
