@@ -290,9 +290,9 @@ def cross_entropy_of_lanes(logits: Tensor, labels: Tensor, label_smoothing: Tens
 
 
 def hits_of_lanes(logits: Tensor, labels: Tensor) -> Tensor:
-    """Return how many images each lane recognises, [n]. Of equal logits the first counts, as `argmax` has it, which takes three times as long.
+    """Return how many images each lane recognises, [n].
 
-    logits: [n, K, B]; labels: int64 [B].
+    Of equal logits the first counts, as `argmax` has it, which takes three times as long. logits: [n, K, B]; labels: int64 [B].
     """
     num_classes = logits.shape[1]
     places = torch.arange(num_classes, 0, -1, dtype=logits.dtype)[:, None]  # the first class has the largest

@@ -67,6 +67,10 @@ def test_each_lane_equals_its_solo_run(rule: str, lanes: list[dict[str, Any]]) -
     states = [one.state for one in prepared]
     together = Lanes([lane_of(c) for c in configs], [s.model.state_dict() for s in states], rule=rule, num_classes=10)
     lrs = [config.optim.options["lr"] / (10 if rule == "rmsprop" and len(lanes[0]["hidden"]) > 1 else 1) for config in configs]
+    logits: list[torch.Tensor] = []
+    for state in states:
+        state.model.register_forward_hook(lambda model, inputs, output: logits.append(output.detach()))
+    num_open = num_images = 0
     with private_randomness(), torch.no_grad():
         for number, batch in enumerate(prepared[0].setup.train_loader.batches(0)):
             figures = together.step(batch.images, batch.labels, torch.tensor(lrs), seeds=(0, 0, number))
@@ -76,9 +80,13 @@ def test_each_lane_equals_its_solo_run(rule: str, lanes: list[dict[str, Any]]) -
                 with torch.enable_grad():
                     solo = train_step(state, batch, one.setup, share=1.0, lr=lrs[place])
                 assert float(figures.loss[place]) == pytest.approx(float(solo.loss), abs=1e-4)
-                assert int(figures.hits[place]) == int(solo.hits.sum())
+                best, second = logits.pop().topk(2).values.T
+                open_between_two = int((best - second < 1e-3).sum())  # rounding decides; of a layer with dead units, for all images at once
+                assert abs(int(figures.hits[place]) - int(solo.hits.sum())) <= open_between_two
+                num_open, num_images = num_open + open_between_two, num_images + len(batch.labels)
                 norm = torch.stack(list(solo.grad_norms)).square().sum().sqrt()
                 assert float(figures.grad_norm[place]) == pytest.approx(float(norm), rel=1e-3, abs=1e-4)
+        assert num_open < num_images / 8
         for place, state in enumerate(states):
             for name, expected in state.model.state_dict().items():
                 torch.testing.assert_close(together.weights(place)[name], expected, rtol=1e-3, atol=1e-4)
@@ -117,7 +125,7 @@ def test_of_equal_logits_the_first_counts() -> None:
     labels = torch.tensor([0, 1, 2, 2, 0])
     logits = torch.tensor([[0.0, 0, 0], [0, 1, 1], [1, 0, 1], [-5, -5, -4], [2, 3, 3]]).T.expand(2, 3, 5).clone()
     logits[1] = 0
-    assert hits_of_lanes(logits, labels).tolist() == [2, 2] == (logits.argmax(1) == labels).sum(1).tolist()
+    assert hits_of_lanes(logits, labels).tolist() == [3, 2] == (logits.argmax(1) == labels).sum(1).tolist()
     draws = torch.randint(0, 4, (50, 12, 40)).float()
     labels = torch.randint(0, 12, (40,))
     assert torch.equal(hits_of_lanes(draws, labels), (draws.argmax(1) == labels).sum(1))
