@@ -549,7 +549,7 @@ def conclude(config: Config, prepared: Prepared, writer: RunWriter, console: Con
         f"best epoch {state.best.epoch}: its weights are restored"
         + (f", val accuracy {best['val_accuracy']:.4f}" if "val_accuracy" in best else "")
     )
-    writer.update(summary=summary | {"seconds": round(writer.seconds, 3)})
+    (writer.update if pictures or config.train.test_at_end else writer.note)(summary=summary | {"seconds": round(writer.seconds, 3)})
     try:
         drawn = draw_pictures(Run(writer.path)) if pictures else []
     except StorageError as error:

@@ -54,8 +54,7 @@ class Lanes:
         self.lanes, self.rule, self.num_classes = [lanes[index] for index in order], rule, num_classes
         self.place = {lane: place for place, lane in enumerate(order)}
         """Where each lane of the caller stands here."""
-        self._order = torch.tensor(order)
-        self._back = torch.tensor([self.place[lane] for lane in range(len(lanes))])
+        self._order, self._back = self._moves(order), self._moves([self.place[lane] for lane in range(len(lanes))])
         chosen = [weights[index] for index in order]
         widths = torch.tensor([lane.hidden[0] for lane in self.lanes])
         self._units = [0, *widths.cumsum(0).tolist()]
@@ -68,6 +67,8 @@ class Lanes:
         self._hyper = [{name: self._settings(name, spread) for name in RULES[rule].settings if name != "lr"} for spread in self._spreads]
         self._gradient = torch.empty(0)
         """Memory for the gradient of the first layers, where the rule wants it whole."""
+        self._lrs, self._all_settings = torch.empty(0), list[Hyper]()
+        """The learning rates of the last step, and all settings of each parameter with them."""
 
     def parameters(self) -> list[Tensor]:
         """Return all tensors that are trained: the common first layer, then the later layers of each bucket."""
@@ -91,20 +92,21 @@ class Lanes:
             later += bucket.backward(slope, out=slopes[:, bucket.units])
         bias_gradient = slopes.sum(0)
         norms = self._norms(pixels, slopes, bias_gradient, later)
-        rates = lrs.float()[self._order]
-        settings = [{**hyper, "lr": spread(rates)} for hyper, spread in zip(self._hyper, self._spreads, strict=True)]
+        settings = self._settings_at(lrs)
         self._step_first(pixels, slopes, settings[0])
         gradients = (bias_gradient, *later)
         for parameter, gradient, memory, hyper in zip(self.parameters()[1:], gradients, self.memory[1:], settings[1:], strict=True):
             RULES[self.rule].update(parameter, gradient, memory, hyper)
-        return LaneFigures(torch.cat(losses)[self._back], torch.cat(hits)[self._back], norms[self._back])
+        if len(self.buckets) == 1 and self._back is None:
+            return LaneFigures(losses[0], hits[0], norms)
+        return LaneFigures(_moved(torch.cat(losses), self._back), _moved(torch.cat(hits), self._back), _moved(norms, self._back))
 
     @torch.no_grad()
     def logits(self, images: Tensor) -> Tensor:
         """Return the logits of all lanes without dropout, float32 [L, B, num_classes], in the caller's order."""
         first = torch.addmm(self.first_bias, images.flatten(1), self.first_weight.T)
         found = torch.cat([bucket.forward(first[:, bucket.units], None) for bucket in self.buckets]).mT
-        return found if len(self.lanes) == 1 else found[self._back]
+        return _moved(found, self._back)
 
     def weights(self, lane: int) -> dict[str, Tensor]:
         """Return the state dict of a lane (the caller's number) as its solo network has it."""
@@ -128,7 +130,7 @@ class Lanes:
 
     def remember(self, memories: Sequence[Sequence[Mapping[str, Tensor]]]) -> None:
         """Take over what solo optimizers remember: of each lane in the caller's order, of each of its parameters."""
-        chosen = [memories[index] for index in self._order.tolist()]
+        chosen = [memories[lane] for lane in self.place]
         for name in self.memory[0]:
             for number in (0, 1):
                 values = [lane[number][name] for lane in chosen]
@@ -148,6 +150,19 @@ class Lanes:
             self._gradient = torch.empty_like(self.first_weight)
         torch.mm(slopes.T, pixels, out=self._gradient)
         RULES[self.rule].update(self.first_weight, self._gradient, self.memory[0], hyper)
+
+    def _settings_at(self, lrs: Tensor) -> list[Hyper]:
+        """Return all settings of each parameter at these learning rates, which are often those of the step before."""
+        if not torch.equal(lrs, self._lrs):
+            rates = _moved(lrs.float(), self._order)
+            self._lrs = lrs.clone()
+            self._all_settings = [{**hyper, "lr": spread(rates)} for hyper, spread in zip(self._hyper, self._spreads, strict=True)]
+        return self._all_settings
+
+    @staticmethod
+    def _moves(places: list[int]) -> Tensor | None:
+        """Return the places as an index; None where everything stays."""
+        return None if places == sorted(places) else torch.tensor(places)
 
     def _settings(self, name: str, spread: Callable[[Tensor], Tensor]) -> float | Tensor:
         """Return a setting of all lanes, as one number where they share it."""
@@ -186,6 +201,10 @@ class Lanes:
             for _ in bucket.parameters():
                 total[bucket.start : bucket.end] += next(gradients).square().sum((1, 2))
         return total.sqrt()
+
+
+def _moved(values: Tensor, places: Tensor | None) -> Tensor:
+    return values if places is None else values[places]
 
 
 def _joined(values: Sequence[Tensor]) -> Tensor:

@@ -105,6 +105,10 @@ class RunWriter:
         self._info |= changes
         write_json(self.path / "run.json", self._info)
 
+    def note(self, **changes: Any) -> None:
+        """Change entries of run.json that the next `update` writes, or leaving at the latest."""
+        self._info |= changes
+
     def append(self, rows: list[dict[str, Any]]) -> None:
         """Append rows to metrics.jsonl in one write; numbers that are not finite become null."""
         self._metrics.write_lines([_as_line(row) for row in rows])
