@@ -24,9 +24,11 @@ MOST_BYTES = 4096
 """Length of a list of more than one name: what we say fits into a pipe of 64 KiB, so that neither end waits for the other."""
 PIPE_BYTES = 2**20
 """Room for answers, where the system gives so much."""
+PIECE_BYTES = 2**16
+"""What is fetched at a time."""
 
 Folder = tuple[str, int, str]
-"""The path below the folder of the runs, the time of change, and the study around it."""
+"""The path below the folder of the runs, the time of change that is kept of it, and the study around it."""
 
 
 class FactsChild:
@@ -68,9 +70,8 @@ class FactsChild:
 
     def answers(self) -> list[tuple[Folder, dict[str, Any] | None]]:
         """Return what was answered since the last call. Raises OSError where the child is gone, ValueError where it answers nonsense."""
-        while piece := self._piece():
-            self._text += piece
-        *lines, self._text = self._text.split(b"\n")
+        pieces = [self._text, *iter(self._piece, b"")]
+        *lines, self._text = b"".join(pieces).split(b"\n")
         found: list[tuple[Folder, dict[str, Any] | None]] = []
         for line in lines:
             found += zip(self._asked[0], parse_json(line), strict=True)
@@ -85,7 +86,7 @@ class FactsChild:
 
     def _piece(self) -> bytes:
         with suppress(BlockingIOError):
-            if piece := os.read(self._stdout.fileno(), PIPE_BYTES):
+            if piece := os.read(self._stdout.fileno(), PIECE_BYTES):
                 return piece
             raise BrokenPipeError
         return b""
@@ -96,11 +97,12 @@ class FactsChild:
 
 def main() -> None:
     """Answer until nothing more is asked."""
+    from pydantic_core import to_json
+
     gc.disable()  # what is read holds no cycles, and looking for them takes a tenth of the time
     runs_dir = json.loads(sys.stdin.buffer.readline())
     while line := sys.stdin.buffer.readline():
-        found = [read_facts(f"{runs_dir}/{name}") for name in json.loads(line)]
-        sys.stdout.buffer.write(json.dumps(found, separators=(",", ":")).encode() + b"\n")
+        sys.stdout.buffer.write(to_json([read_facts(f"{runs_dir}/{name}") for name in json.loads(line)]) + b"\n")
         sys.stdout.buffer.flush()
 
 

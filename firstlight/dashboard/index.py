@@ -62,15 +62,15 @@ class Index(RunTable):
             if self._others.get(name) != stamp:
                 seen.add(name)
                 if known.get(name) != stamp or name in self._running:
-                    changed.append((name, stamp, study or ""))
+                    changed.append((name, stamp if time.time() - stamp / 1e9 > YOUNG_SECONDS else 0, study or ""))
                 if len(changed) >= MANY_NEW:
                     self._child = self._child or self._start_child()
-                    yield from self._read(changed)
+                    yield from self._read(changed, last=False)
                     changed = []
             if time.monotonic() > pause:
                 yield
                 pause = time.monotonic() + SLICE_SECONDS
-        yield from self._read(changed)
+        yield from self._read(changed, last=True)
         self._end_child()
         self._forget([name for name in known if name not in seen])
         if len(self._study_names) > num_studies:  # now that they are known, what is in them
@@ -113,16 +113,14 @@ class Index(RunTable):
         finally:
             os.close(descriptor)
 
-    def _read(self, folders: Sequence[Folder]) -> Iterator[None]:
-        """Read these folders and write the rows of those that are runs; yield now and then."""
+    def _read(self, folders: Sequence[Folder], *, last: bool) -> Iterator[None]:
+        """Read these folders and write the rows of those that are runs; yield now and then. last: wait for the other process, too."""
         left = deque(folders)
         rows: list[tuple[str, int, str, dict[str, Any]]] = []
-        began = time.time()
         gone: list[str] = []
         pause = time.monotonic() + SLICE_SECONDS
-        while left or (self._child and self._child.reads):
-            for (name, stamp, study), found in self._read_some(left):
-                kept = stamp if began - stamp / 1e9 > YOUNG_SECONDS else 0
+        while left or (last and self._child and self._child.reads):
+            for (name, kept, study), found in self._read_some(left):
                 if found is not None:
                     rows.append((name, kept, study, found))
                 else:
