@@ -25,6 +25,7 @@ import firstlight as fl
 from benchmarks.pairs import Measured, equal_within, limit_share, measure, parser, ready_to_measure, record, require_peers, row
 from benchmarks.record import Row
 from benchmarks.turns import Turns
+from firstlight.data.build import LastData
 from firstlight.data.places import data_dir_of
 from firstlight.engine.lanes import AnyLanes, GroupKey, group_key, make_lanes, time_both, train_lanes
 from firstlight.engine.step import train_step
@@ -186,10 +187,11 @@ def firstlight(work: Work, turns: Turns) -> None:
     parts = [work.configs[first : first + times.num_lanes] for first in range(0, work.num, times.num_lanes)]
 
     def epoch() -> int:
+        load = LastData()  # as a study reads its data, once for all programs
         with tempfile.TemporaryDirectory() as folder:
             for number, part in enumerate(parts):
                 paths = [Path(folder) / f"{number}-{place}" for place in range(len(part))]
-                train_lanes(part, paths, Console(quiet=True), data_dir_of(None), threads=times.threads)
+                train_lanes(part, paths, Console(quiet=True), data_dir_of(None), threads=times.threads, load=load)
         return work.num * len(work.images)
 
     turns.repeat(epoch, lambda: guard_of_lanes(work), lanes=times.num_lanes)

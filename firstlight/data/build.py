@@ -104,6 +104,21 @@ def load_training_data(config: Config, data_dir: Path) -> TrainingData:
     )
 
 
+class LastData:
+    """Reads training data as load_training_data does, and hands what it read last to the next config with the same data."""
+
+    def __init__(self) -> None:
+        self._last: tuple[tuple[Any, ...], TrainingData] | None = None
+
+    def __call__(self, config: Config, data_dir: Path) -> TrainingData:
+        """Return the data of a config."""
+        asked = (config.data, config.split, config.input, config.device.threads, data_dir)
+        if self._last is None or self._last[0] != asked:
+            self._last = None  # what is not wanted any more makes room first
+            self._last = asked, load_training_data(config, data_dir)
+        return self._last[1]
+
+
 def load_all_parts(kind: Kind, data_dir: Path, image_size: int | None, val_fraction: float) -> dict[str, Dataset]:
     """Return train, val (carved, unless the data bring their own) and test of a data set, as a converter writes them."""
     train = load_part(kind, "train", data_dir)

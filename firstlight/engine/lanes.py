@@ -19,17 +19,19 @@ from torch import Tensor
 
 from firstlight.config.describe import to_dict
 from firstlight.config.schema import Config, Kind
+from firstlight.data.build import load_training_data
+from firstlight.data.training_data import TrainingData
 from firstlight.engine.convolutional_lanes import ConvolutionalLanes
 from firstlight.engine.device import Arithmetic, choose_device
 from firstlight.engine.evaluate import TOP_K
 from firstlight.engine.loop import close_epoch, due, is_paused
-from firstlight.engine.memory import keep_freed_memory
+from firstlight.engine.memory import keep_freed_memory, out_of_memory
 from firstlight.engine.record import Recorder, StepRow
 from firstlight.engine.seeding import private_randomness
 from firstlight.engine.signals import StopRequest, stop_requests
 from firstlight.engine.state import Setup, TrainState
 from firstlight.engine.step import train_step
-from firstlight.engine.train import ONE_THREAD, GoingOn, Prepared, conclude, go_on, open_folder, prepare, resume_line
+from firstlight.engine.train import ONE_THREAD, TOO_MUCH_DATA, GoingOn, Prepared, conclude, go_on, open_folder, prepare, resume_line
 from firstlight.engine.vectorized import Lane, LaneFigures, Lanes
 from firstlight.errors import DivergedError, FirstlightError, InterruptedRunError
 from firstlight.metrics.evaluation import Evaluation
@@ -148,16 +150,20 @@ def train_lanes(
     pause_after: int | None = None,
     threads: int = 1,
     entries: Sequence[Mapping[str, Any]] | None = None,
+    load: Callable[[Config, Path], TrainingData] = load_training_data,
     tell: Callable[[str], None] = lambda where: None,
 ) -> list[Run | FirstlightError]:
     """Train configs of one group (group_key) side by side into run folders; return each run, or the error that ended it early.
 
     resumed: for each config the run that it goes on with, from its last whole checkpoint; pause_after: epoch behind which all are left;
-    entries: what run.json of a new run says beside the usual; tell: is given a line about where training stands now and then.
+    entries: what run.json of a new run says beside the usual; load: reads the data, a LastData where programs follow each other; tell: is
+    given a line about where training stands now and then.
     Raises InterruptedRunError after a checkpoint of every lane when Ctrl-C or SIGTERM came.
     """
     arithmetic = _arithmetic(configs[0], threads)
-    first = prepare(configs[0], data_dir, arithmetic=arithmetic)
+    with ONE_THREAD.on_threads(), out_of_memory("reading the data", TOO_MUCH_DATA):
+        data = load(configs[0], data_dir)
+    first = prepare(configs[0], data_dir, arithmetic=arithmetic, data=data)
     with ExitStack() as stack:
         stack.enter_context(arithmetic.on_threads())
         stack.enter_context(keep_freed_memory())

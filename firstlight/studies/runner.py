@@ -14,6 +14,7 @@ from typing import Literal
 
 from firstlight.config.schema import Config
 from firstlight.config.yaml import brief
+from firstlight.data.build import LastData
 from firstlight.engine.places import data_dir_of, runs_dir_of
 from firstlight.engine.signals import raising_signals
 from firstlight.engine.train import trackers_of
@@ -141,11 +142,12 @@ class LaneRunner:
         plan = make_plan(list(_configured(queue, study)), self.place.data_dir_path, way=self.way, processes=self.processes)
         for remark in plan.remarks:
             console.line(remark)
+        load = LastData()
         for group in plan.groups:
             if is_over():
                 return
             trials = [(trial, study.config(trial)) for trial in group.trials]
-            for trial, row in train_together(trials, self.place, self.log, threads=group.threads, tell=tell):
+            for trial, row in train_together(trials, self.place, self.log, threads=group.threads, load=load, tell=tell):
                 queue.remove(trial)
                 yield row
 

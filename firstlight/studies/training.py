@@ -8,6 +8,7 @@ from typing import Any
 
 from firstlight.config.describe import to_dict
 from firstlight.config.schema import Config
+from firstlight.data.build import LastData
 from firstlight.engine.lanes import train_lanes
 from firstlight.engine.sources import config_from
 from firstlight.engine.train import GoingOn, run_training
@@ -37,11 +38,11 @@ def train_trial(trial: Trial, config: Config, place: Place, log: Log) -> Row | N
 
 
 def train_together(
-    trials: Sequence[tuple[Trial, Config]], place: Place, log: Log, *, threads: int, tell: Callable[[str], None]
+    trials: Sequence[tuple[Trial, Config]], place: Place, log: Log, *, threads: int, load: LastData, tell: Callable[[str], None]
 ) -> list[tuple[Trial, Row | None]]:
     """Train trials of one group side by side, as train_trial each alone, and write their rows; trials that others hold are left out.
 
-    tell: is given a line about where training stands now and then.
+    load: reads the data, and knows those of the group before; tell: is given a line about where training stands now and then.
     """
     ours = [(trial, config) for trial, config in trials if log.claim(trial)]
     outcomes: list[tuple[Trial, Row | None]] = []
@@ -67,6 +68,7 @@ def train_together(
             pause_after=trials[0][0].pause_after,
             threads=threads,
             entries=[{"trial": head(trial)} for trial, _, _ in todo],
+            load=load,
             tell=tell,
         )
     )

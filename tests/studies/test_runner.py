@@ -12,6 +12,7 @@ import pytest
 
 import firstlight as fl
 from firstlight.__main__ import main
+from firstlight.data.build import LastData
 from firstlight.errors import ConfigError
 from firstlight.studies import runner
 from firstlight.studies.answer import answer
@@ -160,7 +161,7 @@ def test_a_group_whose_trials_all_have_rows_trains_nothing(sweep: Sweep) -> None
     log = Log(store.path)
     place = Place(study=str(store.path), data_dir=str(store.path), objective=study.objective)
     trials = [(trial, study.config(trial)) for trial in study.trials()]
-    outcomes = train_together(trials, place, log, threads=1, tell=lambda where: None)
+    outcomes = train_together(trials, place, log, threads=1, load=LastData(), tell=lambda where: None)
     log.close()
     assert [row and row["trial"] for _, row in outcomes] == ["0000-s0", "0001-s0"]
     assert len((store.path / "trials.jsonl").read_text().splitlines()) == 2
