@@ -83,6 +83,16 @@ def test_each_lane_is_the_run_of_its_config(tmp_path: Path) -> None:
     assert_alike(*longer)
 
 
+def test_a_lane_has_its_summary_where_the_test_set_stays_sealed(tmp_path: Path) -> None:
+    """Summary and state of such a run are written at once, when it is left."""
+    configs = [config_of("train.test_at_end=false", f"optim.lr={lr}") for lr in (0.01, 0.02)]
+    for number, lane in enumerate(in_lanes(tmp_path, configs)):
+        solo = run_training(configs[number], tmp_path / f"solo{number}", QUIET, Path())
+        assert json.loads((lane.path / "run.json").read_text())["state"] == "finished"
+        assert lane.summary.keys() == solo.summary.keys() >= {"best_epoch", "steps", "val_accuracy"}
+        assert lane.summary["val_loss"] == pytest.approx(solo.summary["val_loss"], abs=1e-4)
+
+
 def test_lanes_that_paused_go_on(tmp_path: Path) -> None:
     """A pause behind an epoch, as a search makes, changes no bit; lanes that stand at different epochs are brought up apart."""
     whole = in_lanes(tmp_path / "whole", CONFIGS)

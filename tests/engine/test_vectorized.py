@@ -129,3 +129,20 @@ def test_of_equal_logits_the_first_counts() -> None:
     draws = torch.randint(0, 4, (50, 12, 40)).float()
     labels = torch.randint(0, 12, (40,))
     assert torch.equal(hits_of_lanes(draws, labels), (draws.argmax(1) == labels).sum(1))
+
+
+def test_a_step_takes_the_learning_rates_that_it_is_given() -> None:
+    """Learning rates that stay are not spread anew; others are, and the caller may fill the same tensor again."""
+    configs = [config_of("sgd", lane) for lane in LANES]
+    prepared = prepare(configs[0], Path())
+    weights = [prepare(config, Path()).state.model.state_dict() for config in configs]
+    lanes = Lanes([lane_of(config) for config in configs], weights, rule="sgd", num_classes=10)
+    batch, lrs = next(prepared.setup.train_loader.batches(0)), torch.full((4,), 0.01)
+    with private_randomness():
+        lanes.step(batch.images, batch.labels, lrs, seeds=(0, 0, 0))
+        for moves in (False, True):
+            lrs.fill_(0.01 if moves else 0.0)
+            before = [lanes.weights(lane)["linear1.weight"] for lane in range(4)]
+            lanes.step(batch.images, batch.labels, lrs, seeds=(0, 0, 1))
+            stayed = [torch.equal(lanes.weights(lane)["linear1.weight"], before[lane]) for lane in range(4)]
+            assert stayed == [not moves] * 4
