@@ -2,7 +2,7 @@
 
 A file is written beside its target, flushed to the disk and renamed over it, so that a reader sees the old content or
 the new, never a half. Each operation passes `_operate`, where a test can make it fail or kill the process.
-Reading order: write_bytes, write_folder, remove, Appender, Lock, Failpoint.
+Reading order: write_bytes, WriteBatch, together, remove, Appender, Lock, Failpoint.
 """
 
 import errno
@@ -13,14 +13,14 @@ import os
 import shutil
 import signal
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from io import BytesIO, RawIOBase
+from io import BytesIO, FileIO, RawIOBase
 from pathlib import Path
 from types import TracebackType
 from typing import IO, TYPE_CHECKING, Any, TypeVar
 
-from firstlight.errors import CheckpointError, RunBusyError, StorageError
+from firstlight.errors import CheckpointError, FirstlightError, RunBusyError, StorageError
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -81,9 +81,11 @@ def settings_dir() -> Path:
 
 def make_dir(path: Path, *, private: bool = False) -> Path:
     """Create the folder with its parents where it is missing, and return it. private: nobody but its owner may look into it."""
-    with storage_errors(path):
-        _make_dir(path)
-        if private:
+    with WriteBatch() as batch:
+        batch.make_dir(path)
+        batch.commit()
+    if private:
+        with storage_errors(path):
             _operate("chmod", path, lambda: path.chmod(0o700))
     return path
 
@@ -100,20 +102,20 @@ def write_text(path: Path, text: str) -> None:
 
 def write_json(path: Path, value: Any) -> None:
     """Replace the file at `path` in one step by `value` as JSON; NaN and infinities become null."""
-    write_text(path, json.dumps(finite(value), indent=2, ensure_ascii=False, allow_nan=False) + "\n")
+    write_bytes(path, to_json(value))
 
 
-def write_stream(path: Path, chunks: Iterable[bytes]) -> None:
+def to_json(value: Any) -> bytes:
+    """Return plain data as the content of a file; NaN and infinities become null."""
+    text = json.dumps(finite(value), indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+    return text.encode(errors="backslashreplace")
+
+
+def write_stream(path: Path, chunks: Iterable["Chunk"]) -> None:
     """Replace the file at `path` in one step by what `chunks` yields; nothing changes if the iterator raises."""
-    beside = path.with_name(f"{TEMPORARY}{os.getpid()}-{sha256(path.name.encode())[:16]}")
-    with storage_errors(path):
-        try:
-            _write_durably(beside, chunks)
-            _replace(beside, path)
-        except BaseException:
-            beside.unlink(missing_ok=True)
-            raise
-        _sync_folder(path.parent)
+    with WriteBatch() as batch:
+        batch.write(path, chunks)
+        batch.commit()
 
 
 def write_figure(path: Path, figure: "Figure") -> Path:
@@ -199,23 +201,194 @@ def tensors_from_bytes(content: bytes, where: Path) -> "dict[str, Tensor]":
 
 def write_folder(path: Path, contents: Mapping[str, Sequence[Chunk]]) -> None:
     """Create the folder `path` with these files in one step. Nothing may stand there: what is whole is never taken away for what is new."""
-    needed = sum(len(chunk) for chunks in contents.values() for chunk in chunks)
-    beside = path.with_name(TEMPORARY + path.name)
-    with storage_errors(path):
-        if path.exists():
-            raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST))
-        check_room(path, needed)
-        remove(beside)
-        try:
+    with WriteBatch() as batch:
+        batch.write_folder(path, contents)
+        batch.commit()
+
+
+class WriteBatch:
+    """Files and folders that go to the disk together: written at once under other names, flushed and put in their places by `commit`.
+
+    They appear in any order; what has to be safe before something else is seen belongs into a batch before. Use it in a `with` block, whose
+    end gives up what is not in its place. Raises StorageError.
+    """
+
+    def __init__(self) -> None:
+        self._open: list[tuple[Path, FileIO]] = []
+        self._new_folders: list[Path] = []
+        self._moves: list[tuple[Path, Path]] = []
+        self._changed: dict[Path, None] = {}
+
+    def __enter__(self) -> "WriteBatch":
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self._give_up()
+
+    def make_dir(self, path: Path) -> None:
+        """Create a folder with its parents where it is missing; other files of the batch may lie in it."""
+        with storage_errors(path):
+            self._changed |= dict.fromkeys(_make_dir(path))
+
+    def write(self, path: Path, chunks: Iterable[Chunk]) -> None:
+        """Replace the file at `path` by what `chunks` yields."""
+        beside = path.with_name(f"{TEMPORARY}{os.getpid()}-{sha256(path.name.encode())[:16]}")
+        with storage_errors(path):
+            self._moves.append((beside, path))
+            self._write(beside, chunks)
+            self._changed[path.parent] = None
+
+    def write_folder(self, path: Path, contents: Mapping[str, Sequence[Chunk]]) -> None:
+        """Create the folder `path`, whose parent is there, with these files in one step; nothing may stand there."""
+        needed = sum(len(chunk) for chunks in contents.values() for chunk in chunks)
+        beside = path.with_name(TEMPORARY + path.name)
+        with storage_errors(path):
+            if path.exists():
+                raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST))
+            check_room(path, needed)
+            remove(beside)
+            self._moves.append((beside, path))
             _make_dir(beside)
             for name, chunks in contents.items():
-                _write_durably(beside / name, chunks)
-            _sync_folder(beside)
-            _replace(beside, path)
-        except BaseException:
-            shutil.rmtree(beside, ignore_errors=True)
-            raise
-        _sync_folder(path.parent)
+                self._write(beside / name, chunks)
+            self._new_folders.append(beside)
+            self._changed[path.parent] = None
+
+    def append(self, appender: "Appender") -> None:
+        """Flush the lines of a file that grows."""
+        self._open.append((appender.path, appender.to_flush()))
+
+    def commit(self) -> None:
+        """Wait until the disk has everything, and put it in its place."""
+        [error] = commit_all([self])
+        if error is not None:
+            raise error
+
+    def start_writing(self) -> None:
+        """Let the disk begin with the files, without waiting for it."""
+        if hasattr(os, "posix_fadvise"):
+            for _, handle in self._open:
+                os.posix_fadvise(handle.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
+
+    def flush(self) -> None:
+        """Wait for the contents of all files and new folders."""
+        while self._open:
+            path, handle = self._open[0]
+            with storage_errors(path):
+                _operate("fsync", path, lambda handle=handle: os.fsync(handle.fileno()))  # type: ignore[misc]
+                handle.close()
+            self._open.pop(0)
+        for path in self._new_folders:
+            with storage_errors(path):
+                _sync_folder(path)
+
+    def place(self) -> list[Path]:
+        """Put everything in its place, and return the folders that are to be flushed for it."""
+        while self._moves:
+            beside, path = self._moves[0]
+            with storage_errors(path):
+                _replace(beside, path)
+            self._moves.pop(0)
+        return list(self._changed)
+
+    def _give_up(self) -> None:
+        for _, handle in self._open:
+            with suppress(OSError):
+                handle.close()
+        for beside, _ in self._moves:
+            if beside.is_dir():
+                shutil.rmtree(beside, ignore_errors=True)
+            with suppress(OSError):
+                beside.unlink(missing_ok=True)
+        self._open, self._new_folders, self._moves = [], [], []
+
+    def _write(self, path: Path, chunks: Iterable[Chunk]) -> None:
+        handle = _operate("open", path, lambda: path.open("wb", buffering=0))
+        self._open.append((path, handle))
+        for chunk in chunks:
+            _operate("write", path, lambda chunk=chunk: _write_all(handle, chunk), chunk)  # type: ignore[misc]
+
+
+def commit_all(batches: Sequence[WriteBatch]) -> list[StorageError | None]:
+    """Commit batches side by side, which takes the disk a fraction of the time; return for each what was raised."""
+    errors: list[StorageError | None] = [None] * len(batches)
+    changed: dict[Path, list[int]] = {}
+
+    def flush(number: int) -> None:
+        batches[number].flush()
+
+    def place(number: int) -> None:
+        for folder in batches[number].place():
+            changed.setdefault(folder, []).append(number)
+
+    for stage in (flush, place):
+        for number in range(len(batches)):
+            if errors[number] is None:
+                try:
+                    stage(number)
+                except StorageError as error:
+                    errors[number] = error
+    for folder, numbers in changed.items():
+        try:
+            with storage_errors(folder):
+                _sync_folder(folder)
+        except StorageError as error:
+            for number in numbers:
+                errors[number] = errors[number] or error
+    return errors
+
+
+Writing = Generator[WriteBatch, None, T]
+"""Work that yields batches of files and goes on when they are safe; what the disk refuses is raised at its `yield`."""
+
+
+def replacing(path: Path, content: bytes) -> Writing[None]:
+    """Replace the file at `path` in one step by `content`."""
+    with WriteBatch() as batch:
+        batch.write(path, [content])
+        yield batch
+
+
+SIDE_BY_SIDE = 32
+"""Writings whose batches are committed at a time: more would not be faster, and each holds its files open."""
+
+
+def together(writings: Sequence[Writing[T]]) -> list[T | FirstlightError]:
+    """Carry out writings, which wait for the disk at the same time; return for each what came of it, or our error that ended it."""
+    outcomes: list[T | FirstlightError] = []
+    for first in range(0, len(writings), SIDE_BY_SIDE):
+        outcomes += _side_by_side(writings[first : first + SIDE_BY_SIDE])
+    return outcomes
+
+
+def carry_out(writing: Writing[T]) -> T:
+    """Carry out one writing, and return what came of it."""
+    [outcome] = _side_by_side([writing])
+    if isinstance(outcome, FirstlightError):
+        raise outcome
+    return outcome
+
+
+def _side_by_side(writings: Sequence[Writing[T]]) -> list[T | FirstlightError]:
+    outcomes: dict[int, T | FirstlightError] = {}
+    going_on: dict[int, StorageError | None] = dict.fromkeys(range(len(writings)))
+    try:
+        while going_on:
+            batches: dict[int, WriteBatch] = {}
+            for number, error in going_on.items():
+                try:
+                    batches[number] = next(writings[number]) if error is None else writings[number].throw(error)
+                    if len(writings) > 1:
+                        batches[number].start_writing()
+                except StopIteration as done:
+                    outcomes[number] = done.value
+                except FirstlightError as refused:
+                    outcomes[number] = refused
+            going_on = dict(zip(batches, commit_all(list(batches.values())), strict=True))
+    finally:
+        for writing in writings:
+            writing.close()
+    return [outcomes[number] for number in range(len(writings))]
 
 
 def remove(path: Path) -> None:
@@ -323,10 +496,16 @@ class Appender:
 
     def sync(self) -> None:
         """Bring out the lines that wait, and flush the file to the disk."""
+        with WriteBatch() as batch:
+            batch.append(self)
+            batch.commit()
+
+    def to_flush(self) -> FileIO:
+        """Bring out the lines that wait, and return a handle of the file that is to be flushed and closed."""
         if self._waiting:
             self.write_lines([])
         with storage_errors(self.path):
-            _operate("fsync", self.path, lambda: os.fsync(self._file))
+            return FileIO(os.dup(self._file), "a")
 
     def close(self) -> None:
         """Close the file."""
@@ -498,22 +677,15 @@ def _operate(name: str, path: Path, action: Callable[[], T], detail: Any = None)
     return result
 
 
-def _make_dir(path: Path) -> None:
+def _make_dir(path: Path) -> list[Path]:
+    """Create a folder with its parents where it is missing; return the folders that are to be flushed for it."""
     if path.is_dir():
-        return
+        return []
     if path.exists():
         raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR))
-    if not path.parent.is_dir():
-        _make_dir(path.parent)
+    changed = [] if path.parent.is_dir() else _make_dir(path.parent)
     _operate("mkdir", path, lambda: path.mkdir(exist_ok=True))
-    _sync_folder(path.parent)
-
-
-def _write_durably(path: Path, chunks: Iterable[Chunk]) -> None:
-    with _operate("open", path, lambda: path.open("wb", buffering=0)) as handle:
-        for chunk in chunks:
-            _operate("write", path, lambda chunk=chunk: _write_all(handle, chunk), chunk)  # type: ignore[misc]
-        _operate("fsync", path, lambda: os.fsync(handle.fileno()))
+    return [*changed, path.parent]
 
 
 def _write_all(handle: RawIOBase, content: Chunk) -> None:

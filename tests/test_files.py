@@ -5,24 +5,33 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
+from firstlight import files
 from firstlight.errors import CheckpointError, RunBusyError, StorageError
 from firstlight.files import (
+    SIDE_BY_SIDE,
     TEMPORARY,
     Appender,
     Lock,
+    WriteBatch,
+    Writing,
     cache_dir,
+    carry_out,
     is_locked,
     make_dir,
     move,
+    replacing,
     sha256,
     sha256_of_file,
     storage_errors,
     tensors_from_bytes,
+    together,
     write_bytes,
     write_folder,
     write_json,
@@ -64,6 +73,129 @@ def test_a_folder_appears_whole_and_replaces_none(tmp_path: Path) -> None:
     with pytest.raises(StorageError, match="step-1: something else stands there"):
         write_folder(tmp_path / "step-1", {"c": [b"3"]})
     assert {p.name: p.read_bytes() for p in (tmp_path / "step-1").iterdir()} == {"a": b"1", "b": b"2"}
+    assert not list(tmp_path.glob(f"{TEMPORARY}*"))
+
+
+def test_a_batch_appears_when_it_is_committed(tmp_path: Path) -> None:
+    write_text(tmp_path / "old", "before")
+    with WriteBatch() as batch:
+        batch.make_dir(tmp_path / "a" / "b")
+        batch.write(tmp_path / "old", [b"after"])
+        batch.write(tmp_path / "a" / "new", [b"1", b"2"])
+        batch.write_folder(tmp_path / "a" / "b" / "step-1", {"x": [b"3"]})
+        assert seen(tmp_path) == {"old": "before"}
+        batch.commit()
+    assert seen(tmp_path) == {"old": "after", "a/new": "12", "a/b/step-1/x": "3"}
+    assert not list(tmp_path.rglob(f"{TEMPORARY}*"))
+
+
+def seen(folder: Path) -> dict[str, str]:
+    """Return the files of a folder by name that are in their places."""
+    names = {path: str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file()}
+    return {name: path.read_text() for path, name in names.items() if TEMPORARY not in name}
+
+
+def test_whatever_operation_of_a_batch_fails_no_file_is_half_and_none_stays_beside(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Faults 1 and 7: a full disk at each operation in turn, in one of three writings; the others do not notice."""
+    refused = 0
+    for number in range(1, 100):
+        folder = tmp_path / str(number)
+        for name in ("a", "b", "c"):
+            make_dir(folder / name)
+            write_text(folder / name / "last", "before")
+        point = files.Failpoint(f"ENOSPC:at:{number}:{number}/b")
+        monkeypatch.setattr(files, "_failpoint", point)
+        outcomes = together([saving(folder / name) for name in ("a", "b", "c")])
+        monkeypatch.undo()
+        assert not list(folder.rglob(f"{TEMPORARY}*"))
+        assert [outcomes[0], outcomes[2]] == ["saved", "saved"]
+        for name in ("a", "c"):
+            assert seen(folder / name) == {"last": "after", "step-1/x": "12", "step-1/y": "3"}
+        left = seen(folder / "b")
+        assert left["last"] in ("before", "after")
+        assert left.keys() in ({"last"}, {"last", "step-1/x", "step-1/y"})
+        if point.left > 0:
+            assert outcomes[1] == "saved"
+            break
+        refused += 1
+        assert outcomes[1].startswith("refused: cannot write")
+        assert "the disk is full" in outcomes[1]
+    assert refused >= 15
+
+
+def saving(folder: Path) -> Writing[str]:
+    """Write a folder and then a file that names it, as a checkpoint does; answer a refusal."""
+    try:
+        with WriteBatch() as first:
+            first.write_folder(folder / "step-1", {"x": [b"1", b"2"], "y": [b"3"]})
+            yield first
+        yield from replacing(folder / "last", b"after")
+    except StorageError as error:
+        return f"refused: {error}"
+    return "saved"
+
+
+def test_writings_wait_for_the_disk_together(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """All contents are flushed before the first gets its name, the common folder once; first batches are safe before second ones begin."""
+    done: list[tuple[str, str]] = []
+
+    def note(name: str, path: Path, action: Callable[[], Any], detail: Any = None) -> Any:
+        done.append((name, (detail if name == "replace" else path).name))
+        return action()
+
+    def work(number: int) -> Writing[int]:
+        for part in ("a", "b"):
+            yield from replacing(tmp_path / f"{part}{number}", b"x")
+        return number
+
+    monkeypatch.setattr(files, "_failpoint", note)
+    count = 3
+    assert together([work(number) for number in range(count)]) == [0, 1, 2]
+    kinds = [name for name, _ in done]
+    one_round = ["open", "write"] * count + ["fsync"] * count + ["replace"] * count + ["fsync"]
+    assert kinds == one_round * 2
+    assert [path for name, path in done if name == "replace"] == ["a0", "a1", "a2", "b0", "b1", "b2"]
+
+
+def test_an_error_of_one_writing_is_its_own_and_many_hold_few_files_open(tmp_path: Path) -> None:
+    """More writings than are carried out at a time; an error of ours that one raises stands in its place, any other ends all."""
+    most, handles = 0, Path("/proc/self/fd")
+
+    def num_open() -> int:
+        return sum(1 for _ in handles.iterdir()) if handles.is_dir() else 0
+
+    def work(number: int) -> Writing[int]:
+        nonlocal most
+        with WriteBatch() as batch:
+            batch.write(tmp_path / str(number), [b"x"])
+            most = max(most, num_open())
+            yield batch
+        if number == 40:
+            raise StorageError("no more")
+        return number
+
+    def broken() -> Writing[int]:
+        yield WriteBatch()
+        with WriteBatch() as batch:
+            batch.write(tmp_path / "never", [b"x"])
+            raise ValueError("a defect")
+
+    def slow() -> Writing[int]:
+        yield WriteBatch()
+        yield from replacing(tmp_path / "given up", b"x")
+        return 0
+
+    before = num_open()
+    outcomes = together([work(number) for number in range(100)])
+    assert [outcome for outcome in outcomes if isinstance(outcome, int)] == [number for number in range(100) if number != 40]
+    assert isinstance(outcomes[40], StorageError)
+    assert most <= before + SIDE_BY_SIDE + 2
+    assert len(list(tmp_path.iterdir())) == 100
+    with pytest.raises(ValueError, match="a defect"):
+        together([slow(), broken()])
+    assert not (tmp_path / "given up").exists()
+    with pytest.raises(StorageError, match="no more"):
+        carry_out(work(40))
     assert not list(tmp_path.glob(f"{TEMPORARY}*"))
 
 

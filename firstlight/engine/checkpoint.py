@@ -8,7 +8,7 @@ pointers on whole checkpoints. Reading order: save_checkpoint, find_checkpoint, 
 import json
 import os
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -19,16 +19,19 @@ from torch import Tensor
 from firstlight.engine.state import Best, TrainState
 from firstlight.errors import CheckpointError, CheckpointFormatError
 from firstlight.files import (
+    Appender,
     Chunk,
-    make_dir,
+    WriteBatch,
+    Writing,
+    carry_out,
     move,
     remove,
+    replacing,
     sha256,
     storage_errors,
     tensors_from_bytes,
     tensors_to_chunks,
-    write_folder,
-    write_json,
+    to_json,
 )
 
 FORMAT = 1
@@ -52,7 +55,19 @@ def save_checkpoint(
     keep: never drop this one; scheduled: it would have been saved without an interruption, too; facts: plain data that are kept with it.
     Raises StorageError; then the checkpoint before is still there.
     """
-    make_dir(folder)
+    return carry_out(saving_checkpoint(folder, state, [], keep=keep, scheduled=scheduled, facts=facts))
+
+
+def saving_checkpoint(
+    folder: Path,
+    state: TrainState,
+    rows: Sequence[Appender],
+    *,
+    keep: bool = False,
+    scheduled: bool = True,
+    facts: dict[str, Any] | None = None,
+) -> Writing[Path]:
+    """Do what save_checkpoint does, beside others. rows: what has to be safe before the step folder appears."""
     path = folder / name_of(state)
     contents, plain = flatten_state(state)
     record = {
@@ -64,9 +79,13 @@ def save_checkpoint(
         "facts": facts or {},
     }
     record["sha256_of_record"] = _sha256_of(record)
-    write_folder(path, {**contents, "state.json": [json.dumps(record, indent=1).encode()]})
-    point_to_best(folder, state.best)
-    point_to_last(folder, path)
+    with WriteBatch() as batch:
+        for appender in rows:
+            batch.append(appender)
+        batch.make_dir(folder)
+        batch.write_folder(path, {**contents, "state.json": [json.dumps(record).encode()]})
+        yield batch
+    yield from _pointing(folder, state.best, path)
     return path
 
 
@@ -97,19 +116,19 @@ def name_of(state: TrainState) -> str:
     return f"step-{state.step}" + (f"-batch-{state.batch}" if state.batch else "")
 
 
-def point_to_best(folder: Path, best: Best | None) -> None:
-    """Let `best` point to the best epoch's checkpoint, if it does not yet."""
+def _pointing(folder: Path, best: Best | None, path: Path) -> Writing[None]:
+    """Let `best` point to the best epoch's checkpoint, if it does not yet, and then `last` to a step folder."""
     pointer, wanted = folder / "best.json", None if best is None else {"folder": f"step-{best.step}", "step": best.step}
     if wanted is None:
         if pointer.exists():
             remove(pointer)
     elif _read_json(pointer) != wanted:
-        write_json(pointer, wanted)
+        yield from replacing(pointer, to_json(wanted))
+    yield from _pointing_to_last(folder, path)
 
 
-def point_to_last(folder: Path, path: Path) -> None:
-    """Let `last` point to a step folder."""
-    write_json(folder / "last.json", {"folder": path.name, "step": _place(path)[0]})
+def _pointing_to_last(folder: Path, path: Path) -> Writing[None]:
+    return replacing(folder / "last.json", to_json({"folder": path.name, "step": _place(path)[0]}))
 
 
 def find_checkpoint(folder: Path, which: str) -> Path:
@@ -198,7 +217,7 @@ def drop_after(folder: Path, checkpoint: Checkpoint) -> None:
         if _place(path) > _place(checkpoint.path):
             with storage_errors(path):
                 remove(path)
-    point_to_last(folder, checkpoint.path)
+    carry_out(_pointing_to_last(folder, checkpoint.path))
 
 
 def go_on_from(folder: Path, checkpoint: Checkpoint, best: Best | None) -> None:
@@ -207,8 +226,7 @@ def go_on_from(folder: Path, checkpoint: Checkpoint, best: Best | None) -> None:
         if _place(path) > _place(checkpoint.path):
             others = sum(1 for _ in folder.glob(f"damaged-{path.name}*"))
             move(path, path.with_name(f"damaged-{path.name}" + (f"-{others + 1}" if others else "")))
-    point_to_best(folder, best)
-    point_to_last(folder, checkpoint.path)
+    carry_out(_pointing(folder, best, checkpoint.path))
 
 
 def read_weights(path: Path) -> dict[str, Tensor]:

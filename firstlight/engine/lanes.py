@@ -6,13 +6,13 @@ Reading order: group_key, train_lanes, _fit, _train_one_epoch, _finish_epoch.
 import json
 import math
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from functools import partial
 from itertools import pairwise, repeat
 from pathlib import Path
-from typing import Any, NamedTuple, NoReturn
+from typing import Any, NamedTuple, NoReturn, TypeVar
 
 import torch
 from torch import Tensor
@@ -34,6 +34,7 @@ from firstlight.engine.step import train_step
 from firstlight.engine.train import ONE_THREAD, TOO_MUCH_DATA, GoingOn, Prepared, conclude, go_on, open_folder, prepare, resume_line
 from firstlight.engine.vectorized import Lane, LaneFigures, Lanes
 from firstlight.errors import DivergedError, FirstlightError, InterruptedRunError
+from firstlight.files import WriteBatch, Writing, together
 from firstlight.metrics.evaluation import Evaluation
 from firstlight.metrics.totals import Totals
 from firstlight.optim.rules import RULES
@@ -41,6 +42,8 @@ from firstlight.tracking.console import Console
 from firstlight.tracking.environment import describe_environment
 from firstlight.tracking.run import Run
 from firstlight.tracking.writer import RunWriter
+
+T = TypeVar("T")
 
 MEMORY_NAMES = {"velocity": "momentum_buffer", "mean": "exp_avg", "square": "exp_avg_sq", "step": "step"}
 """What torch's optimizers call what the rules of optim/rules.py remember."""
@@ -171,19 +174,22 @@ def train_lanes(
         runs: list[_LaneRun] = []
         environment = describe_environment()
         none = [None] * len(configs)
+        _make_dirs(path for path, run in zip(paths, resumed or none, strict=True) if run is None)
+        openings: list[Writing[None]] = []
         for config, path, run, more in zip(configs, paths, resumed or none, entries or none, strict=True):
             prepared = first if not runs else prepare(config, data_dir, like=first)
             prepared = replace(prepared, setup=replace(prepared.setup, pause_after=pause_after))
             writer = stack.enter_context(RunWriter(path, resume=run is not None, entries=more))
             recorder = Recorder(writer, console, facts=prepared.facts, config=to_dict(config), resume_line=resume_line(path, data_dir))
             if run is None:
-                open_folder(writer, config, prepared, [], environment=environment)
+                openings.append(open_folder(writer, config, prepared, [], environment=environment))
             else:
                 go_on(writer, config, prepared, GoingOn(run), console, [])
             runs.append(_LaneRun(config, prepared, writer, recorder))
+        _all_of(together(openings))
         stop = stack.enter_context(stop_requests())
-        for together in _at_one_place(runs):
-            _fit(together, stop, tell)
+        for group in _at_one_place(runs):
+            _fit(group, stop, tell)
         for one in runs:
             if one.error is None and is_paused(one.state, one.setup):
                 one.writer.pause()
@@ -191,7 +197,24 @@ def train_lanes(
                 conclude(one.config, one.prepared, one.writer, console, data_dir, pictures=False)
             else:
                 one.writer.fail()
+        _all_of(together([one.writer.leaving() for one in runs]))
     return [Run(path) if one.error is None else one.error for path, one in zip(paths, runs, strict=True)]
+
+
+def _make_dirs(paths: Iterable[Path]) -> None:
+    """Create folders that are missing, with one flush of the folder in which they lie."""
+    with WriteBatch() as batch:
+        for path in paths:
+            batch.make_dir(path)
+        batch.commit()
+
+
+def _all_of(outcomes: Sequence[T | FirstlightError]) -> list[T]:
+    """Return what came of writings; raise the first error."""
+    for outcome in outcomes:
+        if isinstance(outcome, FirstlightError):
+            raise outcome
+    return [outcome for outcome in outcomes if not isinstance(outcome, FirstlightError)]
 
 
 @dataclass(frozen=True)
@@ -373,24 +396,28 @@ def _write_rows(
 def _finish_epoch(runs: Sequence[_LaneRun], lanes: AnyLanes, stop: StopRequest) -> None:
     """Validate all lanes at once, then close the epoch of each as its solo run would."""
     validations = _validate(runs, lanes)
+    closing: list[tuple[_LaneRun, Writing[Any]]] = []
     for place, one in enumerate(runs):
         if one.error is None:
             _hand_back(one, lanes, place)
-            try:
-                close_epoch(one.state, one.setup, one.recorder, None if validations is None else validations[place])
-            except DivergedError as error:
-                one.error = error
+            closing.append((one, close_epoch(one.state, one.setup, one.recorder, None if validations is None else validations[place])))
+    outcomes = together([writing for _, writing in closing])
+    for (one, _), outcome in zip(closing, outcomes, strict=True):
+        if isinstance(outcome, DivergedError):
+            one.error = outcome
+    _all_of([outcome for outcome in outcomes if not isinstance(outcome, DivergedError)])
     if stop.asked:
         _save_and_stop(runs, lanes, stop.exit_code)
 
 
 def _save_and_stop(runs: Sequence[_LaneRun], lanes: AnyLanes, exit_code: int) -> NoReturn:
     """Save every lane where it stands, and raise InterruptedRunError."""
-    saved = 0
+    saving: list[Writing[bool]] = []
     for place, one in enumerate(runs):
         if one.error is None:
             _hand_back(one, lanes, place)
-            saved += one.recorder.save_once(one.state, one.setup)
+            saving.append(one.recorder.saving_once(one.state, one.setup))
+    saved = sum(_all_of(together(saving)))
     raise InterruptedRunError(f"interrupted, {saved} of {len(runs)} trials saved; run the same command again to go on", exit_code=exit_code)
 
 

@@ -11,6 +11,7 @@ from firstlight.engine.signals import StopRequest, stop_requests
 from firstlight.engine.state import Best, Setup, TrainState
 from firstlight.engine.step import train_step
 from firstlight.errors import DivergedError, InterruptedRunError
+from firstlight.files import Writing, carry_out
 from firstlight.metrics.evaluation import Evaluation
 
 
@@ -92,13 +93,13 @@ def finish_epoch(state: TrainState, setup: Setup, recorder: Recorder, stop: Stop
             )
         except EvaluationStopped:
             recorder.save_and_stop(state, setup, stop.exit_code)
-    row = close_epoch(state, setup, recorder, val)
+    row = carry_out(close_epoch(state, setup, recorder, val))
     if stop.asked:
         recorder.save_and_stop(state, setup, stop.exit_code)
     return row
 
 
-def close_epoch(state: TrainState, setup: Setup, recorder: Recorder, val: Evaluation | None) -> dict[str, float]:
+def close_epoch(state: TrainState, setup: Setup, recorder: Recorder, val: Evaluation | None) -> Writing[dict[str, float]]:
     """Decide whether the epoch that ends is the best, let the schedule see it, record it and save; return its figures."""
     train_loss, train_accuracy = (total / setup.train_loader.num_images for total in state.running)
     row = {"train_loss": train_loss, "train_accuracy": train_accuracy}
@@ -114,7 +115,7 @@ def close_epoch(state: TrainState, setup: Setup, recorder: Recorder, val: Evalua
     keep = setup.checkpoint.keep_every is not None and due(setup.checkpoint.keep_every, state.epoch)
     is_last = state.epoch == setup.last_epoch or out_of_patience(state, setup)
     if is_best or keep or is_last or due(setup.checkpoint.every, state.epoch):
-        saved = recorder.save(state, setup, keep=keep, must=is_last)
+        saved = yield from recorder.saving(state, setup, keep=keep, must=is_last)
         if is_best and not saved:  # weights that the disk did not take are nobody's best
             state.best, state.stale_epochs = best, stale_epochs + 1
     return row

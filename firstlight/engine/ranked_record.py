@@ -16,7 +16,7 @@ from firstlight.engine.record import Recorder, StepRow
 from firstlight.engine.state import Setup, TrainState
 from firstlight.engine.step import StepResult
 from firstlight.errors import DivergedError
-from firstlight.files import tensors_from_bytes
+from firstlight.files import Writing, tensors_from_bytes
 
 
 def share_state(state: TrainState, ranks: Ranks) -> None:
@@ -58,17 +58,18 @@ class RankedRecorder(Recorder):
         if self._ranks.leads:
             super()._warn(found, epoch)
 
-    def save(self, state: TrainState, setup: Setup, **how: bool) -> bool:
+    def saving(self, state: TrainState, setup: Setup, **how: bool) -> Writing[bool]:
         """Save on rank 0; tell on all whether the disk took it. Raises DivergedError on all, since all hold the same."""
         if self._ranks.leads:
-            return self._leader_says(super().save(state, setup, **how))
+            return self._leader_says((yield from super().saving(state, setup, **how)))
         if broken := broken_tensors(state):
             raise self.diverged(state, setup, f"{', '.join(broken[:3])} became not finite")
         return self._leader_says(False)
 
-    def save_once(self, state: TrainState, setup: Setup) -> bool:
+    def saving_once(self, state: TrainState, setup: Setup) -> Writing[bool]:
         """Save the state, if it is not saved yet; tell whether it is now."""
-        return self._leader_says(self._ranks.leads and self._is_saved(state)) or self.save(state, setup, scheduled=False)
+        is_saved = self._leader_says(self._ranks.leads and self._is_saved(state))
+        return is_saved or (yield from self.saving(state, setup, scheduled=False))
 
     @property
     def has_checkpoint(self) -> bool:

@@ -10,14 +10,14 @@ from typing import Any, NamedTuple, NoReturn
 import torch
 from torch import Tensor
 
-from firstlight.engine.checkpoint import drop_after, name_of, newest_whole, prune, restore_state, save_checkpoint, step_folders
+from firstlight.engine.checkpoint import drop_after, name_of, newest_whole, prune, restore_state, saving_checkpoint, step_folders
 from firstlight.engine.divergence import broken_tensors, nan_report
 from firstlight.engine.health import Watch, weight_norms
 from firstlight.engine.memory import peak_memory_mib
 from firstlight.engine.state import Setup, TrainState
 from firstlight.engine.step import StepResult
 from firstlight.errors import DivergedError, InterruptedRunError, StorageError
-from firstlight.files import write_json
+from firstlight.files import Writing, carry_out, write_json
 from firstlight.tracking.console import Bar, Console
 from firstlight.tracking.run import read_rows
 from firstlight.tracking.trackers import Trackers
@@ -147,12 +147,15 @@ class Recorder:
         A disk that refuses costs the checkpoint and not the training; StorageError ends it after MAX_FAILED_SAVES in a row, or at once
         where it `must` be saved. Raises DivergedError for a state that is not finite: the last good checkpoint stays.
         """
+        return carry_out(self.saving(state, setup, keep=keep, must=must, scheduled=scheduled))
+
+    def saving(self, state: TrainState, setup: Setup, *, keep: bool = False, must: bool = False, scheduled: bool = True) -> Writing[bool]:
+        """Do what `save` does, beside other runs."""
         if broken := broken_tensors(state):
             raise self.diverged(state, setup, f"{', '.join(broken[:3])}{', ...' if broken[3:] else ''} became not finite")
         try:
-            self.writer.sync()  # the rows first: a resume counts on them
             facts = {"config": self.config, "seconds": self.writer.seconds}
-            save_checkpoint(self.checkpoints, state, keep=keep, scheduled=scheduled, facts=facts)
+            yield from saving_checkpoint(self.checkpoints, state, [self.writer.metrics], keep=keep, scheduled=scheduled, facts=facts)
         except StorageError as error:
             self._failed_saves += 1
             if must or self._failed_saves == MAX_FAILED_SAVES:
@@ -168,12 +171,12 @@ class Recorder:
 
     def save_and_stop(self, state: TrainState, setup: Setup, exit_code: int) -> NoReturn:
         """Save the state, if it is not saved yet, and raise InterruptedRunError."""
-        saved = self.save_once(state, setup)
+        saved = carry_out(self.saving_once(state, setup))
         raise InterruptedRunError(self.how_to_resume("saved" if saved else "not saved"), exit_code=exit_code)
 
-    def save_once(self, state: TrainState, setup: Setup) -> bool:
+    def saving_once(self, state: TrainState, setup: Setup) -> Writing[bool]:
         """Save the state, if it is not saved yet; tell whether it is now."""
-        return self._is_saved(state) or self.save(state, setup, scheduled=False)
+        return self._is_saved(state) or (yield from self.saving(state, setup, scheduled=False))
 
     def _is_saved(self, state: TrainState) -> bool:
         return (self.checkpoints / name_of(state)).is_dir()

@@ -40,7 +40,7 @@ from firstlight.engine.signals import raising_signals
 from firstlight.engine.sources import completed, config_from, load_config, load_with_origins
 from firstlight.engine.state import Setup, TrainState
 from firstlight.errors import CheckpointError, ConfigError, InterruptedRunError, LostRankError, StorageError
-from firstlight.files import Lock, write_figure, write_text
+from firstlight.files import Lock, Writing, carry_out, write_figure, write_text
 from firstlight.metrics.evaluation import Evaluation
 from firstlight.models.build import build_model
 from firstlight.models.flops import flops_per_image
@@ -232,7 +232,7 @@ def run_training(
         recorder = Recorder(writer, console, **facts) if ranks is None else RankedRecorder(writer, console, ranks=ranks, **facts)
         try:
             if resumed is None:
-                open_folder(writer, config, prepared, notes or [])
+                carry_out(open_folder(writer, config, prepared, notes or []))
             else:
                 go_on(writer, config, prepared, resumed, console, notes or [])
             _announce(console, prepared, writer, resumed=resumed is not None)
@@ -427,10 +427,10 @@ def _arithmetic_of(resumed: GoingOn | None, config: Config) -> Arithmetic | None
 
 def open_folder(
     writer: RunWriter, config: Config, prepared: Prepared, notes: list[str], *, environment: dict[str, Any] | None = None
-) -> None:
+) -> Writing[None]:
     """Make the folder a run: write its config, and in run.json where and with what it is trained."""
     seeds = {"seed": config.seed, "init_seed": config.init_seed, "order_seed": config.order_seed, "split_seed": config.split.seed}
-    writer.start(
+    return writer.starting(
         to_yaml(config),
         environment=environment or describe_environment(),
         seeds=seeds,

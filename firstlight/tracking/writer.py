@@ -12,7 +12,20 @@ from types import TracebackType
 from typing import Any
 
 from firstlight.errors import ConfigError, InterruptedRunError, StorageError
-from firstlight.files import Appender, Lock, clean, finite, make_dir, write_json, write_text
+from firstlight.files import (
+    Appender,
+    Lock,
+    WriteBatch,
+    Writing,
+    carry_out,
+    clean,
+    finite,
+    make_dir,
+    replacing,
+    to_json,
+    write_json,
+    write_text,
+)
 from firstlight.tracking.run import FORMAT, Run, load_run, read_rows
 
 MAX_NAME = 200
@@ -36,7 +49,7 @@ class RunWriter:
         self.path = make_dir(path)
         self._resume = resume
         self._info: dict[str, Any] = dict(entries or {})
-        self._taken_up = False
+        self._taken_up = self._is_left = False
         self._state = "finished"
         self.seconds_before = 0.0
         """Seconds of work before this process took the run up."""
@@ -50,8 +63,8 @@ class RunWriter:
                 self._info = dict(load_run(self.path).info)
                 self.seconds_before = float(self._info.get("seconds", 0.0))
             self._began = time.monotonic()
-            self._metrics = Appender(self.path / "metrics.jsonl")
-            stack.callback(lambda: self._metrics.close())
+            self.metrics = Appender(self.path / "metrics.jsonl")
+            stack.callback(lambda: self.metrics.close())
             self.log = Appender(self.path / "log.txt")
             stack.callback(self.log.close)
             self._stack = stack.pop_all()
@@ -59,11 +72,10 @@ class RunWriter:
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         with self._stack:
-            if not self._taken_up:
-                return  # refused before anything was changed
+            if not self._taken_up or self._is_left:
+                return  # refused before anything was changed, or all is said
             if error is None:
-                self._metrics.sync()
-                self.update(state=self._state, seconds=round(self.seconds, 3))
+                carry_out(self.leaving())
             else:
                 with suppress(StorageError):  # the error that ended the run counts; a run without a process reads as interrupted
                     self.update(state=_state_after(error), seconds=round(self.seconds, 3))
@@ -80,17 +92,32 @@ class RunWriter:
 
     def start(self, config_yaml: str, **info: Any) -> None:
         """Write config.yaml and run.json; from here on the folder is a run."""
-        write_text(self.path / "config.yaml", config_yaml)
+        carry_out(self.starting(config_yaml, **info))
+
+    def starting(self, config_yaml: str, **info: Any) -> Writing[None]:
+        """Do what `start` does, beside other runs."""
+        yield from replacing(self.path / "config.yaml", config_yaml.encode(errors="backslashreplace"))
         started = time.strftime("%Y-%m-%dT%H:%M:%S%z")
         base = {"format": FORMAT, "name": self.path.name, "started": started, "notes": [], "test_openings": [], "summary": {}}
-        self.take_up(**{**base, **info})
+        yield from self._taking_up({**base, **info})
 
     def take_up(self, **info: Any) -> None:
         """Say in run.json that this process trains the run now."""
+        carry_out(self._taking_up(info))
+
+    def _taking_up(self, info: Mapping[str, Any]) -> Writing[None]:
         self._taken_up = True
         for folder in (self.path, self.path / "checkpoints"):
             clean(folder)  # what a killed writer left; nobody else writes here now
-        self.update(**{**info, "state": "running"})
+        yield from self._changing({**info, "state": "running"})
+
+    def leaving(self) -> Writing[None]:
+        """Do what the end of the `with` block does where all went well, beside other runs; nothing is left for the end then."""
+        with WriteBatch() as rows:
+            rows.append(self.metrics)
+            yield rows
+        yield from self._changing({"state": self._state, "seconds": round(self.seconds, 3)})
+        self._is_left = True
 
     def pause(self) -> None:
         """Leave the run as one that is to be resumed, though nothing went wrong."""
@@ -102,28 +129,31 @@ class RunWriter:
 
     def update(self, **changes: Any) -> None:
         """Change entries of run.json, on disk too."""
-        self._info |= changes
-        write_json(self.path / "run.json", self._info)
+        carry_out(self._changing(changes))
 
     def note(self, **changes: Any) -> None:
         """Change entries of run.json that the next `update` writes, or leaving at the latest."""
         self._info |= changes
 
+    def _changing(self, changes: Mapping[str, Any]) -> Writing[None]:
+        self._info |= changes
+        return replacing(self.path / "run.json", to_json(self._info))
+
     def append(self, rows: list[dict[str, Any]]) -> None:
         """Append rows to metrics.jsonl in one write; numbers that are not finite become null."""
-        self._metrics.write_lines([_as_line(row) for row in rows])
+        self.metrics.write_lines([_as_line(row) for row in rows])
 
     def append_numbers(self, kind: str, names: Sequence[str], rows: Sequence[Sequence[float]]) -> None:
         """Append rows of one kind that hold a number for each name, as `append` would, in 0.56 of the time."""
         template = "{" + ", ".join([f'"kind": "{kind}"', *(f'"{name}": %r' for name in names)]) + "}"
         if all(map(math.isfinite, chain.from_iterable(rows))):
-            self._metrics.write_lines([template % tuple(row) for row in rows])
+            self.metrics.write_lines([template % tuple(row) for row in rows])
         else:
             self.append([{"kind": kind, **dict(zip(names, row, strict=True))} for row in rows])
 
     def sync(self) -> None:
         """Bring all rows to the disk. Raises StorageError."""
-        self._metrics.sync()
+        self.metrics.sync()
 
     def cut_rows_after(self, step: int, epoch: int) -> int:
         """Drop the rows past an optimizer step and an epoch, so that a resumed run writes each row once; return how many are missing.
@@ -140,9 +170,9 @@ class RunWriter:
             if isinstance(number, int) and number <= limits[kind] and number not in numbers[kind]:
                 numbers[kind].add(number)
                 kept.append(json.dumps(row) + "\n")
-        self._metrics.close()
+        self.metrics.close()
         write_text(path, "".join(kept))
-        self._metrics = Appender(path)
+        self.metrics = Appender(path)
         return sum(limit - len(numbers[kind]) for kind, limit in limits.items())
 
 

@@ -90,9 +90,11 @@ def check_checkpoints(run: Path, saved: list[int]) -> None:
 
 
 def finish(fork: Fork, runs_dir: Path, name: str, *overrides: str) -> dict[str, Any]:
-    """Resume a run (or start it, where it never became one), and return its ending."""
-    answer = fork(runs_dir, name, *overrides, resume=(runs_dir / name / "run.json").exists())
-    assert answer["exit"] == 0, answer
+    """Resume a run (or start it, where it never became one; the last kill may leave it finished), and return its ending."""
+    is_run = (runs_dir / name / "run.json").exists()
+    if not is_run or fl.load_run(runs_dir / name).state != "finished":
+        answer = fork(runs_dir, name, *overrides, resume=is_run)
+        assert answer["exit"] == 0, answer
     assert not list((runs_dir / name).rglob(f"{files.TEMPORARY}*")), "what the killed writer left is cleared away"
     return ending(runs_dir / name)
 
