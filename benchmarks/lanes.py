@@ -11,9 +11,11 @@ network behind some steps. The limit is the matrix products of all networks alon
 
 import argparse
 import math
+import shutil
 import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -186,15 +188,16 @@ def firstlight(work: Work, turns: Turns) -> None:
     times = time_both(work.configs, data_dir_of(None))
     parts = [work.configs[first : first + times.num_lanes] for first in range(0, work.num, times.num_lanes)]
 
-    def epoch() -> int:
-        load = LastData()  # as a study reads its data, once for all programs
-        with tempfile.TemporaryDirectory() as folder:
+    with tempfile.TemporaryDirectory() as place:
+        for turn in count():
+            turns.begin()
+            shutil.rmtree(Path(place) / f"{turn - 1}", ignore_errors=True)  # a study deletes nothing, so this is not timed
+            turns.restart()
+            load = LastData()  # as a study reads its data, once for all programs
             for number, part in enumerate(parts):
-                paths = [Path(folder) / f"{number}-{place}" for place in range(len(part))]
+                paths = [Path(place) / f"{turn}" / f"{number}-{lane}" for lane in range(len(part))]
                 train_lanes(part, paths, Console(quiet=True), data_dir_of(None), threads=times.threads, load=load)
-        return work.num * len(work.images)
-
-    turns.repeat(epoch, lambda: guard_of_lanes(work), lanes=times.num_lanes)
+            turns.end(work.num * len(work.images), guard=lambda: guard_of_lanes(work), lanes=times.num_lanes)
 
 
 def guard_of_lanes(work: Work) -> dict[str, float]:

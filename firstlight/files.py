@@ -391,6 +391,21 @@ def _side_by_side(writings: Sequence[Writing[T]]) -> list[T | FirstlightError]:
     return [outcomes[number] for number in range(len(writings))]
 
 
+def may_open(wanted: int) -> int:
+    """Let this process hold `wanted` files and connections open at a time, as far as the system allows; return how many of them it may."""
+    try:
+        import resource
+    except ImportError:  # Windows counts no handles
+        return wanted
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft < wanted and soft != resource.RLIM_INFINITY:
+        most = wanted if hard == resource.RLIM_INFINITY else min(hard, wanted)
+        with suppress(ValueError, OSError):  # macOS has a limit beside
+            resource.setrlimit(resource.RLIMIT_NOFILE, (most, hard))
+        soft = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+    return wanted if soft == resource.RLIM_INFINITY else min(soft, wanted)
+
+
 def remove(path: Path) -> None:
     """Delete a file or a whole folder; nothing happens where nothing is. A folder is renamed first: it is there whole, or not at all."""
     if not path.is_dir() or path.is_symlink():

@@ -14,6 +14,7 @@ from firstlight.dashboard.app import make_app
 from firstlight.dashboard.guard import Guard
 from firstlight.dashboard.lock_page import Door
 from firstlight.errors import ConfigError
+from firstlight.files import may_open
 
 PORT = 8765
 """Where the pages are unless --port says otherwise; 0 takes any that is free."""
@@ -37,7 +38,7 @@ def serve(
     guard = Guard(make_app(runs_dir, door=door), hosts=hosts_of(host, port), cookie=f"firstlight-{port}")
     address = f"http://{shown_host(host)}:{port}/{entry}"
     guard.on_entry = lambda: say(f"opened; for another browser: {address}?token={guard.token}")
-    _raise_file_limit()
+    may_open(2 * MAX_CONNECTIONS)
     config = uvicorn.Config(
         guard, log_level="error", access_log=False, ws="none", http="h11", loop="asyncio", lifespan="on",
         timeout_graceful_shutdown=GRACE_SECONDS, limit_concurrency=MAX_CONNECTIONS, server_header=False, date_header=False,
@@ -126,15 +127,3 @@ def shown_host(host: str) -> str:
 def say(text: str) -> None:
     """Print a line for people."""
     print(text, file=sys.stderr, flush=True)
-
-
-def _raise_file_limit() -> None:
-    """Let this process hold as many connections as the system allows."""
-    try:
-        import resource
-    except ImportError:  # Windows
-        return
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    wanted = min(hard, 4096) if hard != resource.RLIM_INFINITY else 4096
-    if soft < wanted:
-        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))

@@ -1,9 +1,10 @@
 """Many small networks trained as one program: each lane has its own weights, widths, activation and settings, all see the same batches.
 
 The networks are multi-layer perceptrons (models/mlp.py without normalisation). Their first layers lie side by side in one matrix, so that
-the images are multiplied once for all lanes: [B, D] x [D, sum of the widths]. Lanes with the same hidden layers and activation form a
-bucket, whose later layers are one batched product. Gradients are written out by hand, and the largest is never formed where the rule can
-take its two factors: torch.vmap over the same networks is slower than a loop.
+the images are multiplied once for all lanes: [sum of the widths, D] x [D, B]. The images of the batch stay innermost from there on, so that
+nothing is moved. Lanes with the same hidden layers and activation form a bucket, whose later layers are one batched product. Gradients are
+written out by hand, and the largest is never formed where the rule can take its two factors: torch.vmap over the same networks is slower
+than a loop.
 Every number is that of a lane's solo run but for the order of sums; tests/engine/test_vectorized.py holds each against it.
 
 Reading order: Lanes, Lanes.step, _Bucket.
@@ -81,21 +82,23 @@ class Lanes:
         batch), from which dropout is drawn as the solo runs draw it.
         """
         pixels = images.flatten(1)
-        first = torch.addmm(self.first_bias, pixels, self.first_weight.T)
-        slopes, later = torch.empty_like(first), list[Tensor]()
-        losses, hits = [], []
+        first = self._first(pixels)
+        losses, hits, parts, later = [], [], [], list[Tensor]()
         for bucket in self.buckets:
-            logits = bucket.forward(first[:, bucket.units], seeds)
+            logits = bucket.forward(first[bucket.units], seeds)
             loss, slope = cross_entropy_of_lanes(logits, labels, bucket.label_smoothing)
             losses.append(loss)
             hits.append(hits_of_lanes(logits, labels))
-            later += bucket.backward(slope, out=slopes[:, bucket.units])
-        bias_gradient = slopes.sum(0)
+            part, gradients = bucket.backward(slope)
+            parts.append(part)
+            later += gradients
+        slopes = parts[0] if len(parts) == 1 else torch.cat(parts)
+        bias_gradient = slopes.sum(1)
         norms = self._norms(pixels, slopes, bias_gradient, later)
         settings = self._settings_at(lrs)
         self._step_first(pixels, slopes, settings[0])
-        gradients = (bias_gradient, *later)
-        for parameter, gradient, memory, hyper in zip(self.parameters()[1:], gradients, self.memory[1:], settings[1:], strict=True):
+        others = (self.parameters()[1:], (bias_gradient, *later), self.memory[1:], settings[1:])
+        for parameter, gradient, memory, hyper in zip(*others, strict=True):
             RULES[self.rule].update(parameter, gradient, memory, hyper)
         if len(self.buckets) == 1 and self._back is None:
             return LaneFigures(losses[0], hits[0], norms)
@@ -104,8 +107,8 @@ class Lanes:
     @torch.no_grad()
     def logits(self, images: Tensor) -> Tensor:
         """Return the logits of all lanes without dropout, float32 [L, B, num_classes], in the caller's order."""
-        first = torch.addmm(self.first_bias, images.flatten(1), self.first_weight.T)
-        found = torch.cat([bucket.forward(first[:, bucket.units], None) for bucket in self.buckets]).mT
+        first = self._first(images.flatten(1))
+        found = torch.cat([bucket.forward(first[bucket.units], None) for bucket in self.buckets]).mT
         return _moved(found, self._back)
 
     def weights(self, lane: int) -> dict[str, Tensor]:
@@ -124,7 +127,7 @@ class Lanes:
         found = [{name: _scalar_or(value, lambda v: v[units]) for name, value in memory.items()} for memory in self.memory[:2]]
         inside = place - bucket.start
         for number, memory in enumerate(later):
-            part: Callable[[Tensor], Tensor] = (lambda v: v[inside].T) if number % 2 == 0 else (lambda v: v[inside, 0])
+            part: Callable[[Tensor], Tensor] = (lambda v: v[inside]) if number % 2 == 0 else (lambda v: v[inside, :, 0])
             found.append({name: _scalar_or(value, part) for name, value in memory.items()})
         return found
 
@@ -141,14 +144,18 @@ class Lanes:
                     values = [lane[2 + number][name] for lane in lanes]
                     self.memory[begin + number][name] = values[0].clone() if not values[0].ndim else _joined(values)
 
+    def _first(self, pixels: Tensor) -> Tensor:
+        """Return what the first layers give for images [B, D], [sum of the widths, B]."""
+        return torch.addmm(self.first_bias[:, None], self.first_weight, pixels.T)
+
     def _step_first(self, pixels: Tensor, slopes: Tensor, hyper: Hyper) -> None:
-        """Step the first layers, whose gradient is slopes^T pixels."""
+        """Step the first layers, whose gradient is slopes pixels."""
         if self.rule in BY_FACTORS:
             BY_FACTORS[self.rule](self.first_weight, slopes, pixels, self.memory[0], hyper)
             return
         if self._gradient.shape != self.first_weight.shape:
             self._gradient = torch.empty_like(self.first_weight)
-        torch.mm(slopes.T, pixels, out=self._gradient)
+        torch.mm(slopes, pixels, out=self._gradient)
         RULES[self.rule].update(self.first_weight, self._gradient, self.memory[0], hyper)
 
     def _settings_at(self, lrs: Tensor) -> list[Hyper]:
@@ -192,9 +199,9 @@ class Lanes:
     def _norms(self, pixels: Tensor, slopes: Tensor, bias_gradient: Tensor, later: Sequence[Tensor]) -> Tensor:
         """Return the norm of each lane's gradient, [L] in the order in which they stand here.
 
-        That of the first layers, slopes^T pixels, is not formed: its rows have the squares s^T (pixels pixels^T) s.
+        That of the first layers, slopes pixels, is not formed: its rows have the squares s (pixels pixels^T) s^T.
         """
-        rows = (slopes * (pixels @ pixels.T @ slopes)).sum(0).clamp_(min=0)
+        rows = (slopes * (slopes @ (pixels @ pixels.T))).sum(1).clamp_(min=0)
         total = torch.zeros(len(self.lanes)).index_add_(0, self._lane_of_unit, rows + bias_gradient.square())
         gradients = iter(later)
         for bucket in self.buckets:
@@ -208,9 +215,9 @@ def _moved(values: Tensor, places: Tensor | None) -> Tensor:
 
 
 def _joined(values: Sequence[Tensor]) -> Tensor:
-    """Return the solo weights [h_out, h_in] or biases [h_out] of the lanes of a bucket as one tensor, [n, h_in, h_out] or [n, 1, h_out]."""
+    """Return the solo weights [h_out, h_in] or biases [h_out] of the lanes of a bucket as one tensor, [n, h_out, h_in] or [n, h_out, 1]."""
     stacked = torch.stack(list(values))
-    return stacked.mT.contiguous() if stacked.ndim == 3 else stacked[:, None].contiguous()
+    return stacked if stacked.ndim == 3 else stacked[..., None]
 
 
 def _scalar_or(value: Tensor, part: Callable[[Tensor], Tensor]) -> Tensor:
@@ -228,11 +235,11 @@ class _Bucket:
         self.label_smoothing = smoothing if smoothing.any() else None
         self._dropout = [lane.dropout for lane in lanes]
         depth = len(self.hidden)
-        self.later = [torch.stack([one[f"linear{number}.weight"].T for one in weights]).contiguous() for number in range(2, depth + 2)]
-        self.biases = [torch.stack([one[f"linear{number}.bias"] for one in weights])[:, None] for number in range(2, depth + 2)]
+        self.later = [_joined([one[f"linear{number}.weight"] for one in weights]) for number in range(2, depth + 2)]
+        self.biases = [_joined([one[f"linear{number}.bias"] for one in weights]) for number in range(2, depth + 2)]
 
     def parameters(self) -> list[Tensor]:
-        """Return weight [n, h_in, h_out] and bias [n, 1, h_out] of each later layer."""
+        """Return weight [n, h_out, h_in] and bias [n, h_out, 1] of each later layer."""
         return [tensor for pair in zip(self.later, self.biases, strict=True) for tensor in pair]
 
     def spread(self, values: Tensor) -> Tensor:
@@ -240,57 +247,55 @@ class _Bucket:
         return values[self.start : self.end, None, None]
 
     def forward(self, first: Tensor, seeds: tuple[int, int, int] | None) -> Tensor:
-        """Return the logits [n, K, B] for what the first layers gave, [B, n * h]; remember what `backward` needs.
+        """Return the logits [n, K, B] for what the first layers gave, [n * h, B]; remember what `backward` needs.
 
-        The images are innermost there, because what is taken over a few classes is many times faster along the middle. seeds: of dropout,
-        None to leave it out.
+        seeds: of dropout, None to leave it out.
         """
-        n = self.end - self.start
-        before = first.unflatten(1, (n, self.hidden[0])).transpose(0, 1)
-        self._inputs, self._before, self._masks = [], [], self._draw_masks(len(first), seeds)
+        before: Tensor = first.unflatten(0, (self.end - self.start, self.hidden[0]))
+        self._inputs, self._before, self._masks = [], [], self._draw_masks(first.size(1), seeds)
         for number, (weight, bias) in enumerate(zip(self.later, self.biases, strict=True)):
             after = self.activation.value(before)
             if self._masks:
                 after = after * self._masks[number]
             self._before.append(before)
             self._inputs.append(after)
-            before = torch.baddbmm(bias, after, weight) if number < len(self.later) - 1 else torch.baddbmm(bias.mT, weight.mT, after.mT)
-        logits: Tensor = before
-        return logits
+            before = torch.baddbmm(bias, weight, after)
+        return before
 
-    def backward(self, slope: Tensor, *, out: Tensor) -> list[Tensor]:
-        """Return the gradients of `parameters()` for the slope of the loss by the logits, [n, K, B]; `out` takes that by the inputs."""
+    def backward(self, slope: Tensor) -> tuple[Tensor, list[Tensor]]:
+        """Return the slope of the loss by what the first layers gave, [n * h, B], and the gradients of `parameters()`.
+
+        slope: that by the logits, [n, K, B].
+        """
         gradients: list[Tensor] = []
-        slope = slope.mT
         for number in reversed(range(len(self.later))):
-            gradients = [self._inputs[number].transpose(1, 2) @ slope, slope.sum(1, keepdim=True), *gradients]
-            slope = slope @ self.later[number].transpose(1, 2)
+            gradients = [slope @ self._inputs[number].mT, slope.sum(2, keepdim=True), *gradients]
+            slope = self.later[number].mT @ slope
             if self._masks:
                 slope = slope * self._masks[number]
             slope = self.activation.slope(slope, self._before[number])
-        out.copy_(slope.transpose(0, 1).flatten(1))
-        return gradients
+        return slope.flatten(0, 1), gradients
 
     def weights_of(self, lane: int) -> dict[str, Tensor]:
         """Return the later layers of a lane as its solo network has them."""
         found: dict[str, Tensor] = {}
         for number, (weight, bias) in enumerate(zip(self.later, self.biases, strict=True), start=2):
-            found |= {f"linear{number}.weight": weight[lane].T.contiguous(), f"linear{number}.bias": bias[lane, 0].clone()}
+            found |= {f"linear{number}.weight": weight[lane].clone(), f"linear{number}.bias": bias[lane, :, 0].clone()}
         return found
 
     def _draw_masks(self, batch_size: int, seeds: tuple[int, int, int] | None) -> list[Tensor]:
-        """Return the masks [n, B, h] of all layers, scaled as torch's dropout scales; none where nothing is dropped."""
+        """Return the masks [n, h, B] of all layers, scaled as torch's dropout scales; none where nothing is dropped."""
         if seeds is None or not any(self._dropout):
             return []
         drawn = {share: self._draw(batch_size, share, seeds) for share in set(self._dropout)}
         return [torch.stack([drawn[share][layer] for share in self._dropout]) for layer in range(len(self.hidden))]
 
     def _draw(self, batch_size: int, share: float, seeds: tuple[int, int, int]) -> list[Tensor]:
-        """Return the masks of one solo network: the same generator, seeded and read in the same order."""
+        """Return the masks [h, B] of one solo network: the same generator, seeded and read in the same order."""
         if share == 0:
-            return [torch.ones(batch_size, width) for width in self.hidden]
+            return [torch.ones(width, batch_size) for width in self.hidden]
         seed_batch(*seeds)
-        return [torch.empty(batch_size, width).bernoulli_(1 - share).div_(1 - share) for width in self.hidden]
+        return [torch.empty(batch_size, width).bernoulli_(1 - share).div_(1 - share).T for width in self.hidden]
 
 
 def cross_entropy_of_lanes(logits: Tensor, labels: Tensor, label_smoothing: Tensor | None = None) -> tuple[Tensor, Tensor]:
@@ -320,27 +325,27 @@ def hits_of_lanes(logits: Tensor, labels: Tensor) -> Tensor:
 
 
 def descend_by_factors(weight: Tensor, slopes: Tensor, pixels: Tensor, memory: Memory, hyper: Hyper) -> None:
-    """Do what RULES["sgd"] does for the gradient slopes^T pixels, in one product."""
+    """Do what RULES["sgd"] does for the gradient slopes pixels, in one product."""
     lr, decay = hyper["lr"], hyper["weight_decay"]
     if isinstance(decay, Tensor) or decay:
         weight.mul_(1 - lr * decay)
-    weight.addmm_((slopes * lr.T).T if isinstance(lr, Tensor) else slopes.T * lr, pixels, alpha=-1)
+    weight.addmm_(slopes * lr, pixels, alpha=-1)
 
 
 def roll_by_factors(weight: Tensor, slopes: Tensor, pixels: Tensor, memory: Memory, hyper: Hyper) -> None:
-    """Do what RULES["momentum"] does for the gradient slopes^T pixels: the product is added to the velocity as it comes."""
+    """Do what RULES["momentum"] does for the gradient slopes pixels: the product is added to the velocity as it comes."""
     velocity, momentum, decay = memory["velocity"], hyper["momentum"], hyper["weight_decay"]
     if isinstance(momentum, Tensor):
-        velocity.mul_(momentum).addmm_(slopes.T, pixels)
+        velocity.mul_(momentum).addmm_(slopes, pixels)
     else:
-        velocity.addmm_(slopes.T, pixels, beta=momentum)
+        velocity.addmm_(slopes, pixels, beta=momentum)
     if isinstance(decay, Tensor) or decay:
         velocity.add_(decay * weight)
     weight.addcmul_(velocity, torch.as_tensor(hyper["lr"]), value=-1)
 
 
 BY_FACTORS: dict[str, Callable[[Tensor, Tensor, Tensor, Memory, Hyper], None]] = {"sgd": descend_by_factors, "momentum": roll_by_factors}
-"""Rules that take a gradient slopes^T pixels without forming it."""
+"""Rules that take a gradient slopes [U, B] pixels [B, D] without forming it."""
 
 
 @dataclass(frozen=True)

@@ -6,17 +6,22 @@ Reading order: make_plan, _that_fit.
 import json
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
 from firstlight.config.describe import to_dict
 from firstlight.config.schema import Config
 from firstlight.engine.lanes import GroupKey, Times, group_key, num_bytes, time_both
+from firstlight.files import SIDE_BY_SIDE, may_open
 from firstlight.studies.trial import Trial
 
 MAX_BYTES = 2 << 30
 """Weights, optimizer memory and gradients of the lanes of one program; more lanes become several programs."""
+FILES_A_LANE = 3
+"""Files that a run holds open while it is trained: its lock, its rows, its log."""
+OTHER_FILES = 5 * SIDE_BY_SIDE + 40
+"""Files that are open beside those: of the checkpoints that are written at a time, of the libraries and the study."""
 Way = Literal["auto", "on", "off"]
 
 
@@ -56,7 +61,7 @@ def make_plan(trials: Sequence[tuple[Trial, Config]], data_dir: Path, *, way: Wa
         like = json.dumps([key.rest, sorted(str(to_dict(config.model)) for _, config in kind)])
         if like not in timed:
             timed[like] = time_both(_sample([config for _, config in kind]), data_dir)
-        times = timed[like]
+        times = replace(timed[like], num_lanes=min(timed[like].num_lanes, _most_lanes(timed[like].num_lanes)))
         remarks.append(_sentence(len(kind), times, processes, way))
         if way == "on" or times.together < times.alone / processes:
             groups += [Group(tuple(part), times.threads) for part in _that_fit(kind, times.num_lanes)]
@@ -84,6 +89,11 @@ def _that_fit(trials: Sequence[tuple[Trial, Config]], num_lanes: int) -> list[li
         parts[-1].append(trial)
         used += needed
     return parts
+
+
+def _most_lanes(wanted: int) -> int:
+    """Return how many lanes, of `wanted`, one program may have whose runs hold their files open."""
+    return max(2, (may_open(FILES_A_LANE * wanted + OTHER_FILES) - OTHER_FILES) // FILES_A_LANE)
 
 
 def _sentence(num: int, times: Times, processes: int, way: Way) -> str:

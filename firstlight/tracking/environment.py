@@ -4,6 +4,7 @@ import platform
 import re
 import subprocess
 import sys
+from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
 from pathlib import Path
@@ -25,6 +26,7 @@ def describe_environment() -> dict[str, Any]:
     }
 
 
+@cache
 def cpu_model() -> str:
     """Return the processor's name as the system gives it."""
     info = Path("/proc/cpuinfo")

@@ -1,5 +1,7 @@
 """Which trials are trained side by side: by what can be fused, by what was timed, by what was asked."""
 
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -70,3 +72,24 @@ def test_a_timing_takes_no_more_memory_than_a_program(monkeypatch: pytest.Monkey
     monkeypatch.setattr(plan, "MAX_BYTES", 5 * plan.num_bytes(trials[-1][1]))
     make_plan(trials, Path())
     assert seen == [2000, 2020, 2040, 2060, 2080]
+
+
+LIMITED = """
+import resource, sys
+from firstlight.studies import plan
+from firstlight.studies.runner import open_study, run_study
+from firstlight.tracking.console import Console
+resource.setrlimit(resource.RLIMIT_NOFILE, (int(sys.argv[1]), int(sys.argv[2])))
+plan.time_both = lambda configs, data_dir: plan.Times(len(configs), 9.0, 1.0, len(configs), 1)
+settings = ["model={name: mlp, hidden: [2]}", "optim.name=sgd", "train.epochs=1", "split.num_train=50", "device.threads=1"]
+rows = run_study(*open_study("quickstart", settings, grid=["optim.lr=log:0.01:1:70"], runs_dir="runs"), Console(quiet=True))
+print(len(rows), {row["state"] for row in rows}, resource.getrlimit(resource.RLIMIT_NOFILE)[0])
+"""
+
+
+@pytest.mark.parametrize(("hard", "raised"), [(230, 230), (4096, 3 * 70 + plan.OTHER_FILES)])
+def test_lanes_hold_no_more_files_open_than_the_system_allows(tmp_path: Path, hard: int, raised: int) -> None:
+    """70 lanes in a process that may open 230 files at first, as little as on macOS: the limit is raised, or there are more programs."""
+    command = [sys.executable, "-c", LIMITED, "230", str(hard)]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert done.stdout == f"70 {{'finished'}} {raised}\n", done.stderr
