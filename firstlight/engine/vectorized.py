@@ -201,7 +201,7 @@ class Lanes:
 
         That of the first layers, slopes pixels, is not formed: its rows have the squares s (pixels pixels^T) s^T.
         """
-        rows = (slopes * (slopes @ (pixels @ pixels.T))).sum(1).clamp_(min=0)
+        rows = (slopes @ (pixels @ pixels.T)).mul_(slopes).sum(1).clamp_(min=0)
         total = torch.zeros(len(self.lanes)).index_add_(0, self._lane_of_unit, rows + bias_gradient.square())
         gradients = iter(later)
         for bucket in self.buckets:
