@@ -65,6 +65,8 @@ class GroupKey(NamedTuple):
 
 
 AnyLanes = Lanes | ConvolutionalLanes
+Load = Callable[[Config, Path], TrainingData]
+"""What reads the training data of a config below a folder."""
 
 
 def group_key(config: Config) -> GroupKey | None:
@@ -153,7 +155,7 @@ def train_lanes(
     pause_after: int | None = None,
     threads: int = 1,
     entries: Sequence[Mapping[str, Any]] | None = None,
-    load: Callable[[Config, Path], TrainingData] = load_training_data,
+    load: Load = load_training_data,
     tell: Callable[[str], None] = lambda where: None,
 ) -> list[Run | FirstlightError]:
     """Train configs of one group (group_key) side by side into run folders; return each run, or the error that ended it early.
@@ -164,9 +166,7 @@ def train_lanes(
     Raises InterruptedRunError after a checkpoint of every lane when Ctrl-C or SIGTERM came.
     """
     arithmetic = _arithmetic(configs[0], threads)
-    with ONE_THREAD.on_threads(), out_of_memory("reading the data", TOO_MUCH_DATA):
-        data = load(configs[0], data_dir)
-    first = prepare(configs[0], data_dir, arithmetic=arithmetic, data=data)
+    first = _prepare_first(configs[0], data_dir, arithmetic, load)
     with ExitStack() as stack:
         stack.enter_context(arithmetic.on_threads())
         stack.enter_context(keep_freed_memory())
@@ -201,6 +201,12 @@ def train_lanes(
     return [Run(path) if one.error is None else one.error for path, one in zip(paths, runs, strict=True)]
 
 
+def _prepare_first(config: Config, data_dir: Path, arithmetic: Arithmetic, load: Load) -> Prepared:
+    with ONE_THREAD.on_threads(), out_of_memory("reading the data", TOO_MUCH_DATA):
+        data = load(config, data_dir)
+    return prepare(config, data_dir, arithmetic=arithmetic, data=data)
+
+
 def _make_dirs(paths: Iterable[Path]) -> None:
     """Create folders that are missing, with one flush of the folder in which they lie."""
     with WriteBatch() as batch:
@@ -231,11 +237,11 @@ class Times:
     threads: int
 
 
-def time_both(configs: Sequence[Config], data_dir: Path) -> Times:
+def time_both(configs: Sequence[Config], data_dir: Path, load: Load = load_training_data) -> Times:
     """Time a few steps of the configs of one group both ways; nothing is written, and the networks are made for it alone."""
     num = len(configs)
     with private_randomness():
-        first = prepare(configs[0], data_dir, arithmetic=_arithmetic(configs[0], 1))
+        first = _prepare_first(configs[0], data_dir, _arithmetic(configs[0], 1), load)
         runs = [first, *(prepare(config, data_dir, like=first) for config in configs[1:])]
         batch = next(first.setup.train_loader.batches(0))
         chosen = [runs[place] for place in sorted({round(share * (num - 1)) for share in (0.0, 0.25, 0.5, 0.75, 1.0)})]

@@ -12,7 +12,8 @@ from typing import Literal
 
 from firstlight.config.describe import to_dict
 from firstlight.config.schema import Config
-from firstlight.engine.lanes import GroupKey, Times, group_key, num_bytes, time_both
+from firstlight.data.build import load_training_data
+from firstlight.engine.lanes import GroupKey, Load, Times, group_key, num_bytes, time_both
 from firstlight.files import SIDE_BY_SIDE, may_open
 from firstlight.studies.trial import Trial
 
@@ -42,10 +43,13 @@ class Plan:
     remarks: tuple[str, ...]
 
 
-def make_plan(trials: Sequence[tuple[Trial, Config]], data_dir: Path, *, way: Way = "auto", processes: int = 1) -> Plan:
+def make_plan(
+    trials: Sequence[tuple[Trial, Config]], data_dir: Path, *, way: Way = "auto", processes: int = 1, load: Load = load_training_data
+) -> Plan:
     """Return how trials, each with its experiment, are best trained here.
 
-    way: lanes where they are faster, wherever they are possible, or nowhere; processes: how many would share the work otherwise.
+    way: lanes where they are faster, wherever they are possible, or nowhere; processes: how many would share the work otherwise; load:
+    reads the data for the timing, a LastData where they are trained on next.
     """
     kinds: dict[tuple[GroupKey | None, int | None], list[tuple[Trial, Config]]] = {}
     for trial, config in trials:
@@ -60,7 +64,7 @@ def make_plan(trials: Sequence[tuple[Trial, Config]], data_dir: Path, *, way: Wa
             continue
         like = json.dumps([key.rest, sorted(str(to_dict(config.model)) for _, config in kind)])
         if like not in timed:
-            timed[like] = time_both(_sample([config for _, config in kind]), data_dir)
+            timed[like] = time_both(_sample([config for _, config in kind]), data_dir, load)
         times = replace(timed[like], num_lanes=min(timed[like].num_lanes, _most_lanes(timed[like].num_lanes)))
         remarks.append(_sentence(len(kind), times, processes, way))
         if way == "on" or times.together < times.alone / processes:

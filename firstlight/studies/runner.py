@@ -139,10 +139,11 @@ class LaneRunner:
 
         is_over: tells ahead of each group whether the budget of time is used up, and then nothing more is begun.
         """
-        plan = make_plan(list(_configured(queue, study)), self.place.data_dir_path, way=self.way, processes=self.processes)
+        load = LastData()
+        trials_here = list(_configured(queue, study))
+        plan = make_plan(trials_here, self.place.data_dir_path, way=self.way, processes=self.processes, load=load)
         for remark in plan.remarks:
             console.line(remark)
-        load = LastData()
         for group in plan.groups:
             if is_over():
                 return

@@ -8,7 +8,7 @@ import pytest
 
 import firstlight as fl
 from firstlight.config.schema import Config
-from firstlight.engine.lanes import Times
+from firstlight.engine.lanes import Load, Times
 from firstlight.studies import plan
 from firstlight.studies.plan import make_plan
 from firstlight.studies.study import Trial
@@ -44,7 +44,7 @@ def test_nothing_is_grouped_where_lanes_are_off() -> None:
 @pytest.mark.parametrize(("alone", "processes", "fused"), [(1.0, 1, False), (3.0, 1, True), (3.0, 2, False)])
 def test_the_faster_way_is_taken_and_said(monkeypatch: pytest.MonkeyPatch, alone: float, processes: int, fused: bool) -> None:
     """By the timing, against as many processes as would share the work."""
-    monkeypatch.setattr(plan, "time_both", lambda configs, data_dir: Times(2, alone, 2.0, 2, 1))
+    monkeypatch.setattr(plan, "time_both", lambda configs, data_dir, load: Times(2, alone, 2.0, 2, 1))
     found = make_plan(trials_of(MLP, WIDE), Path(), processes=processes)
     assert bool(found.groups) is fused
     assert ("side by side" if fused else "each alone") in found.remarks[0]
@@ -53,7 +53,7 @@ def test_the_faster_way_is_taken_and_said(monkeypatch: pytest.MonkeyPatch, alone
 
 def test_programs_stay_small_enough(monkeypatch: pytest.MonkeyPatch) -> None:
     """By the number that was fastest, and by their memory."""
-    monkeypatch.setattr(plan, "time_both", lambda configs, data_dir: Times(2, 9.0, 1.0, 2, 1))
+    monkeypatch.setattr(plan, "time_both", lambda configs, data_dir, load: Times(2, 9.0, 1.0, 2, 1))
     assert [len(group.trials) for group in make_plan(trials_of(*[MLP] * 5), Path()).groups] == [2, 2, 1]
     monkeypatch.setattr(plan, "MAX_BYTES", 1)
     assert [len(group.trials) for group in make_plan(trials_of(*[MLP] * 3), Path()).groups] == [1, 1, 1]
@@ -63,7 +63,7 @@ def test_a_timing_takes_no_more_memory_than_a_program(monkeypatch: pytest.Monkey
     """Of a thousand large networks only as many are made for it as a program may hold, from the first to the last."""
     seen: list[int] = []
 
-    def record(configs: list[Config], data_dir: Path) -> Times:
+    def record(configs: list[Config], data_dir: Path, load: Load) -> Times:
         seen[:] = [config.model.options["hidden"][0] for config in configs]
         return Times(len(configs), 1.0, 2.0, len(configs), 1)
 
@@ -80,7 +80,7 @@ from firstlight.studies import plan
 from firstlight.studies.runner import open_study, run_study
 from firstlight.tracking.console import Console
 resource.setrlimit(resource.RLIMIT_NOFILE, (int(sys.argv[1]), int(sys.argv[2])))
-plan.time_both = lambda configs, data_dir: plan.Times(len(configs), 9.0, 1.0, len(configs), 1)
+plan.time_both = lambda configs, data_dir, load: plan.Times(len(configs), 9.0, 1.0, len(configs), 1)
 settings = ["model={name: mlp, hidden: [2]}", "optim.name=sgd", "train.epochs=1", "split.num_train=50", "device.threads=1"]
 rows = run_study(*open_study("quickstart", settings, grid=["optim.lr=log:0.01:1:70"], runs_dir="runs"), Console(quiet=True))
 print(len(rows), {row["state"] for row in rows}, resource.getrlimit(resource.RLIMIT_NOFILE)[0])

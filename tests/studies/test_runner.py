@@ -12,7 +12,10 @@ import pytest
 
 import firstlight as fl
 from firstlight.__main__ import main
+from firstlight.config.schema import Kind
+from firstlight.data import build
 from firstlight.data.build import LastData
+from firstlight.data.dataset import Dataset
 from firstlight.errors import ConfigError
 from firstlight.studies import runner
 from firstlight.studies.answer import answer
@@ -135,6 +138,21 @@ def test_the_budget_of_seconds_ends_a_study_and_more_goes_on(experiment: Path, t
     assert run_study(study, store, Console(quiet=True), lanes="off") == []
     study, store = open_study(experiment, ["budget.seconds=1000"], grid=["optim.lr=0.1,0.2"], runs_dir=tmp_path)
     assert len(run_study(study, store, Console(quiet=True), lanes="off")) == 2
+
+
+def test_the_timing_and_all_programs_of_a_study_read_the_data_once(sweep: Sweep, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two seeds are two orders of the data and so two programs, of the same images."""
+    read: list[str] = []
+    real = build.load_part
+
+    def counted(kind: Kind, part: str, data_dir: Path) -> Dataset:
+        read.append(part)
+        return real(kind, part, data_dir)
+
+    monkeypatch.setattr(build, "load_part", counted)
+    _, store = sweep("seeds=2", grid=["optim.lr=0.05,0.1"], lanes="on")
+    assert [row["state"] for row in store.rows()] == ["finished"] * 4
+    assert read == ["train"]
 
 
 def test_the_budget_of_seconds_ends_between_groups_of_lanes(experiment: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
