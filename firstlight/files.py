@@ -268,7 +268,8 @@ class WriteBatch:
         """Let the disk begin with the files, without waiting for it."""
         if hasattr(os, "posix_fadvise"):
             for _, handle in self._open:
-                os.posix_fadvise(handle.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
+                with suppress(OSError):  # a file system that takes no advice
+                    os.posix_fadvise(handle.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
 
     def flush(self) -> None:
         """Wait for the contents of all files and new folders."""

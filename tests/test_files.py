@@ -157,6 +157,20 @@ def test_writings_wait_for_the_disk_together(tmp_path: Path, monkeypatch: pytest
     assert [path for name, path in done if name == "replace"] == ["a0", "a1", "a2", "b0", "b1", "b2"]
 
 
+def test_a_file_system_that_takes_no_advice_is_written_all_the_same(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[int] = []
+
+    def refuse(handle: int, *words: int) -> None:
+        asked.append(handle)
+        raise OSError(errno.EINVAL, os.strerror(errno.EINVAL))
+
+    monkeypatch.setattr(os, "posix_fadvise", refuse, raising=False)
+    monkeypatch.setattr(os, "POSIX_FADV_DONTNEED", 4, raising=False)
+    assert together([replacing(tmp_path / name, b"x") for name in ("a", "b")]) == [None, None]
+    assert seen(tmp_path) == {"a": "x", "b": "x"}
+    assert len(asked) == 2
+
+
 def test_an_error_of_one_writing_is_its_own_and_many_hold_few_files_open(tmp_path: Path) -> None:
     """More writings than are carried out at a time; an error of ours that one raises stands in its place, any other ends all."""
     most, handles = 0, Path("/proc/self/fd")
