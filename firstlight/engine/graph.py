@@ -2,6 +2,7 @@
 
 `train_step` is what the graph holds, so a replayed step is the plain one. What changes from step to step lies in memory of its own
 (the draws of the batch, the learning rate; the seed of dropout lies in the generator); all else is as it was when the graph was captured.
+LaneGraph does the same for the step of many networks (engine/vectorized.py), whose learning rates have memory of their own anyway.
 """
 
 from collections.abc import Callable, Iterator
@@ -14,6 +15,7 @@ from firstlight.config.schema import Config
 from firstlight.data.augment import Drawn
 from firstlight.engine.state import Setup, TrainState
 from firstlight.engine.step import StepResult, train_step
+from firstlight.engine.vectorized import LaneFigures, Lanes
 from firstlight.errors import ConfigError
 
 WARM_UP = 3
@@ -44,7 +46,7 @@ class StepGraph:
         self._state, self._setup = state, setup
         self._programs: dict[tuple[int, int | None], _Program] = {}
         self._num_plain: dict[tuple[int, int | None], int] = {}
-        self._stream = torch.cuda.Stream() if setup.arithmetic.device == "cuda" else None
+        self._stream = _stream_on(setup.arithmetic.device)
 
     def forget(self) -> None:
         """Drop what was captured: the optimizer's memory was replaced, as a restored checkpoint does."""
@@ -57,22 +59,36 @@ class StepGraph:
         program = self._programs.get(size)
         if program is None and self._num_plain.get(size, 0) < WARM_UP:
             self._num_plain[size] = self._num_plain.get(size, 0) + 1
-            with self._aside():
+            with _aside(self._stream):
                 return train_step(state, setup.train_loader.make(drawn), setup, share=1.0, lr=lr)
         if program is None:
             program = self._programs[size] = _Program(state, setup, drawn, self._stream)
         return program.run(drawn, lr)
 
-    @contextmanager
-    def _aside(self) -> Iterator[None]:
-        """Run on the stream that captures: what autograd remembers of a stream must not lie outside of the graph."""
-        if self._stream is None:
-            yield
-            return
-        self._stream.wait_stream(torch.cuda.current_stream())
-        with torch.cuda.stream(self._stream):
-            yield
-        torch.cuda.current_stream().wait_stream(self._stream)
+
+def _stream_on(device: str) -> torch.cuda.Stream | None:
+    return torch.cuda.Stream() if device == "cuda" else None
+
+
+@contextmanager
+def _aside(stream: torch.cuda.Stream | None) -> Iterator[None]:
+    """Run on the stream that captures: what autograd remembers of a stream must not lie outside of the graph."""
+    if stream is None:
+        yield
+        return
+    stream.wait_stream(torch.cuda.current_stream())
+    with torch.cuda.stream(stream):
+        yield
+    torch.cuda.current_stream().wait_stream(stream)
+
+
+def _captured(run_once: Callable[[], None], stream: torch.cuda.Stream) -> Callable[[], None]:
+    """Return what replays the kernels of `run_once`, whose Python code is run and whose kernels are not."""
+    graph = torch.cuda.CUDAGraph()
+    with torch.cuda.graph(graph, stream=stream, capture_error_mode="thread_local"):
+        run_once()
+    replay: Callable[[], None] = graph.replay
+    return replay
 
 
 class _Program:
@@ -85,11 +101,8 @@ class _Program:
         self._said: tuple[Tensor, ...] = ()
         self._replay: Callable[[], None] = self._once(setup)
         if stream is not None:
-            graph = torch.cuda.CUDAGraph()
-            with torch.cuda.graph(graph, stream=stream, capture_error_mode="thread_local"):
-                self._replay()
-            state.step -= 1  # a capture runs the Python code and not the kernels
-            self._replay = graph.replay
+            self._replay = _captured(self._replay, stream)
+            state.step -= 1  # that was the Python code
 
     def run(self, drawn: Drawn, lr: float) -> StepResult:
         """Fill the memory, replay, and copy out what the step says, which the next one overwrites."""
@@ -113,3 +126,46 @@ class _Program:
             self._said = (result.loss, result.hits, torch.stack(list(result.grad_norms)))
 
         return run_once
+
+
+class LaneGraph:
+    """Steps of lanes without dropout, each size of batch captured after its first WARM_UP steps; on the CPU without a capture."""
+
+    def __init__(self, lanes: Lanes) -> None:
+        self._lanes = lanes
+        self._programs: dict[int, _LaneProgram] = {}
+        self._num_plain: dict[int, int] = {}
+        self._stream = _stream_on(lanes.device.type)
+
+    def step(self, images: Tensor, labels: Tensor, lrs: Tensor, *, seeds: tuple[int, int, int]) -> LaneFigures:
+        """Learn from a batch, as Lanes.step does, without a wait for the device."""
+        self._lanes.set_rates(lrs)
+        size = labels.size(0)
+        if size not in self._programs and self._num_plain.get(size, 0) < WARM_UP:
+            self._num_plain[size] = self._num_plain.get(size, 0) + 1
+            with _aside(self._stream):
+                return self._lanes.step_at_rates(images, labels, seeds=seeds)
+        if size not in self._programs:
+            self._programs[size] = _LaneProgram(self._lanes, images, labels, seeds, self._stream)
+        return self._programs[size].run(images, labels)
+
+
+class _LaneProgram:
+    """One captured step of lanes with the memory that it reads and writes."""
+
+    def __init__(self, lanes: Lanes, images: Tensor, labels: Tensor, seeds: tuple[int, int, int], stream: torch.cuda.Stream | None) -> None:
+        self._images, self._labels = images.clone(), labels.clone()
+        self._said: LaneFigures | None = None
+
+        def run_once() -> None:
+            self._said = lanes.step_at_rates(self._images, self._labels, seeds=seeds)
+
+        self._replay = run_once if stream is None else _captured(run_once, stream)
+
+    def run(self, images: Tensor, labels: Tensor) -> LaneFigures:
+        """Fill the memory, replay, and copy out what the step says, which the next one overwrites."""
+        self._images.copy_(images)
+        self._labels.copy_(labels)
+        self._replay()
+        assert self._said is not None
+        return LaneFigures(self._said.loss.clone(), self._said.hits.clone(), self._said.grad_norm.clone())

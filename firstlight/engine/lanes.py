@@ -22,8 +22,9 @@ from firstlight.config.schema import Config, Kind
 from firstlight.data.build import load_training_data
 from firstlight.data.training_data import TrainingData
 from firstlight.engine.convolutional_lanes import ConvolutionalLanes
-from firstlight.engine.device import Arithmetic, choose_device
+from firstlight.engine.device import Arithmetic, choose_device, is_present
 from firstlight.engine.evaluate import TOP_K
+from firstlight.engine.graph import WARM_UP, LaneGraph
 from firstlight.engine.loop import close_epoch, due, is_paused
 from firstlight.engine.memory import keep_freed_memory, out_of_memory
 from firstlight.engine.record import Recorder, StepRow
@@ -69,8 +70,8 @@ Load = Callable[[Config, Path], TrainingData]
 """What reads the training data of a config below a folder."""
 
 
-def group_key(config: Config) -> GroupKey | None:
-    """Return what lanes of one program have in common; None for a config that cannot be a lane."""
+def group_key(config: Config, *, cuda: bool = False) -> GroupKey | None:
+    """Return what lanes of one program have in common; None for a config that cannot be a lane. cuda: whether they may be on CUDA."""
     train, model, optim = config.train, config.model, config.optim
     plain_train = replace(train, label_smoothing=0.0, epochs=1)
     is_plain = (
@@ -84,9 +85,7 @@ def group_key(config: Config) -> GroupKey | None:
         and config.checkpoint.every_steps is None
         and config.evaluation.views == "one"
         and config.input.whiten == 0
-        and config.device.name in ("auto", "cpu")
-        and (config.device.name == "cpu" or choose_device("auto") == "cpu")
-        and config.device.precision in ("auto", "float32")
+        and (_fits_cpu(config) or (cuda and _fits_cuda(config)))
     )
     if not is_plain:
         return None
@@ -94,6 +93,18 @@ def group_key(config: Config) -> GroupKey | None:
     network = len(model.options["hidden"]) if model.name == "mlp" else to_dict(Kind(model.name, {**model.options, "dropout": 0.0}))
     shared = (config.data, config.split, config.input, config.augment, plain_train, config.checkpoint, config.device)
     return GroupKey(order_seed, json.dumps([to_dict(part) for part in shared] + [network, rule_of(config)]))
+
+
+def _fits_cpu(config: Config) -> bool:
+    on_cpu = config.device.name == "cpu" or (config.device.name == "auto" and choose_device("auto") == "cpu")
+    return on_cpu and config.device.precision in ("auto", "float32")
+
+
+def _fits_cuda(config: Config) -> bool:
+    """Tell whether a config is an MLP on a CUDA device whose lane makes the numbers of its solo run: dropout is drawn another way there."""
+    on_cuda = config.device.name in ("auto", "cuda") and is_present("cuda")
+    plain = config.device.precision == "float32" and not config.device.graph and config.model.options.get("dropout", 0.0) == 0
+    return on_cuda and plain and _is_plain_mlp(config.model)
 
 
 def _is_plain_mlp(model: Kind) -> bool:
@@ -170,7 +181,7 @@ def train_lanes(
     with ExitStack() as stack:
         stack.enter_context(arithmetic.on_threads())
         stack.enter_context(keep_freed_memory())
-        stack.enter_context(private_randomness())
+        stack.enter_context(private_randomness(arithmetic.device))
         runs: list[_LaneRun] = []
         environment = describe_environment()
         none = [None] * len(configs)
@@ -239,39 +250,47 @@ class Times:
 
 def time_both(configs: Sequence[Config], data_dir: Path, load: Load = load_training_data) -> Times:
     """Time a few steps of the configs of one group both ways; nothing is written, and the networks are made for it alone."""
-    num = len(configs)
-    with private_randomness():
-        first = _prepare_first(configs[0], data_dir, _arithmetic(configs[0], 1), load)
+    num, arithmetic = len(configs), _arithmetic(configs[0], 1)
+    with private_randomness(arithmetic.device):
+        first = _prepare_first(configs[0], data_dir, arithmetic, load)
         runs = [first, *(prepare(config, data_dir, like=first) for config in configs[1:])]
         batch = next(first.setup.train_loader.batches(0))
         chosen = [runs[place] for place in sorted({round(share * (num - 1)) for share in (0.0, 0.25, 0.5, 0.75, 1.0)})]
         with ONE_THREAD.on_threads():
-            alone = [_fastest(partial(train_step, one.state, batch, one.setup, share=1.0, lr=1e-6)) for one in chosen]
+            alone = [_fastest(partial(train_step, one.state, batch, one.setup, share=1.0, lr=1e-6), arithmetic.device) for one in chosen]
         found: list[tuple[float, int, int]] = []
         for size in sorted({min(size, num) for size in PROGRAM_SIZES} | {num}):
             places = [round(step * (num - 1) / max(1, size - 1)) for step in range(size)]  # spread over all, which may differ in width
             lanes = make_lanes([configs[place] for place in places], [runs[place].state for place in places], first.setup.num_classes)
             for threads in sorted({1, torch.get_num_threads()}):
-                with Arithmetic("cpu", threads=threads).on_threads(), torch.no_grad():
-                    step = partial(lanes.step, batch.images, batch.labels, torch.full((size,), 1e-6), seeds=(0, 0, 0))
-                    found.append((_fastest(step) * num / size, size, threads))
+                with replace(arithmetic, threads=threads).on_threads(), torch.no_grad():
+                    step = partial(_stepper(lanes), batch.images, batch.labels, torch.full((size,), 1e-6), seeds=(0, 0, 0))
+                    found.append((_fastest(step, arithmetic.device) * num / size, size, threads))
     together, num_lanes, threads = min(found)
     return Times(num, num * sum(alone) / len(alone), together, num_lanes, threads)
 
 
 def _arithmetic(config: Config, threads: int) -> Arithmetic:
     """Return that of lanes, whose grouped convolutions are many times faster where the channels of a pixel lie together."""
-    return Arithmetic("cpu", memory_format="channels_last" if config.model.name in CONVOLUTIONAL else "contiguous", threads=threads)
+    device = "cpu" if _fits_cpu(config) else "cuda"
+    return Arithmetic(device, memory_format="channels_last" if config.model.name in CONVOLUTIONAL else "contiguous", threads=threads)
 
 
-def _fastest(action: Callable[[], Any]) -> float:
+def _fastest(action: Callable[[], Any], device: str) -> float:
     """Return the seconds of the fastest of a few calls: what else runs on the machine only ever adds to it."""
     seconds = []
-    for _ in range(NUM_TIMED):
+    for _ in range(NUM_TIMED if device == "cpu" else WARM_UP + 1 + NUM_TIMED):  # the first on CUDA are plain, and one is captured
         began = time.perf_counter()
         action()
+        if device == "cuda":
+            torch.cuda.synchronize()
         seconds.append(time.perf_counter() - began)
     return min(seconds)
+
+
+def _stepper(lanes: AnyLanes) -> Callable[..., LaneFigures]:
+    """Return the step of lanes: on a CUDA device as one graph."""
+    return LaneGraph(lanes).step if isinstance(lanes, Lanes) and lanes.device.type == "cuda" else lanes.step
 
 
 def num_bytes(config: Config) -> int:
@@ -293,15 +312,20 @@ def _at_one_place(runs: Sequence[_LaneRun]) -> list[list[_LaneRun]]:
 def _fit(runs: list[_LaneRun], stop: StopRequest, tell: Callable[[str], None]) -> None:
     """Train until the last epoch; a lane that diverges is left alone and disturbs no other, one that is done makes room."""
     alive = [one for one in runs if one.goes_on]
-    lanes = side_by_side(alive) if alive else None
-    while lanes is not None:
-        _train_one_epoch(alive, lanes, stop, tell)
-        _finish_epoch(alive, lanes, stop)
-        going_on = [one for one in alive if one.goes_on]
-        if not going_on:
-            lanes = None
-        elif len(going_on) < sum(one.error is None for one in alive):
-            alive, lanes = going_on, side_by_side(going_on)
+    while alive:
+        alive = _fit_until_one_is_done(alive, stop, tell)
+
+
+def _fit_until_one_is_done(runs: Sequence[_LaneRun], stop: StopRequest, tell: Callable[[str], None]) -> list[_LaneRun]:
+    """Train epochs of one program; return those that are to go on in a smaller one."""
+    lanes = side_by_side(runs)
+    take_step = _stepper(lanes)
+    while True:
+        _train_one_epoch(runs, lanes, take_step, stop, tell)
+        _finish_epoch(runs, lanes, stop)
+        going_on = [one for one in runs if one.goes_on]
+        if not going_on or len(going_on) < sum(one.error is None for one in runs):
+            return going_on
 
 
 def side_by_side(runs: Sequence[_LaneRun]) -> AnyLanes:
@@ -328,14 +352,16 @@ def lane_of(config: Config) -> Lane:
     return Lane(hidden, activation, model.get("dropout", 0.0), config.train.label_smoothing, hyper)
 
 
-def _train_one_epoch(runs: Sequence[_LaneRun], lanes: AnyLanes, stop: StopRequest, tell: Callable[[str], None]) -> None:
-    """Go once over the training data with all lanes, from the batch where they stand."""
+def _train_one_epoch(
+    runs: Sequence[_LaneRun], lanes: AnyLanes, take_step: Callable[..., LaneFigures], stop: StopRequest, tell: Callable[[str], None]
+) -> None:
+    """Go once over the training data with all lanes, from the batch where they stand; take_step: as lanes.step."""
     setup, epoch, start = runs[0].setup, runs[0].state.epoch, runs[0].state.batch
     pending, rates, step = _Pending([], [], []), _rates(runs), runs[0].state.step
     with torch.no_grad():
         for number, batch in enumerate(setup.train_loader.batches(epoch, start=start, reuse_buffers=True), start):
             lrs = rates(step)
-            figures = lanes.step(batch.images, batch.labels, lrs, seeds=(setup.order_seed, epoch, number))
+            figures = take_step(batch.images, batch.labels, lrs, seeds=(setup.order_seed, epoch, number))
             pending.figures.append(figures)
             pending.lrs.append(lrs)
             pending.sizes.append(batch.labels.size(0))
@@ -431,7 +457,7 @@ def _validate(runs: Sequence[_LaneRun], lanes: AnyLanes) -> list[Evaluation] | N
     setup = runs[0].setup
     if setup.val_loader is None:
         return None
-    totals = [Totals.zeros(setup.num_classes, top_k=min(TOP_K, setup.num_classes)) for _ in runs]
+    totals = [Totals.zeros(setup.num_classes, top_k=min(TOP_K, setup.num_classes), device=setup.arithmetic.device) for _ in runs]
     with torch.inference_mode():
         for batch in setup.val_loader.batches(0):
             logits = lanes.logits(batch.images)

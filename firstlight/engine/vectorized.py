@@ -47,7 +47,8 @@ class LaneFigures:
 class Lanes:
     """Networks that are trained side by side by one update rule.
 
-    lanes: at least one hidden layer each, all equally many; weights: of each lane, as its solo network begins; rule: a name of RULES.
+    lanes: at least one hidden layer each, all equally many; weights: of each lane, as its solo network begins, on the device where all are
+    to be; rule: a name of RULES.
     """
 
     def __init__(self, lanes: Sequence[Lane], weights: Sequence[Weights], *, rule: str, num_classes: int) -> None:
@@ -55,21 +56,28 @@ class Lanes:
         self.lanes, self.rule, self.num_classes = [lanes[index] for index in order], rule, num_classes
         self.place = {lane: place for place, lane in enumerate(order)}
         """Where each lane of the caller stands here."""
-        self._order, self._back = self._moves(order), self._moves([self.place[lane] for lane in range(len(lanes))])
         chosen = [weights[index] for index in order]
-        widths = torch.tensor([lane.hidden[0] for lane in self.lanes])
+        self.device = chosen[0]["linear1.weight"].device
+        back = self._moves([self.place[lane] for lane in range(len(lanes))])
+        self._order, self._back = self._moves(order), None if back is None else back.to(self.device)
+        widths = torch.tensor([lane.hidden[0] for lane in self.lanes], device="cpu")
         self._units = [0, *widths.cumsum(0).tolist()]
-        self._lane_of_unit = torch.arange(len(lanes)).repeat_interleave(widths)
+        self._lane_of_unit = torch.arange(len(lanes), device="cpu").repeat_interleave(widths).to(self.device)
         self.first_weight = torch.cat([one["linear1.weight"] for one in chosen])  # [sum of widths, D]
         self.first_bias = torch.cat([one["linear1.bias"] for one in chosen])
         self.buckets = [self._bucket(start, end, chosen) for start, end in pairwise(self._bucket_ends())]
         self.memory: list[Memory] = [RULES[rule].start(parameter) for parameter in self.parameters()]
         self._spreads = [self._by_unit_row, self._by_unit, *(bucket.spread for bucket in self.buckets for _ in bucket.parameters())]
-        self._hyper = [{name: self._settings(name, spread) for name in RULES[rule].settings if name != "lr"} for spread in self._spreads]
-        self._gradient = torch.empty(0)
+        self._lrs = torch.empty(0, device="cpu")
+        """The learning rates of the last step."""
+        self._rates = [spread(torch.zeros(len(lanes), device=self.device)).clone() for spread in self._spreads]
+        """The same as they broadcast against each parameter, in memory that stays."""
+        self._hyper: list[Hyper] = [
+            {"lr": rates, **{name: self._settings(name, spread) for name in RULES[rule].settings if name != "lr"}}
+            for rates, spread in zip(self._rates, self._spreads, strict=True)
+        ]
+        self._gradient = torch.empty(0, device=self.device)
         """Memory for the gradient of the first layers, where the rule wants it whole."""
-        self._lrs, self._all_settings = torch.empty(0), list[Hyper]()
-        """The learning rates of the last step, and all settings of each parameter with them."""
 
     def parameters(self) -> list[Tensor]:
         """Return all tensors that are trained: the common first layer, then the later layers of each bucket."""
@@ -81,6 +89,19 @@ class Lanes:
         images: float32 [B, D] or [B, C, H, W]; labels: int64 [B]; lrs: float [L], in the caller's order; seeds: (order seed, epoch,
         batch), from which dropout is drawn as the solo runs draw it.
         """
+        self.set_rates(lrs)
+        return self.step_at_rates(images, labels, seeds=seeds)
+
+    def set_rates(self, lrs: Tensor) -> None:
+        """Take learning rates for the next steps, float [L] on the CPU, in the caller's order; often they are those of the step before."""
+        if not torch.equal(lrs, self._lrs):
+            rates = _moved(lrs.float(), self._order).to(self.device, non_blocking=True)
+            self._lrs = lrs.clone()
+            for kept, spread in zip(self._rates, self._spreads, strict=True):
+                kept.copy_(spread(rates))
+
+    def step_at_rates(self, images: Tensor, labels: Tensor, *, seeds: tuple[int, int, int]) -> LaneFigures:
+        """Do what `step` does at the learning rates that were set; nothing waits for the device, and all memory that is kept stays."""
         pixels = images.flatten(1)
         first = self._first(pixels)
         losses, hits, parts, later = [], [], [], list[Tensor]()
@@ -95,9 +116,8 @@ class Lanes:
         slopes = parts[0] if len(parts) == 1 else torch.cat(parts)
         bias_gradient = slopes.sum(1)
         norms = self._norms(pixels, slopes, bias_gradient, later)
-        settings = self._settings_at(lrs)
-        self._step_first(pixels, slopes, settings[0])
-        others = (self.parameters()[1:], (bias_gradient, *later), self.memory[1:], settings[1:])
+        self._step_first(pixels, slopes, self._hyper[0])
+        others = (self.parameters()[1:], (bias_gradient, *later), self.memory[1:], self._hyper[1:])
         for parameter, gradient, memory, hyper in zip(*others, strict=True):
             RULES[self.rule].update(parameter, gradient, memory, hyper)
         if len(self.buckets) == 1 and self._back is None:
@@ -137,12 +157,12 @@ class Lanes:
         for name in self.memory[0]:
             for number in (0, 1):
                 values = [lane[number][name] for lane in chosen]
-                self.memory[number][name] = values[0].clone() if not values[0].ndim else torch.cat(values)
+                self.memory[number][name] = (values[0].clone() if not values[0].ndim else torch.cat(values)).to(self.device)
             for bucket in self.buckets:
                 lanes, begin = chosen[bucket.start : bucket.end], self._first_of(bucket)
                 for number in range(len(bucket.parameters())):
                     values = [lane[2 + number][name] for lane in lanes]
-                    self.memory[begin + number][name] = values[0].clone() if not values[0].ndim else _joined(values)
+                    self.memory[begin + number][name] = (values[0].clone() if not values[0].ndim else _joined(values)).to(self.device)
 
     def _first(self, pixels: Tensor) -> Tensor:
         """Return what the first layers give for images [B, D], [sum of the widths, B]."""
@@ -158,23 +178,15 @@ class Lanes:
         torch.mm(slopes, pixels, out=self._gradient)
         RULES[self.rule].update(self.first_weight, self._gradient, self.memory[0], hyper)
 
-    def _settings_at(self, lrs: Tensor) -> list[Hyper]:
-        """Return all settings of each parameter at these learning rates, which are often those of the step before."""
-        if not torch.equal(lrs, self._lrs):
-            rates = _moved(lrs.float(), self._order)
-            self._lrs = lrs.clone()
-            self._all_settings = [{**hyper, "lr": spread(rates)} for hyper, spread in zip(self._hyper, self._spreads, strict=True)]
-        return self._all_settings
-
     @staticmethod
     def _moves(places: list[int]) -> Tensor | None:
         """Return the places as an index; None where everything stays."""
-        return None if places == sorted(places) else torch.tensor(places)
+        return None if places == sorted(places) else torch.tensor(places, device="cpu")
 
     def _settings(self, name: str, spread: Callable[[Tensor], Tensor]) -> float | Tensor:
         """Return a setting of all lanes, as one number where they share it."""
         values = [float(lane.hyper[name]) for lane in self.lanes]
-        return values[0] if len(set(values)) == 1 else spread(torch.tensor(values))
+        return values[0] if len(set(values)) == 1 else spread(torch.tensor(values, device=self.device))
 
     def _by_unit(self, values: Tensor) -> Tensor:
         return values[self._lane_of_unit]
@@ -202,7 +214,7 @@ class Lanes:
         That of the first layers, slopes pixels, is not formed: its rows have the squares s (pixels pixels^T) s^T.
         """
         rows = (slopes @ (pixels @ pixels.T)).mul_(slopes).sum(1).clamp_(min=0)
-        total = torch.zeros(len(self.lanes)).index_add_(0, self._lane_of_unit, rows + bias_gradient.square())
+        total = torch.zeros(len(self.lanes), device=self.device).index_add_(0, self._lane_of_unit, rows + bias_gradient.square())
         gradients = iter(later)
         for bucket in self.buckets:
             for _ in bucket.parameters():
@@ -231,8 +243,8 @@ class _Bucket:
     def __init__(self, lanes: Sequence[Lane], weights: Sequence[Weights], start: int, units: slice) -> None:
         self.start, self.end, self.units = start, start + len(lanes), units
         self.hidden, self.activation = lanes[0].hidden, ACTIVATIONS[lanes[0].activation]
-        smoothing = torch.tensor([lane.label_smoothing for lane in lanes])
-        self.label_smoothing = smoothing if smoothing.any() else None
+        smoothing = [lane.label_smoothing for lane in lanes]
+        self.label_smoothing = torch.tensor(smoothing, device=weights[0]["linear1.weight"].device) if any(smoothing) else None
         self._dropout = [lane.dropout for lane in lanes]
         depth = len(self.hidden)
         self.later = [_joined([one[f"linear{number}.weight"] for one in weights]) for number in range(2, depth + 2)]
@@ -293,9 +305,9 @@ class _Bucket:
     def _draw(self, batch_size: int, share: float, seeds: tuple[int, int, int]) -> list[Tensor]:
         """Return the masks [h, B] of one solo network: the same generator, seeded and read in the same order."""
         if share == 0:
-            return [torch.ones(width, batch_size) for width in self.hidden]
+            return [torch.ones(width, batch_size, device="cpu") for width in self.hidden]
         seed_batch(*seeds)
-        return [torch.empty(batch_size, width).bernoulli_(1 - share).div_(1 - share).T for width in self.hidden]
+        return [torch.empty(batch_size, width, device="cpu").bernoulli_(1 - share).div_(1 - share).T for width in self.hidden]
 
 
 def cross_entropy_of_lanes(logits: Tensor, labels: Tensor, label_smoothing: Tensor | None = None) -> tuple[Tensor, Tensor]:
@@ -305,7 +317,7 @@ def cross_entropy_of_lanes(logits: Tensor, labels: Tensor, label_smoothing: Tens
     """
     _, num_classes, batch_size = logits.shape
     log_probabilities = torch.log_softmax(logits, 1)
-    targets = (torch.arange(num_classes)[:, None] == labels).to(logits.dtype)
+    targets = (torch.arange(num_classes, device=logits.device)[:, None] == labels).to(logits.dtype)
     if label_smoothing is not None:
         share = label_smoothing[:, None, None]
         targets = targets * (1 - share) + share / num_classes
@@ -319,7 +331,7 @@ def hits_of_lanes(logits: Tensor, labels: Tensor) -> Tensor:
     Of equal logits the first counts, as `argmax` has it, which takes three times as long. logits: [n, K, B]; labels: int64 [B].
     """
     num_classes = logits.shape[1]
-    places = torch.arange(num_classes, 0, -1, dtype=logits.dtype)[:, None]  # the first class has the largest
+    places = torch.arange(num_classes, 0, -1, dtype=logits.dtype, device=logits.device)[:, None]  # the first class has the largest
     first = ((logits == logits.amax(1, keepdim=True)) * places).amax(1)
     return (first == num_classes - labels).sum(1)
 
@@ -334,14 +346,17 @@ def descend_by_factors(weight: Tensor, slopes: Tensor, pixels: Tensor, memory: M
 
 def roll_by_factors(weight: Tensor, slopes: Tensor, pixels: Tensor, memory: Memory, hyper: Hyper) -> None:
     """Do what RULES["momentum"] does for the gradient slopes pixels: the product is added to the velocity as it comes."""
-    velocity, momentum, decay = memory["velocity"], hyper["momentum"], hyper["weight_decay"]
+    velocity, momentum, decay, lr = memory["velocity"], hyper["momentum"], hyper["weight_decay"], hyper["lr"]
     if isinstance(momentum, Tensor):
         velocity.mul_(momentum).addmm_(slopes, pixels)
     else:
         velocity.addmm_(slopes, pixels, beta=momentum)
     if isinstance(decay, Tensor) or decay:
         velocity.add_(decay * weight)
-    weight.addcmul_(velocity, torch.as_tensor(hyper["lr"]), value=-1)
+    if isinstance(lr, Tensor):
+        weight.addcmul_(velocity, lr, value=-1)
+    else:
+        weight.add_(velocity, alpha=-lr)
 
 
 BY_FACTORS: dict[str, Callable[[Tensor, Tensor, Tensor, Memory, Hyper], None]] = {"sgd": descend_by_factors, "momentum": roll_by_factors}

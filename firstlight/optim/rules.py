@@ -65,7 +65,7 @@ def _scale(parameter: Tensor, gradient: Tensor, memory: Memory, hyper: Hyper) ->
 
 
 def _two_means(parameter: Tensor) -> Memory:
-    return {"step": torch.zeros(()), "mean": torch.zeros_like(parameter), "square": torch.zeros_like(parameter)}
+    return {"step": torch.zeros((), device=parameter.device), "mean": torch.zeros_like(parameter), "square": torch.zeros_like(parameter)}
 
 
 def _adapt(parameter: Tensor, gradient: Tensor, memory: Memory, hyper: Hyper) -> None:

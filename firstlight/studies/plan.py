@@ -53,7 +53,7 @@ def make_plan(
     """
     kinds: dict[tuple[GroupKey | None, int | None], list[tuple[Trial, Config]]] = {}
     for trial, config in trials:
-        kinds.setdefault((None if way == "off" else group_key(config), trial.pause_after), []).append((trial, config))
+        kinds.setdefault((None if way == "off" else group_key(config, cuda=way == "on"), trial.pause_after), []).append((trial, config))
     groups: list[Group] = []
     alone: list[tuple[Trial, Config]] = []
     remarks: list[str] = []

@@ -11,6 +11,7 @@ import pytest
 import torch
 
 import firstlight as fl
+from firstlight.engine import device, lanes
 from firstlight.engine.checkpoint import read_weights
 from firstlight.engine.lanes import group_key, num_bytes, time_both, train_lanes
 from firstlight.engine.train import run_training
@@ -213,6 +214,29 @@ def test_what_cannot_be_a_lane_is_none(setting: str) -> None:
 def test_what_cannot_be_fused_is_another_group(setting: str) -> None:
     """Lanes see the same batches, have the same depth and one rule; the seed of the data's order is that of the batches."""
     assert group_key(plain_with(setting)) not in (group_key(plain_with()), None)
+
+
+@pytest.mark.parametrize(
+    ("settings", "fits"),
+    [
+        (("device.name=cuda", "device.precision=float32"), True),
+        (("device.name=auto", "device.precision=float32"), True),
+        (("device.name=cuda", "device.precision=auto"), False),
+        (("device.name=cuda", "device.precision=float32", "device.graph=true"), False),
+        (("device.name=cuda", "device.precision=float32", "model.dropout=0.1"), False),
+        (("device.name=cuda", "device.precision=float32", "model={name: lenet}"), False),
+    ],
+)
+def test_on_cuda_mlps_in_float32_without_dropout_are_lanes_where_they_are_asked_for(
+    monkeypatch: pytest.MonkeyPatch, settings: tuple[str, ...], fits: bool
+) -> None:
+    """What else would not make the numbers of its solo run there."""
+    monkeypatch.setattr(device, "is_present", lambda name: True)
+    monkeypatch.setattr(lanes, "is_present", lambda name: True)
+    model = () if any("model=" in setting for setting in settings) else ("model={name: mlp, hidden: [8]}",)
+    config = fl.load_config("quickstart", *model, *settings)
+    assert group_key(config) is None
+    assert (group_key(config, cuda=True) is not None) is fits
 
 
 def test_timing_leaves_nothing(tmp_path: Path) -> None:

@@ -146,3 +146,21 @@ def test_a_step_takes_the_learning_rates_that_it_is_given() -> None:
             lanes.step(batch.images, batch.labels, lrs, seeds=(0, 0, 1))
             stayed = [torch.equal(lanes.weights(lane)["linear1.weight"], before[lane]) for lane in range(4)]
             assert stayed == [not moves] * 4
+
+
+@pytest.mark.parametrize("rule", ["sgd", "momentum", "rmsprop", "adam"])
+def test_lanes_are_on_the_device_of_their_weights(rule: str) -> None:
+    """Where every other tensor would be made elsewhere, a step, an evaluation and a resume find all of theirs together."""
+    configs = [config_of(rule, {**lane, "dropout": 0.0}) for lane in LANES]
+    prepared = [prepare(config, Path()) for config in configs]
+    batch = next(prepared[0].setup.train_loader.batches(0))
+    weights = [one.state.model.state_dict() for one in prepared]
+    with torch.device("meta"), torch.no_grad():
+        lanes = Lanes([lane_of(config) for config in configs], weights, rule=rule, num_classes=10)
+        for number, lr in enumerate((0.01, 0.02)):
+            said = lanes.step(batch.images, batch.labels, torch.full((4,), lr, device="cpu"), seeds=(0, 0, number))
+        lanes.remember([lanes.memory_of(lane) for lane in range(4)])
+        found = [said.loss, said.hits, said.grad_norm, lanes.logits(batch.images), *lanes.parameters(), *lanes.weights(0).values()]
+        found += [value for memory in lanes.memory for value in memory.values()]
+    assert {str(value.device) for value in found} == {"cpu"}
+    assert torch.isfinite(said.loss).all()

@@ -11,12 +11,15 @@ import firstlight as fl
 from firstlight.data.augment import Augment
 from firstlight.data.build import load_training_data
 from firstlight.data.loader import Loader
-from firstlight.engine.graph import StepGraph
+from firstlight.engine.graph import WARM_UP, LaneGraph, StepGraph
+from firstlight.engine.lanes import group_key, make_lanes, time_both, train_lanes
 from firstlight.engine.record import Recorder
 from firstlight.engine.seeding import private_randomness, seed_batch
 from firstlight.engine.step import train_step
-from firstlight.engine.train import prepare
+from firstlight.engine.train import prepare, run_training
+from firstlight.engine.vectorized import Lanes
 from firstlight.tracking.console import Console
+from firstlight.tracking.run import Run
 from firstlight.tracking.writer import RunWriter
 
 CUDA = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
@@ -165,3 +168,79 @@ def test_a_captured_run_equals_a_plain_one_and_resumes(tmp_path: Path, device: s
     captured = fl.train("quickstart", *settings, "device.graph=true", name="captured", **place)
     assert [row["train_loss"] for row in captured.epochs] == pytest.approx([row["train_loss"] for row in plain.epochs], rel=1e-2)
     assert len(fl.resume("captured", "train.epochs=5", override=True, **place).epochs) == 5
+
+
+WIDTHS = ([16], [5], [16])
+
+
+def lane_configs(device: str, optimizer: str, *settings: str) -> list[fl.Config]:
+    """Return three MLPs of two widths, each with a start and a learning rate of its own, in float32."""
+    fixed = {"name": device, "precision": "float32", "memory_format": "contiguous", "threads": 1}
+    common = ("model.name=mlp", "order_seed=0", "schedule=cosine", "train.batch_size=100", *settings)
+    own = [
+        (f"model.hidden={hidden}", f"optim={{{optimizer}, lr: {0.01 * (seed + 1)}}}", f"init_seed={seed}")
+        for seed, hidden in enumerate(WIDTHS)
+    ]
+    return [fl.load_config("quickstart", *common, *words, device=fixed) for words in own]
+
+
+LANE_OPTIMIZERS = ["name: sgd", "name: sgd, momentum: 0.9", "name: rmsprop", "name: adam", "name: adamw"]
+
+
+@pytest.mark.parametrize("optimizer", LANE_OPTIMIZERS)
+@pytest.mark.parametrize("device", DEVICES)
+def test_captured_steps_of_lanes_equal_plain_ones(device: str, optimizer: str) -> None:
+    """F1: the step of all lanes as one CUDA graph, over batches of two sizes, at learning rates that change from step to step."""
+    configs = lane_configs(device, optimizer)
+    losses, weights = {}, {}
+    for way in ("plain", "captured"):
+        runs = [prepare(config, Path()) for config in configs]
+        lanes = make_lanes(configs, [one.state for one in runs], 10)
+        assert isinstance(lanes, Lanes)
+        assert lanes.device.type == device
+        step = lanes.step if way == "plain" else LaneGraph(lanes).step
+        said = []
+        with torch.no_grad():
+            for epoch in range(2):
+                for number, batch in enumerate(runs[0].setup.train_loader.batches(epoch, reuse_buffers=True)):
+                    rates = torch.tensor([0.01, 0.02, 0.03]) / (1 + number)
+                    said.append(step(batch.images, batch.labels, rates, seeds=(0, epoch, number)))
+        assert len({len(batch.labels) for batch in runs[0].setup.train_loader.batches(0)}) == 2
+        losses[way] = torch.stack([torch.stack([one.loss, one.hits.float(), one.grad_norm]).cpu() for one in said])
+        weights[way] = [lanes.weights(lane) for lane in range(3)]
+    torch.testing.assert_close(losses["captured"], losses["plain"], rtol=1e-4, atol=1e-4)
+    torch.testing.assert_close(weights["captured"], weights["plain"], rtol=1e-3, atol=1e-4)
+
+
+@pytest.mark.parametrize("device", DEVICES)
+def test_replayed_steps_of_lanes_do_not_wait_for_the_device(device: str) -> None:
+    configs = lane_configs(device, "name: sgd, momentum: 0.9", "split.num_train=1000")
+    runs = [prepare(config, Path()) for config in configs]
+    lanes = make_lanes(configs, [one.state for one in runs], 10)
+    assert isinstance(lanes, Lanes)
+    graph = LaneGraph(lanes)
+    batches = list(runs[0].setup.train_loader.batches(0))
+    with torch.no_grad():
+        for number, batch in enumerate(batches):
+            with no_synchronisation(device if number > WARM_UP + 1 else "cpu"):
+                said = graph.step(batch.images, batch.labels, torch.full((3,), 0.01 / (1 + number)), seeds=(0, 0, number))
+    assert len(batches) > WARM_UP + 2
+    assert torch.isfinite(said.loss).all()
+
+
+@pytest.mark.parametrize("optimizer", ["name: sgd, momentum: 0.9", "name: adam"])
+@pytest.mark.parametrize("device", DEVICES)
+def test_lanes_on_a_device_are_their_solo_runs(tmp_path: Path, device: str, optimizer: str) -> None:
+    """F1: three epochs with a pause behind the second, on the device; the curves of the run folders against runs trained alone."""
+    configs, quiet = lane_configs(device, optimizer, "train.epochs=3"), Console(quiet=True)
+    assert len({group_key(config, cuda=True) for config in configs}) == 1
+    paths = [tmp_path / f"lane{number}" for number in range(3)]
+    paused = train_lanes(configs, paths, quiet, Path(), pause_after=2)
+    lanes = train_lanes(configs, paths, quiet, Path(), resumed=[run for run in paused if isinstance(run, Run)])
+    for number, (config, lane) in enumerate(zip(configs, lanes, strict=True)):
+        solo = run_training(config, tmp_path / f"solo{number}", quiet, Path())
+        assert isinstance(lane, Run)
+        assert lane.info["arithmetic"]["device"] == device
+        assert [row["val_loss"] for row in lane.epochs] == pytest.approx([row["val_loss"] for row in solo.epochs], abs=1e-3)
+        assert [row["loss"] for row in lane.steps] == pytest.approx([row["loss"] for row in solo.steps], rel=1e-3, abs=1e-3)
+    assert time_both(configs, Path()).together > 0
