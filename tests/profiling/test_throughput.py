@@ -39,7 +39,7 @@ def test_a_slow_loader_is_told_from_a_slow_network(tiny: Path) -> None:
     )
     last = found["points"][-1]
     assert (last["batch_size"], last["binds"]) == (2, "data wait")
-    assert last["cause_seconds"]["data wait"] > 0.5 * last["step_seconds"]
+    assert sum(last["cause_seconds"].values()) == pytest.approx(last["step_seconds"], rel=1e-6)
     assert last["part_seconds"]["data wait"] > last["part_seconds"]["forward"] + last["part_seconds"]["backward"]
     assert last["says"].startswith("batch 2: data wait binds, ")
     assert "data wait takes" in found["says"] or "data wait there" in found["says"]
@@ -73,7 +73,7 @@ def test_a_large_network_computes(tiny: Path) -> None:
     found = measured(tiny, "model={name: small_cnn, widths: [64, 128, 128]}", "input.image_size=96", "split.num_train=60", limit=2)
     last = found["points"][-1]
     assert (last["batch_size"], last["binds"]) == (2, "compute")
-    assert last["cause_seconds"]["compute"] > 0.5 * last["step_seconds"]
+    assert sum(last["cause_seconds"].values()) == pytest.approx(last["step_seconds"], rel=1e-6)
     assert "multiply-adds, at" in last["says"]
 
 
