@@ -84,6 +84,7 @@ def saving_checkpoint(
             batch.append(appender)
         batch.make_dir(folder)
         batch.write_folder(path, {**contents, "state.json": [json.dumps(record).encode()]})
+        del contents  # written, and as large as the network
         yield batch
     yield from _pointing(folder, state.best, path)
     return path
