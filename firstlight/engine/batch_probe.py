@@ -13,7 +13,15 @@ from pathlib import Path
 import torch
 
 from firstlight.engine.children import OUT_OF_MEMORY, answer, answer_errors, read_asked
-from firstlight.engine.memory import host_memory, is_out_of_memory, keep_freed_memory, out_of_memory, peak_memory_mib
+from firstlight.engine.memory import (
+    give_back_freed_memory,
+    host_memory,
+    is_out_of_memory,
+    keep_freed_memory,
+    out_of_memory,
+    peak_memory_mib,
+    trim,
+)
 from firstlight.engine.seeding import seed_batch
 from firstlight.engine.sources import load_config
 from firstlight.engine.step import train_step
@@ -31,20 +39,22 @@ def main() -> None:
     asked = read_asked()
     with answer_errors(), out_of_memory("building the network", "try a smaller one, or fewer images"):
         prepared = prepare(load_config(asked["source"], *asked["overrides"]), Path(asked["data_dir"]))
-    with prepared.setup.arithmetic.on_threads(), keep_freed_memory():
-        measure(prepared, 2)  # threads and libraries take their part before the limit is set
-        limit_memory(prepared.setup.arithmetic.device, asked["memory_mib"])
+    with prepared.setup.arithmetic.on_threads():
+        with give_back_freed_memory():
+            measure(prepared, 2)  # threads and libraries take their part before the limit is set
+        limit_steps(prepared, asked["memory_mib"])
         answer({"num_images": len(prepared.setup.train_loader.labels), "device": prepared.setup.arithmetic.device})
-        for line in sys.stdin.buffer:
-            try:
-                speed = measure(prepared, int(line))
-            except Exception as error:
-                if isinstance(error, OutOfMemoryError) or is_out_of_memory(error):
-                    answer({"why": OUT_OF_MEMORY})
-                    return
-                answer({"why": f"{type(error).__name__}: {' '.join(str(error).split())}"})
-                continue
-            answer({"images_per_second": speed, "peak_mib": peak_memory_mib()})
+        with keep_freed_memory(ahead=0):
+            for line in sys.stdin.buffer:
+                try:
+                    speed = measure(prepared, int(line))
+                except Exception as error:
+                    if isinstance(error, OutOfMemoryError) or is_out_of_memory(error):
+                        answer({"why": OUT_OF_MEMORY})
+                        return
+                    answer({"why": f"{type(error).__name__}: {' '.join(str(error).split())}"})
+                    continue
+                answer({"images_per_second": speed, "peak_mib": peak_memory_mib()})
 
 
 def measure(prepared: Prepared, batch_size: int) -> float:
@@ -70,15 +80,26 @@ def measure(prepared: Prepared, batch_size: int) -> float:
     raise AssertionError("unreachable")
 
 
+def limit_steps(prepared: Prepared, memory_mib: float | None) -> None:
+    """Let the steps from now on take so much beyond data and network, as limit_memory does; of earlier steps nothing stays in memory."""
+    state = prepared.state
+    state.optimizer.zero_grad(set_to_none=True)
+    state.optimizer.state.clear()
+    trim()
+    if prepared.setup.arithmetic.device == "cuda":
+        torch.cuda.empty_cache()
+    limit_memory(prepared.setup.arithmetic.device, memory_mib)
+
+
 def limit_memory(device: str, memory_mib: float | None) -> None:
     """Let this process take so much memory beyond what it has by now; on the CPU what is free where nothing is said.
 
     On a GPU the limit is the device itself, unless something is said. Where the system knows no limit (Windows, macOS) there is none.
     """
     if device == "cuda":
-        if memory_mib is not None:
-            wanted = torch.cuda.memory_reserved() + memory_mib * 2**20
-            torch.cuda.set_per_process_memory_fraction(min(wanted / torch.cuda.get_device_properties(0).total_memory, 1.0))
+        total = torch.cuda.get_device_properties(0).total_memory
+        wanted = total if memory_mib is None else torch.cuda.memory_reserved() + memory_mib * 2**20
+        torch.cuda.set_per_process_memory_fraction(min(wanted / total, 1.0))
         return
     budget = memory_mib * 2**20 if memory_mib is not None else available_memory()
     with suppress(ImportError, OSError, ValueError):

@@ -19,6 +19,7 @@ TEXTS = (
     "out of memory",  # CUDA's driver, and "MPS backend out of memory"
     "ALLOC_FAILED",  # CUBLAS_STATUS_, CUDNN_STATUS_, CUSOLVER_STATUS_
     "ALLOCATION_FAILED",  # cuDNN 9: CUDNN_STATUS_INTERNAL_ERROR_DEVICE_
+    "could not create a primitive",  # oneDNN: a convolution whose weights in its own order, or whose code, find no room
 )
 """What torch and the libraries below it say where they have no class of their own for it."""
 
@@ -28,11 +29,11 @@ _TRIM_THRESHOLD, _TOP_PAD, _MMAP_THRESHOLD, _MMAP_MAX = -1, -2, -3, -4
 
 
 @contextmanager
-def keep_freed_memory() -> Iterator[None]:
+def keep_freed_memory(ahead: int = 2**26) -> Iterator[None]:
     """Let the C library keep what tensors free in the block for the next ones, and give it back to the system behind it.
 
     By default glibc returns every large block at once, and the kernel hands it out again page by page, cleared, which can take a quarter
-    of a step. Elsewhere than on Linux with glibc nothing is changed.
+    of a step. Elsewhere than on Linux with glibc nothing is changed. ahead: bytes that it takes beyond what is asked for, at each growth.
     """
     if platform.libc_ver()[0] != "glibc":
         yield
@@ -40,14 +41,14 @@ def keep_freed_memory() -> Iterator[None]:
     libc = ctypes.CDLL(None)
     libc.mallopt(_MMAP_MAX, 0)
     libc.mallopt(_TRIM_THRESHOLD, 2**31 - 1)
-    libc.mallopt(_TOP_PAD, 2**26)
+    libc.mallopt(_TOP_PAD, ahead)
     try:
         yield
     finally:
         libc.mallopt(_MMAP_MAX, 65536)  # glibc's own values
         libc.mallopt(_TRIM_THRESHOLD, 2**17)
         libc.mallopt(_TOP_PAD, 2**17)
-        libc.malloc_trim(0)
+        trim()
 
 
 @contextmanager
@@ -66,7 +67,13 @@ def give_back_freed_memory() -> Iterator[None]:
         yield
     finally:
         libc.mallopt(_MMAP_THRESHOLD, 32 << 20)  # where glibc's own rule ends
-        libc.malloc_trim(0)
+        trim()
+
+
+def trim() -> None:
+    """Give what was freed back to the system, holes between what is still in use included; elsewhere than on glibc, nothing is done."""
+    if platform.libc_ver()[0] == "glibc":
+        ctypes.CDLL(None).malloc_trim(0)
 
 
 @contextmanager

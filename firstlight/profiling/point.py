@@ -9,10 +9,10 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from firstlight.engine.batch_probe import limit_memory
+from firstlight.engine.batch_probe import limit_memory, limit_steps
 from firstlight.engine.children import OUT_OF_MEMORY, answer, answer_errors, read_asked
 from firstlight.engine.device import Arithmetic
-from firstlight.engine.memory import is_out_of_memory, keep_freed_memory, out_of_memory, peak_memory_mib
+from firstlight.engine.memory import give_back_freed_memory, is_out_of_memory, keep_freed_memory, out_of_memory, peak_memory_mib
 from firstlight.engine.seeding import private_randomness
 from firstlight.engine.sources import config_from
 from firstlight.engine.train import Prepared, prepare
@@ -58,15 +58,21 @@ def measure_point(prepared: Prepared, batch_size: int, memory_mib: float | None,
     peak_mib: of the process; step_mib: beyond what it held before the first step of this size.
     """
     device = prepared.setup.arithmetic.device
-    with prepared.setup.arithmetic.on_threads(), keep_freed_memory(), private_randomness(device):
-        with training_on(prepared, min(2, len(prepared.setup.train_loader.labels)), scratch / "warm") as training:
+    with prepared.setup.arithmetic.on_threads(), private_randomness(device):
+        least = min(2, len(prepared.setup.train_loader.labels))
+        with give_back_freed_memory(), training_on(prepared, least, scratch / "warm") as training:
             training.round(2)  # threads and libraries take their part before the limit is set
-        limit_memory(device, memory_mib)
-        reset_peak(device)
+        del training
+        limit_steps(prepared, memory_mib)
+        begins_anew = reset_peak(device)
         before = memory_in_use(device) / 2**20
-        with training_on(prepared, batch_size, scratch / "run") as training:
+        with keep_freed_memory(ahead=0), training_on(prepared, batch_size, scratch / "run") as training:
             training.round(2)
             peak = peak_memory_mib()
+            if memory_mib is not None:
+                if begins_anew and peak - before > memory_mib:
+                    raise MemoryError  # the system's limit knows nothing of holes that what was freed before left to be filled
+                limit_memory(device, None)  # the step fits; to time its kernels one by one takes more, and is no part of it
             watcher = Watcher(training)
             timing = measure_parts(training, batch_size, watcher.turn)
             kernels = watcher.result(timing.whole_seconds)

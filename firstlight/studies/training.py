@@ -10,6 +10,7 @@ from firstlight.config.describe import to_dict
 from firstlight.config.schema import Config
 from firstlight.data.build import LastData
 from firstlight.engine.lanes import train_lanes
+from firstlight.engine.memory import trim
 from firstlight.engine.sources import config_from
 from firstlight.engine.train import GoingOn, run_training
 from firstlight.errors import DivergedError, FirstlightError, InterruptedRunError, StorageError
@@ -35,6 +36,8 @@ def train_trial(trial: Trial, config: Config, place: Place, log: Log) -> Row | N
     except FirstlightError as error:
         state = "diverged" if isinstance(error, DivergedError) else "failed"
         return failed(trial, str(error), state=state, seconds=time.monotonic() - began)
+    finally:
+        trim()  # its network is gone only now
 
 
 def train_together(
@@ -72,6 +75,7 @@ def train_together(
             tell=tell,
         )
     )
+    trim()
     seconds = round((time.monotonic() - began) / max(1, len(todo)), 3)  # its share: the run itself says how long all took
     for (trial, _, _), came in zip(todo, ended, strict=True):
         if isinstance(came, FirstlightError):

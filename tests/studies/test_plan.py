@@ -8,6 +8,7 @@ import pytest
 
 import firstlight as fl
 from firstlight.config.schema import Config
+from firstlight.engine import lanes
 from firstlight.engine.lanes import Load, Times
 from firstlight.studies import plan
 from firstlight.studies.plan import make_plan
@@ -16,9 +17,10 @@ from firstlight.studies.study import Trial
 FIXED = {"name": "cpu", "precision": "float32", "memory_format": "contiguous", "threads": 1}
 
 
-def trials_of(*settings: tuple[str, ...]) -> list[tuple[Trial, Config]]:
+def trials_of(*settings: tuple[str, ...], device: str = "cpu") -> list[tuple[Trial, Config]]:
     base = ("optim.name=sgd", "split.num_train=100", "train.batch_size=50")
-    return [(Trial(number, {}, 0), fl.load_config("quickstart", *base, *words, device=FIXED)) for number, words in enumerate(settings)]
+    fixed = {**FIXED, "name": device}
+    return [(Trial(number, {}, 0), fl.load_config("quickstart", *base, *words, device=fixed)) for number, words in enumerate(settings)]
 
 
 MLP = ("model={name: mlp, hidden: [8]}",)
@@ -39,6 +41,15 @@ def test_trials_are_grouped_by_what_can_be_fused() -> None:
 def test_nothing_is_grouped_where_lanes_are_off() -> None:
     found = make_plan(trials_of(MLP, WIDE), Path(), way="off")
     assert (found.groups, len(found.alone), found.remarks) == ((), 2, ())
+
+
+def test_lanes_on_cuda_are_taken_only_where_they_are_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    """However fast they were timed."""
+    monkeypatch.setattr(lanes, "is_present", lambda name: True)
+    monkeypatch.setattr(plan, "time_both", lambda configs, data_dir, load: Times(2, 9.0, 1.0, 2, 1))
+    trials = trials_of(MLP, WIDE, device="cuda")
+    assert make_plan(trials, Path()).groups == ()
+    assert [len(group.trials) for group in make_plan(trials, Path(), way="on").groups] == [2]
 
 
 @pytest.mark.parametrize(("alone", "processes", "fused"), [(1.0, 1, False), (3.0, 1, True), (3.0, 2, False)])
