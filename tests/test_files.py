@@ -206,7 +206,8 @@ def test_an_error_of_one_writing_is_its_own_and_many_hold_few_files_open(tmp_pat
     assert most <= before + SIDE_BY_SIDE + 2
     assert len(list(tmp_path.iterdir())) == 100
     with pytest.raises(ValueError, match="a defect"):
-        together([slow(), broken()])
+        together(given_up := [slow(), broken()])
+    assert [writing.gi_frame for writing in given_up] == [None, None]
     assert not (tmp_path / "given up").exists()
     with pytest.raises(StorageError, match="no more"):
         carry_out(work(40))

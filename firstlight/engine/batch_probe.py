@@ -20,7 +20,6 @@ from firstlight.engine.memory import (
     keep_freed_memory,
     out_of_memory,
     peak_memory_mib,
-    trim,
 )
 from firstlight.engine.seeding import seed_batch
 from firstlight.engine.sources import load_config
@@ -42,7 +41,8 @@ def main() -> None:
     with prepared.setup.arithmetic.on_threads():
         with give_back_freed_memory():
             measure(prepared, 2)  # threads and libraries take their part before the limit is set
-        limit_steps(prepared, asked["memory_mib"])
+            forget_steps(prepared)
+        limit_memory(prepared.setup.arithmetic.device, asked["memory_mib"])
         answer({"num_images": len(prepared.setup.train_loader.labels), "device": prepared.setup.arithmetic.device})
         with keep_freed_memory(ahead=0):
             for line in sys.stdin.buffer:
@@ -80,15 +80,12 @@ def measure(prepared: Prepared, batch_size: int) -> float:
     raise AssertionError("unreachable")
 
 
-def limit_steps(prepared: Prepared, memory_mib: float | None) -> None:
-    """Let the steps from now on take so much beyond data and network, as limit_memory does; of earlier steps nothing stays in memory."""
-    state = prepared.state
-    state.optimizer.zero_grad(set_to_none=True)
-    state.optimizer.state.clear()
-    trim()
+def forget_steps(prepared: Prepared) -> None:
+    """Let nothing of earlier steps stay in memory: no gradients, no memory of the optimizer."""
+    prepared.state.optimizer.zero_grad(set_to_none=True)
+    prepared.state.optimizer.state.clear()
     if prepared.setup.arithmetic.device == "cuda":
         torch.cuda.empty_cache()
-    limit_memory(prepared.setup.arithmetic.device, memory_mib)
 
 
 def limit_memory(device: str, memory_mib: float | None) -> None:

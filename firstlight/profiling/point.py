@@ -9,7 +9,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from firstlight.engine.batch_probe import limit_memory, limit_steps
+from firstlight.engine.batch_probe import forget_steps, limit_memory
 from firstlight.engine.children import OUT_OF_MEMORY, answer, answer_errors, read_asked
 from firstlight.engine.device import Arithmetic
 from firstlight.engine.memory import give_back_freed_memory, is_out_of_memory, keep_freed_memory, out_of_memory, peak_memory_mib
@@ -60,10 +60,12 @@ def measure_point(prepared: Prepared, batch_size: int, memory_mib: float | None,
     device = prepared.setup.arithmetic.device
     with prepared.setup.arithmetic.on_threads(), private_randomness(device):
         least = min(2, len(prepared.setup.train_loader.labels))
-        with give_back_freed_memory(), training_on(prepared, least, scratch / "warm") as training:
-            training.round(2)  # threads and libraries take their part before the limit is set
-        del training
-        limit_steps(prepared, memory_mib)
+        with give_back_freed_memory():
+            with training_on(prepared, least, scratch / "warm") as training:
+                training.round(2)  # threads and libraries take their part before the limit is set
+            del training
+            forget_steps(prepared)
+        limit_memory(device, memory_mib)
         begins_anew = reset_peak(device)
         before = memory_in_use(device) / 2**20
         with keep_freed_memory(ahead=0), training_on(prepared, batch_size, scratch / "run") as training:

@@ -1,7 +1,9 @@
 """Lanes as runs: what stands in a lane's folder is what its solo run would have written."""
 
 import json
+import math
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -119,6 +121,18 @@ def test_a_lane_that_diverges_changes_no_bit_of_the_others(tmp_path: Path) -> No
     assert json.loads((tmp_path / "lane2" / "nan_report.json").read_text())["step"] >= 1
     for number in (0, 1, 3):
         assert [row["loss"] for row in Run(tmp_path / f"lane{number}").steps] == [row["loss"] for row in whole[number].steps]
+
+
+def test_a_lane_whose_last_step_breaks_it_is_no_finished_run(tmp_path: Path) -> None:
+    """Fault 49: the loss of its only step is finite, and its validation is not; its solo run fails there too."""
+    once = ("optim.name=sgd", "train.epochs=1", "train.batch_size=100000")
+    runs = train_lanes([config_of(*once, f"optim.lr={lr}") for lr in (0.1, 1e30)], [tmp_path / "sound", tmp_path / "broken"], QUIET, Path())
+    assert isinstance(runs[0], Run)
+    assert isinstance(runs[1], DivergedError)
+    assert [math.isfinite(row["loss"]) for row in Run(tmp_path / "broken").steps] == [True]
+    assert Run(tmp_path / "broken").state == "failed"
+    with pytest.raises(DivergedError, match=re.escape(str(runs[1]).partition(";")[0].replace("broken", "solo"))):
+        run_training(config_of(*once, "optim.lr=1e30"), tmp_path / "solo", QUIET, Path())
 
 
 def test_lanes_with_fewer_epochs_make_room(tmp_path: Path) -> None:

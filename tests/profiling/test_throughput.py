@@ -1,6 +1,9 @@
 """Throughput explained: three constructed cases by the real command function, running out of memory, and the rules by hand."""
 
 import json
+import os
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -166,6 +169,39 @@ def test_what_to_know_before_the_figures_are_believed() -> None:
     busy, captured = remarks([point(1, 1.0), replace(point(2, 1.0), busy=True)], graph=True)
     assert busy == "other processes were on the processors while batch 2 ran; the figures are too low there"
     assert captured.startswith("device.graph is on")
+
+
+HOLES = """
+import sys
+from pathlib import Path
+import torch
+from firstlight.engine.memory import is_out_of_memory, keep_freed_memory
+from firstlight.engine.sources import load_config
+from firstlight.engine.train import prepare
+from firstlight.profiling.point import measure_point
+
+with keep_freed_memory():
+    blocks = [torch.zeros(size) for _ in range(8) for size in (15_000_000, 500_000)]
+    del blocks[::2]
+prepared = prepare(load_config(sys.argv[1], "model={name: mlp, hidden: [3000, 3000]}"), Path())
+limit = float(sys.argv[2])
+try:
+    print(measure_point(prepared, 1, limit, Path(sys.argv[3]))["step_mib"])
+except Exception as error:
+    print("out of memory" if is_out_of_memory(error) else error)
+"""
+
+
+@pytest.mark.parametrize(("limit", "fits"), [(60, False), (300, True)])
+def test_what_was_freed_before_is_no_gift(tiny: Path, tmp_path: Path, limit: int, fits: bool) -> None:
+    """D17: gradients and momentum, 35 MiB each, count as what a step takes, also where they find holes to lie in."""
+    words = [sys.executable, "-c", HOLES, str(tiny), str(limit), str(tmp_path)]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    said = subprocess.run(words, capture_output=True, text=True, check=True, env=environment).stdout.strip()
+    if fits:
+        assert 70 < float(said) < 120
+    else:
+        assert said == "out of memory"
 
 
 def test_not_even_one_image(tiny: Path) -> None:
