@@ -54,10 +54,13 @@ def channel_statistics(images: Tensor) -> tuple[Tensor, Tensor]:
     """
     total = torch.zeros(images.shape[1], dtype=torch.float64)
     squares = torch.zeros_like(total)
-    for chunk in images.split(max(1, _CHUNK_VALUES // images[0].numel())):
-        pixels = chunk.to(torch.float64)
+    one = images[0]
+    size = max(1, _CHUNK_VALUES // one.numel())
+    memory = one.new_empty((size, *one.shape), dtype=torch.float64)
+    for chunk in images.split(size):
+        pixels = memory[: len(chunk)].copy_(chunk)
         total += pixels.sum((0, 2, 3)).cpu()
-        squares += pixels.square().sum((0, 2, 3)).cpu()
+        squares += pixels.square_().sum((0, 2, 3)).cpu()
     num_pixels, scale = images.numel() // images.shape[1], pixel_scale(images)
     mean = total / num_pixels
     std = (squares / num_pixels - mean.square()).clamp(min=0).sqrt() / scale

@@ -63,6 +63,8 @@ class Lanes:
         widths = torch.tensor([lane.hidden[0] for lane in self.lanes], device="cpu")
         self._units = [0, *widths.cumsum(0).tolist()]
         self._lane_of_unit = torch.arange(len(lanes), device="cpu").repeat_interleave(widths).to(self.device)
+        smoothing = [lane.label_smoothing for lane in self.lanes]
+        self._label_smoothing = torch.tensor(smoothing, device=self.device) if any(smoothing) else None
         self.first_weight = torch.cat([one["linear1.weight"] for one in chosen])  # [sum of widths, D]
         self.first_bias = torch.cat([one["linear1.bias"] for one in chosen])
         self.buckets = [self._bucket(start, end, chosen) for start, end in pairwise(self._bucket_ends())]
@@ -104,25 +106,22 @@ class Lanes:
         """Do what `step` does at the learning rates that were set; nothing waits for the device, and all memory that is kept stays."""
         pixels = images.flatten(1)
         first = self._first(pixels)
-        losses, hits, parts, later = [], [], [], list[Tensor]()
+        logits = _joined_parts([bucket.forward(first[bucket.units], seeds) for bucket in self.buckets])
+        losses, slope = cross_entropy_of_lanes(logits, labels, self._label_smoothing)
+        hits = hits_of_lanes(logits, labels)
+        parts, later = [], list[Tensor]()
         for bucket in self.buckets:
-            logits = bucket.forward(first[bucket.units], seeds)
-            loss, slope = cross_entropy_of_lanes(logits, labels, bucket.label_smoothing)
-            losses.append(loss)
-            hits.append(hits_of_lanes(logits, labels))
-            part, gradients = bucket.backward(slope)
+            part, gradients = bucket.backward(slope[bucket.start : bucket.end])
             parts.append(part)
             later += gradients
-        slopes = parts[0] if len(parts) == 1 else torch.cat(parts)
+        slopes = _joined_parts(parts)
         bias_gradient = slopes.sum(1)
-        norms = self._norms(pixels, slopes, bias_gradient, later)
+        norms = self._norms(pixels, slopes, later)
         self._step_first(pixels, slopes, self._hyper[0])
         others = (self.parameters()[1:], (bias_gradient, *later), self.memory[1:], self._hyper[1:])
         for parameter, gradient, memory, hyper in zip(*others, strict=True):
             RULES[self.rule].update(parameter, gradient, memory, hyper)
-        if len(self.buckets) == 1 and self._back is None:
-            return LaneFigures(losses[0], hits[0], norms)
-        return LaneFigures(_moved(torch.cat(losses), self._back), _moved(torch.cat(hits), self._back), _moved(norms, self._back))
+        return LaneFigures(_moved(losses, self._back), _moved(hits, self._back), _moved(norms, self._back))
 
     @torch.no_grad()
     def logits(self, images: Tensor) -> Tensor:
@@ -208,18 +207,23 @@ class Lanes:
     def _bucket(self, start: int, end: int, weights: Sequence[Weights]) -> "_Bucket":
         return _Bucket(self.lanes[start:end], weights[start:end], start, slice(self._units[start], self._units[end]))
 
-    def _norms(self, pixels: Tensor, slopes: Tensor, bias_gradient: Tensor, later: Sequence[Tensor]) -> Tensor:
+    def _norms(self, pixels: Tensor, slopes: Tensor, later: Sequence[Tensor]) -> Tensor:
         """Return the norm of each lane's gradient, [L] in the order in which they stand here.
 
-        That of the first layers, slopes pixels, is not formed: its rows have the squares s (pixels pixels^T) s^T.
+        That of the first layers, slopes (pixels, 1) with the bias, is not formed: its rows have the squares s (pixels pixels^T + 1) s^T.
         """
-        rows = (slopes @ (pixels @ pixels.T)).mul_(slopes).sum(1).clamp_(min=0)
-        total = torch.zeros(len(self.lanes), device=self.device).index_add_(0, self._lane_of_unit, rows + bias_gradient.square())
-        gradients = iter(later)
+        squares = (slopes @ (pixels @ pixels.T).add_(1)).mul_(slopes)
+        gradients, totals = iter(later), []
         for bucket in self.buckets:
+            total = squares[bucket.units].view(bucket.end - bucket.start, -1).sum(1)
             for _ in bucket.parameters():
-                total[bucket.start : bucket.end] += next(gradients).square().sum((1, 2))
-        return total.sqrt()
+                total += next(gradients).square().sum((1, 2))
+            totals.append(total)
+        return _joined_parts(totals).clamp_(min=0).sqrt_()
+
+
+def _joined_parts(parts: Sequence[Tensor]) -> Tensor:
+    return parts[0] if len(parts) == 1 else torch.cat(list(parts))
 
 
 def _moved(values: Tensor, places: Tensor | None) -> Tensor:
@@ -243,8 +247,6 @@ class _Bucket:
     def __init__(self, lanes: Sequence[Lane], weights: Sequence[Weights], start: int, units: slice) -> None:
         self.start, self.end, self.units = start, start + len(lanes), units
         self.hidden, self.activation = lanes[0].hidden, ACTIVATIONS[lanes[0].activation]
-        smoothing = [lane.label_smoothing for lane in lanes]
-        self.label_smoothing = torch.tensor(smoothing, device=weights[0]["linear1.weight"].device) if any(smoothing) else None
         self._dropout = [lane.dropout for lane in lanes]
         depth = len(self.hidden)
         self.later = [_joined([one[f"linear{number}.weight"] for one in weights]) for number in range(2, depth + 2)]
@@ -322,7 +324,7 @@ def cross_entropy_of_lanes(logits: Tensor, labels: Tensor, label_smoothing: Tens
         share = label_smoothing[:, None, None]
         targets = targets * (1 - share) + share / num_classes
     loss = (log_probabilities * targets).sum((1, 2)).div_(-batch_size)
-    return loss, log_probabilities.exp_().sub_(targets).div_(batch_size)
+    return loss, torch.add(targets.div_(-batch_size), log_probabilities.exp_(), alpha=1 / batch_size)
 
 
 def hits_of_lanes(logits: Tensor, labels: Tensor) -> Tensor:
@@ -332,8 +334,11 @@ def hits_of_lanes(logits: Tensor, labels: Tensor) -> Tensor:
     """
     num_classes = logits.shape[1]
     places = torch.arange(num_classes, 0, -1, dtype=logits.dtype, device=logits.device)[:, None]  # the first class has the largest
-    first = ((logits == logits.amax(1, keepdim=True)) * places).amax(1)
-    return (first == num_classes - labels).sum(1)
+    best = torch.eq(
+        logits, logits.amax(1, keepdim=True), out=torch.empty_like(logits)
+    )  # 0 or 1: to mix bools and numbers takes twice as long
+    first = best.mul_(places).amax(1)
+    return torch.eq(first, (num_classes - labels).to(logits.dtype), out=first).sum(1, dtype=torch.int64)
 
 
 def descend_by_factors(weight: Tensor, slopes: Tensor, pixels: Tensor, memory: Memory, hyper: Hyper) -> None:
