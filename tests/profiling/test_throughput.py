@@ -82,11 +82,11 @@ def test_a_large_network_computes(tiny: Path) -> None:
 
 def test_memory_ends_as_a_result(tiny: Path) -> None:
     """D17, fault 25: the child dies, the largest batch that fits is found, and the picture is drawn."""
-    cnn = ("model={name: small_cnn, widths: [32, 32, 32]}", "input.image_size=384", "split.num_train=20")
-    found = measured(tiny, *cnn, memory_mib=300)
+    cnn = ("model={name: small_cnn, widths: [32, 32, 32]}", "input.image_size=160", "split.num_train=20")
+    found = measured(tiny, *cnn, memory_mib=80)
     assert found["out_of_memory"]
     taken = {point["batch_size"]: point["step_mib"] for point in found["points"] if "why" not in point}
-    assert 100 < taken[1] < taken[found["largest"]] <= 300  # an image's activations are some 95 MiB
+    assert 16 < taken[1] < taken[found["largest"]] <= 80  # an image's activations are some 16 MiB
     assert found["largest"] < min(found["out_of_memory"]) <= 16
     assert f"the largest batch that fits is {found['largest']}" in found["says"]
     assert next(point["says"] for point in found["points"] if "why" in point).endswith(": out of memory")
