@@ -69,14 +69,13 @@ class Lanes:
         self.first_bias = torch.cat([one["linear1.bias"] for one in chosen])
         self.buckets = [self._bucket(start, end, chosen) for start, end in pairwise(self._bucket_ends())]
         self.memory: list[Memory] = [RULES[rule].start(parameter) for parameter in self.parameters()]
-        self._spreads = [self._by_unit_row, self._by_unit, *(bucket.spread for bucket in self.buckets for _ in bucket.parameters())]
         self._lrs = torch.empty(0, device="cpu")
         """The learning rates of the last step."""
-        self._rates = [spread(torch.zeros(len(lanes), device=self.device)).clone() for spread in self._spreads]
+        self._rates = [spread(torch.zeros(len(lanes), device=self.device)).clone() for spread in self._spreads()]
         """The same as they broadcast against each parameter, in memory that stays."""
         self._hyper: list[Hyper] = [
             {"lr": rates, **{name: self._settings(name, spread) for name in RULES[rule].settings if name != "lr"}}
-            for rates, spread in zip(self._rates, self._spreads, strict=True)
+            for rates, spread in zip(self._rates, self._spreads(), strict=True)
         ]
         self._gradient = torch.empty(0, device=self.device)
         """Memory for the gradient of the first layers, where the rule wants it whole."""
@@ -99,7 +98,7 @@ class Lanes:
         if not torch.equal(lrs, self._lrs):
             rates = _moved(lrs.float(), self._order).to(self.device, non_blocking=True)
             self._lrs = lrs.clone()
-            for kept, spread in zip(self._rates, self._spreads, strict=True):
+            for kept, spread in zip(self._rates, self._spreads(), strict=True):
                 kept.copy_(spread(rates))
 
     def step_at_rates(self, images: Tensor, labels: Tensor, *, seeds: tuple[int, int, int]) -> LaneFigures:
@@ -186,6 +185,10 @@ class Lanes:
         """Return a setting of all lanes, as one number where they share it."""
         values = [float(lane.hyper[name]) for lane in self.lanes]
         return values[0] if len(set(values)) == 1 else spread(torch.tensor(values, device=self.device))
+
+    def _spreads(self) -> list[Callable[[Tensor], Tensor]]:
+        """Return what lets one number of each lane broadcast against each parameter; kept, they would keep the lanes in memory."""
+        return [self._by_unit_row, self._by_unit, *(bucket.spread for bucket in self.buckets for _ in bucket.parameters())]
 
     def _by_unit(self, values: Tensor) -> Tensor:
         return values[self._lane_of_unit]
@@ -334,9 +337,8 @@ def hits_of_lanes(logits: Tensor, labels: Tensor) -> Tensor:
     """
     num_classes = logits.shape[1]
     places = torch.arange(num_classes, 0, -1, dtype=logits.dtype, device=logits.device)[:, None]  # the first class has the largest
-    best = torch.eq(
-        logits, logits.amax(1, keepdim=True), out=torch.empty_like(logits)
-    )  # 0 or 1: to mix bools and numbers takes twice as long
+    best = torch.empty_like(logits)
+    torch.eq(logits, logits.amax(1, keepdim=True), out=best)  # 0 or 1 as numbers: to mix bools and numbers takes twice as long
     first = best.mul_(places).amax(1)
     return torch.eq(first, (num_classes - labels).to(logits.dtype), out=first).sum(1, dtype=torch.int64)
 

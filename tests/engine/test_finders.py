@@ -188,6 +188,14 @@ def test_a_child_that_is_killed_is_a_result(tiny: Path) -> None:
     assert not child.alive
 
 
+@pytest.mark.parametrize(("limit", "fits"), [(60, False), (300, True)])
+def test_gradients_and_momentum_count_as_what_a_step_takes(tiny: Path, limit: int, fits: bool) -> None:
+    """D17: 35 MiB each here, though steps before the limit have made the momentum already."""
+    child = _Child(str(tiny), ("model={name: mlp, hidden: [3000, 3000]}",), limit, None)
+    assert child.try_size(1).fits is fits
+    child.close()
+
+
 def test_what_is_no_want_of_memory_is_said(tiny: Path) -> None:
     """A step that fails for another reason says which, and the process goes on."""
     child = _Child(tiny, (), None, None)

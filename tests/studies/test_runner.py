@@ -222,11 +222,33 @@ study, store = open_study(sys.argv[1], ["model.hidden=[4000,1000]", "train.epoch
 run_study(study, store, Console(quiet=True), start=lambda place, log: Here(place, log, train))
 """
 
+LANES_MEMORY_SCRIPT = """
+import os, sys
+from pathlib import Path
+from firstlight.studies import runner
+from firstlight.tracking.console import Console
 
-def test_memory_returns_to_its_start_between_trials(experiment: Path, tmp_path: Path) -> None:
-    """E10: 17 MB of weights a trial, twelve of them one after the other; behind each the process is as large as behind the first."""
-    words = [str(experiment), str(tmp_path / "runs"), "optim.lr=lin:0.01:0.1:12"]
-    done = subprocess.run([sys.executable, "-c", MEMORY_SCRIPT, *words], capture_output=True, text=True, check=True)
+together = runner.train_together
+
+def train(*words, **more):
+    found = together(*words, **more)
+    print(int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE"), flush=True)
+    return found
+
+runner.train_together = train
+settings = ["model.hidden=[4000,1000]", "train.epochs=1", "seeds=6"]
+study, store = runner.open_study(sys.argv[1], settings, grid=[sys.argv[3]], runs_dir=sys.argv[2])
+runner.run_study(study, store, Console(quiet=True), lanes="on")
+"""
+
+
+@pytest.mark.parametrize(
+    ("script", "points", "times"), [(MEMORY_SCRIPT, "lin:0.01:0.1:12", 12), (LANES_MEMORY_SCRIPT, "0.1,0.2", 6)], ids=["trials", "lanes"]
+)
+def test_memory_returns_to_its_start_between_trials(experiment: Path, tmp_path: Path, script: str, points: str, times: int) -> None:
+    """E10: 17 MB of weights a network, trials or programs of lanes one after the other; behind each the process is as large as before."""
+    words = [str(experiment), str(tmp_path / "runs"), f"optim.lr={points}"]
+    done = subprocess.run([sys.executable, "-c", script, *words], capture_output=True, text=True, check=True)
     sizes = [int(line) for line in done.stdout.split()]
-    assert len(sizes) == 12
+    assert len(sizes) == times
     assert max(sizes) < min(sizes) + 4e6, sizes
