@@ -188,7 +188,7 @@ def test_a_child_that_is_killed_is_a_result(tiny: Path) -> None:
     assert not child.alive
 
 
-@pytest.mark.parametrize(("limit", "fits"), [(90, False), (300, True)])
+@pytest.mark.parametrize(("limit", "fits"), [(100, False), (300, True)])
 def test_gradients_and_moments_count_as_what_a_step_takes(tiny: Path, limit: int, fits: bool) -> None:
     """D17: 35 MiB each here, three in all, though steps before the limit have made the moments already."""
     child = _Child(str(tiny), ("model={name: mlp, hidden: [3000, 3000]}", "optim=adam"), limit, None)
